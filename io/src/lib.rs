@@ -1,0 +1,7 @@
+//! The node.
+pub mod fleet;
+pub mod http;
+pub mod limits;
+pub mod status;
+pub mod stream;
+pub mod wire;

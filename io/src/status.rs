@@ -1,0 +1,238 @@
+//! What a worker's IO thread tells everybody else: counters and the trust state, lock-free.
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How far an answer about a worker can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Trust {
+    /// Every event since the engine's start (or last clear) was applied.
+    Exact = 0,
+    /// The replay that brings it up to date is running, or waits for its turn.
+    Replaying = 1,
+    /// Some history is missing: answers may be too low, never too high.
+    Partial = 2,
+    /// Learnt from routing decisions, not from events.
+    Approximate = 3,
+    /// Not heard of, or disconnected: answers may be out of date.
+    Stale = 4,
+    /// Known to be wrong, or its events mean something that is not understood. Nothing is credited.
+    Distrusted = 5,
+}
+
+impl Trust {
+    /// The word used in answers and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Replaying => "replaying",
+            Self::Partial => "partial",
+            Self::Approximate => "approximate",
+            Self::Stale => "stale",
+            Self::Distrusted => "distrusted",
+        }
+    }
+
+    const fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Exact,
+            1 => Self::Replaying,
+            2 => Self::Partial,
+            3 => Self::Approximate,
+            4 => Self::Stale,
+            _ => Self::Distrusted,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why an event, a batch or a frame was not applied.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum SkipReason { $($(#[$doc])* $name,)* }
+
+        impl SkipReason {
+            /// All reasons, in order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The label used in answers and metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The event's tag is not one we know.
+    UnknownTag = "unknown_tag",
+    /// The event is neither an array nor a map, or has no tag.
+    Shape = "shape",
+    /// A field has a type or a value that the field cannot have.
+    Field = "field",
+    /// A field that must be there is missing.
+    MissingField = "missing_field",
+    /// Token ids are pairs (EAGLE): what they prove about plain tokens is not known.
+    TokenPairs = "token_pairs",
+    /// Tokens, hashes, block size and extra keys do not fit each other.
+    Counts = "counts",
+    /// A key-value cache group whose meaning is not known.
+    Group = "group",
+    /// A medium that is none of the known tiers.
+    Medium = "medium",
+    /// The bytes are not a batch of events.
+    MalformedBatch = "malformed_batch",
+    /// The message has not three frames, or its number has not eight bytes.
+    Framing = "framing",
+    /// The frame is larger than the limit.
+    FrameTooLarge = "frame_too_large",
+    /// The index has no room for another context.
+    Contexts = "contexts",
+    /// Blocks whose parent is unknown, and no room to wait for it.
+    WaitingFull = "waiting_full",
+    /// One engine hash with two contents.
+    HashConflict = "hash_conflict",
+    /// A removal of a block that is not known.
+    UnknownRemoval = "unknown_removal",
+}
+
+/// One worker's counters. Written by its IO thread, read by anybody; each is only a number, so Relaxed.
+#[derive(Debug)]
+pub struct WorkerStatus {
+    trust: AtomicU8,
+    /// Last applied sequence number plus one; zero before the first.
+    sequence_next: AtomicU64,
+    last_event_ms: AtomicU64,
+    block_size: AtomicU64,
+    blocks: AtomicU64,
+    gaps: AtomicU64,
+    replays: AtomicU64,
+    restarts: AtomicU64,
+    batches: AtomicU64,
+    skipped: [AtomicU64; SkipReason::ALL.len()],
+}
+
+impl Default for WorkerStatus {
+    fn default() -> Self {
+        Self {
+            trust: AtomicU8::new(Trust::Replaying as u8),
+            sequence_next: AtomicU64::new(0),
+            last_event_ms: AtomicU64::new(0),
+            block_size: AtomicU64::new(0),
+            blocks: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            replays: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            skipped: [const { AtomicU64::new(0) }; SkipReason::ALL.len()],
+        }
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $read:ident, $add:ident;)*) => { $(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $read(&self) -> u64 { self.$read.load(Relaxed) }
+        /// Adds to the counter of the same name.
+        pub fn $add(&self, count: u64) { self.$read.fetch_add(count, Relaxed); }
+    )* };
+}
+
+impl WorkerStatus {
+    /// The trust state.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        Trust::from_u8(self.trust.load(Relaxed))
+    }
+
+    /// Sets the trust state.
+    pub fn set_trust(&self, trust: Trust) {
+        self.trust.store(trust as u8, Relaxed);
+    }
+
+    /// The number of the last batch applied.
+    #[must_use]
+    pub fn last_sequence(&self) -> Option<u64> {
+        self.sequence_next.load(Relaxed).checked_sub(1)
+    }
+
+    /// Sets the number of the last batch applied; `None` after a restart was noticed.
+    pub fn set_last_sequence(&self, sequence: Option<u64>) {
+        self.sequence_next.store(sequence.map_or(0, |n| n.saturating_add(1)), Relaxed);
+    }
+
+    /// Notes that a message arrived now.
+    pub fn touch(&self) {
+        self.last_event_ms.store(now_ms(), Relaxed);
+    }
+
+    /// When the last message arrived, in milliseconds since 1970.
+    #[must_use]
+    pub fn last_event_ms(&self) -> Option<u64> {
+        Some(self.last_event_ms.load(Relaxed)).filter(|&ms| ms != 0)
+    }
+
+    /// Milliseconds since the last message.
+    #[must_use]
+    pub fn age_ms(&self) -> Option<u64> {
+        self.last_event_ms().map(|at| now_ms().saturating_sub(at))
+    }
+
+    /// Tokens per block as the last stored event said it.
+    #[must_use]
+    pub fn block_size(&self) -> Option<u32> {
+        u32::try_from(self.block_size.load(Relaxed)).ok().filter(|&n| n != 0)
+    }
+
+    /// Sets the tokens per block.
+    pub fn set_block_size(&self, tokens: u32) {
+        self.block_size.store(u64::from(tokens), Relaxed);
+    }
+
+    /// Blocks held now.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.blocks.load(Relaxed)
+    }
+
+    /// Sets the number of blocks held.
+    pub fn set_blocks(&self, blocks: u64) {
+        self.blocks.store(blocks, Relaxed);
+    }
+
+    counters! {
+        /// Gaps seen in the sequence numbers.
+        gaps, add_gaps;
+        /// Replays asked for.
+        replays, add_replays;
+        /// Restarts of the engine noticed.
+        restarts, add_restarts;
+        /// Batches applied.
+        batches, add_batches;
+    }
+
+    /// Counts what was skipped for a reason.
+    pub fn add_skipped(&self, reason: SkipReason, count: u64) {
+        self.skipped[reason as usize].fetch_add(count, Relaxed);
+    }
+
+    /// What was skipped, by reason; reasons that never occurred are left out.
+    pub fn skipped(&self) -> impl Iterator<Item = (SkipReason, u64)> {
+        SkipReason::ALL
+            .iter()
+            .map(|&reason| (reason, self.skipped[reason as usize].load(Relaxed)))
+            .filter(|&(_, count)| count != 0)
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
