@@ -9,7 +9,7 @@
 //! and each atom replaces it by `xxh3(bytes of the atom, seed = state * ODD + tag of its type)`.
 //! Opening a list is an atom that carries the list's length, so nesting is unambiguous.
 //! The adapter's name, which engines put first, is left out by the callers: it selects the context.
-use crate::types::BlockKey;
+use crate::types::{BlockKey, EngineHash};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 #[cfg(target_endian = "big")]
@@ -123,4 +123,13 @@ pub fn block_key(seed: u64, tokens: &[u32], extra: ExtraDigest) -> BlockKey {
     both[..8].copy_from_slice(&plain.to_le_bytes());
     both[8..].copy_from_slice(&extra.0.to_le_bytes());
     BlockKey::new(xxh3_64_with_seed(&both, seed))
+}
+
+/// The key of a block whose extra keys its engine does not say, and whose plain key the same worker
+/// holds under another name: no request's key, so it is never credited to one.
+pub(crate) fn kept_apart_key(plain: BlockKey, name: EngineHash) -> BlockKey {
+    let mut both = [0; 16];
+    both[..8].copy_from_slice(&plain.get().to_le_bytes());
+    both[8..].copy_from_slice(&name.0.to_le_bytes());
+    BlockKey::new(xxh3_64_with_seed(&both, ODD))
 }
