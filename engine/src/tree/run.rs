@@ -85,7 +85,11 @@ impl std::ops::Deref for Hold {
 impl Hold {
     /// A new tree's root: no blocks, only children.
     pub(crate) fn root() -> Self {
-        Self(NonNull::from(Box::leak(Box::new(Run::new(None, 0, Words::new(0))))))
+        Self(NonNull::from(Box::leak(Box::new(Run::new(
+            None,
+            0,
+            Words::new(0),
+        )))))
     }
 
     /// The run's address: its identity while it is held.
@@ -170,7 +174,11 @@ impl Run {
                 Err(other) => there = other,
             }
         }
-        if there == key.get() { Claim::Ours } else { Claim::Other }
+        if there == key.get() {
+            Claim::Ours
+        } else {
+            Claim::Other
+        }
     }
 
     /// The child that begins with `key` at `branch`.
@@ -248,9 +256,9 @@ impl Run {
         // AcqRel: whoever kills it comes after all that other holders did (pairs with itself).
         while run.state.fetch_sub(1, Ordering::AcqRel) == 1 {
             // AcqRel: as above. Relaxed on failure: somebody took a reference, nothing to do.
-            let killed =
-                run.state
-                    .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
+            let killed = run
+                .state
+                .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
             if killed.is_err() {
                 return;
             }
