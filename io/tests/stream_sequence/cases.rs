@@ -341,7 +341,7 @@ fn leftovers_of_the_life_before_are_never_applied_to_the_new_one() {
     assert_eq!(drain(&mut machine), [Asked(3)]);
     assert_eq!(
         replay(&mut machine, 2, &[]),
-        [Cleared(Restart), Dropped(2, OtherLife), Asked(0)]
+        [Dropped(2, OtherLife), Cleared(Restart), Asked(0)]
     );
     assert_eq!(replay(&mut machine, 2, &[0]), [Applied(0)]);
 }

@@ -61,14 +61,24 @@ enum Proof {
     Fresh,
 }
 
+/// Why a replay was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Nothing is known, or an earlier replay failed.
+    Start,
+    /// The event socket is connected again, to whom is not known.
+    Reconnection,
+    /// Numbers are missing before the first held batch. The gap is counted.
+    Gap,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Live,
     Rebuilding,
     Replaying {
         proof: Proof,
-        /// Asked because of a gap on this connection, which is counted.
-        gap: bool,
+        why: Why,
         /// Asked from the very beginning.
         all: bool,
     },
@@ -97,12 +107,16 @@ pub struct Sequence<P> {
     /// The last live number judged on this connection.
     heard: Option<u64>,
     held: Held<P>,
-    /// How many of the held batches may have come before this connection.
-    before_connection: usize,
+    /// How many of the held batches were received before the replay that runs was asked for. Its
+    /// answer has them if they are of the life that answers, and what is missing before them.
+    before_ask: usize,
+    /// How many of the held batches the replay that ended has settled: what is missing before them
+    /// will not come any more.
+    settled: usize,
+    /// The gap before the first settled batch is counted.
+    gap_counted: bool,
     /// Live batches were dropped because too much was held back.
     overflowed: bool,
-    /// A replay has just said all it can about the front of the held batches.
-    settled: bool,
     /// A replay from 0 has ended without a batch: the engine has published nothing.
     empty: bool,
     /// A replay broke off, and nothing live has shown yet that it was complete.
@@ -127,9 +141,10 @@ impl<P: Payload> Sequence<P> {
             run: None,
             heard: None,
             held: Held::default(),
-            before_connection: 0,
+            before_ask: 0,
+            settled: 0,
+            gap_counted: false,
             overflowed: false,
-            settled: false,
             empty: false,
             behind: false,
             want_more: false,
@@ -149,13 +164,12 @@ impl<P: Payload> Sequence<P> {
     /// given to [`Self::live`], and those already given may belong to the connection before.
     pub fn connected(&mut self) {
         self.heard = None;
-        self.before_connection = if self.ever_connected { self.held.len() } else { 0 };
         self.connected = true;
-        self.ever_connected = true;
+        let again = std::mem::replace(&mut self.ever_connected, true);
         if self.has_replay {
-            self.ask(false);
-        } else {
-            self.drop_before_connection();
+            self.ask(if again { Why::Reconnection } else { Why::Start });
+        } else if again {
+            self.drop_held(self.held.len());
             self.clear(ClearReason::Unproven);
         }
     }
@@ -198,7 +212,7 @@ impl<P: Payload> Sequence<P> {
                 if self.run.as_ref().is_none_or(|run| batch.sequence < run.first()) {
                     self.clear(ClearReason::Rebuild);
                     self.phase =
-                        Phase::Replaying { proof: Proof::Missing, gap: false, all: true };
+                        Phase::Replaying { proof: Proof::Missing, why: Why::Start, all: true };
                     self.accept_replayed(batch, Proof::Missing);
                 } else {
                     self.phase = Phase::Live;
@@ -212,15 +226,16 @@ impl<P: Payload> Sequence<P> {
 
     /// The replay's end marker came.
     pub fn replay_ended(&mut self) {
-        let Phase::Replaying { proof, gap, all } = self.phase else {
+        let Phase::Replaying { proof, why, all } = self.phase else {
             self.phase = Phase::Live;
             self.want_more = false;
             return;
         };
         self.want_more &= !all;
         self.behind = false;
+        self.drop_unproven(why);
         if self.run.is_some() && proof == Proof::Missing {
-            if !gap || !self.front_is_ahead() {
+            if why != Why::Gap || !self.front_is_ahead() {
                 self.new_life();
                 return;
             }
@@ -228,26 +243,22 @@ impl<P: Payload> Sequence<P> {
             self.clear(ClearReason::Gap);
         }
         self.empty = self.run.is_none();
-        self.settled = !self.held.is_empty();
-        self.phase = Phase::Live;
+        self.settle(self.before_ask, why);
     }
 
     /// The replay was silent for too long or its socket failed. [`Self::wants_retry`] may hold now.
     pub fn replay_failed(&mut self) {
         self.want_more = true;
-        let Phase::Replaying { proof, gap, .. } = self.phase else {
+        let Phase::Replaying { proof, why, .. } = self.phase else {
             self.phase = Phase::Live;
             return;
         };
-        if !gap {
-            self.drop_before_connection();
-        }
+        self.drop_unproven(why);
         if proof == Proof::Missing {
             self.clear(ClearReason::Unproven);
         }
-        self.settled = !self.held.is_empty();
         self.behind = self.held.is_empty();
-        self.phase = Phase::Live;
+        self.settle(self.held.len(), why);
     }
 
     /// Whether a replay that failed should be asked for again, after a while.
@@ -263,7 +274,7 @@ impl<P: Payload> Sequence<P> {
             return;
         }
         if self.behind || self.run.is_none() {
-            self.ask(false);
+            self.ask(Why::Start);
         } else {
             self.phase = Phase::Rebuilding;
             self.actions.push_back(Action::AskReplay { from: 0 });
@@ -355,7 +366,7 @@ impl<P: Payload> Sequence<P> {
             Seen::Ahead => Verdict::Gap,
             Seen::Same => Verdict::Duplicate,
             Seen::Other | Seen::Unknown if goes_back => Verdict::Restart,
-            Seen::Other if self.settled => Verdict::Leftover,
+            Seen::Other if self.settled > 0 => Verdict::Leftover,
             Seen::Other => Verdict::Restart,
             Seen::Unknown => Verdict::Duplicate,
         }
@@ -363,19 +374,21 @@ impl<P: Payload> Sequence<P> {
 
     /// Whether a run may begin with this batch without asking the ring first.
     fn can_begin(&self, batch: &Batch<P>) -> bool {
-        !self.has_replay || self.settled || begins_whole(batch)
+        !self.has_replay || self.settled > 0 || begins_whole(batch)
     }
 
     fn accept_front(&mut self) {
         if let Some(batch) = self.pop_held() {
-            self.settled = false;
+            self.heard = Some(batch.sequence);
+            self.gap_counted = false;
             self.behind = false;
             self.apply(batch);
         }
     }
 
     fn drop_front(&mut self, reason: DropReason) {
-        if self.pop_held().is_some() {
+        if let Some(batch) = self.pop_held() {
+            self.heard = Some(batch.sequence);
             self.dropped(1, reason);
         }
     }
@@ -383,11 +396,13 @@ impl<P: Payload> Sequence<P> {
     /// Numbers are missing before the first held batch.
     fn gap(&mut self) -> bool {
         if self.held.front().is_some_and(|front| self.can_begin(front)) {
-            self.tally.gaps += u64::from(!self.settled);
+            if !std::mem::take(&mut self.gap_counted) {
+                self.tally.gaps += 1;
+            }
             self.clear(ClearReason::Gap);
         } else if self.connected {
             self.tally.gaps += 1;
-            self.ask(true);
+            self.ask(Why::Gap);
         } else {
             return false;
         }
@@ -399,10 +414,10 @@ impl<P: Payload> Sequence<P> {
         self.tally.restarts += 1;
         self.clear(ClearReason::Restart);
         self.heard = None;
-        self.settled = false;
+        self.settled = 0;
         let begins = self.held.front().is_some_and(|front| self.can_begin(front));
         if !begins && self.connected {
-            self.ask(true);
+            self.ask(Why::Gap);
         }
     }
 
@@ -413,7 +428,7 @@ impl<P: Payload> Sequence<P> {
         self.clear(ClearReason::Restart);
         self.heard = None;
         self.drop_held(self.held.len());
-        self.ask(false);
+        self.ask(Why::Start);
     }
 
     fn notice_overflow(&mut self) -> bool {
@@ -423,7 +438,7 @@ impl<P: Payload> Sequence<P> {
         self.overflowed = false;
         if self.has_replay {
             self.tally.gaps += 1;
-            self.ask(true);
+            self.ask(Why::Gap);
         }
         true
     }
@@ -466,10 +481,9 @@ impl<P: Payload> Sequence<P> {
 
     /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
     fn count_hole(&mut self) {
-        if let Phase::Replaying { gap, .. } = &mut self.phase
-            && !std::mem::take(gap)
-        {
-            self.tally.gaps += 1;
+        match &mut self.phase {
+            Phase::Replaying { why: why @ Why::Gap, .. } => *why = Why::Start,
+            _ => self.tally.gaps += 1,
         }
     }
 
@@ -490,10 +504,11 @@ impl<P: Payload> Sequence<P> {
         self.actions.push_back(Action::Apply(batch));
     }
 
-    fn ask(&mut self, gap: bool) {
+    fn ask(&mut self, why: Why) {
         let from = self.last();
-        self.phase = Phase::Replaying { proof: Proof::Missing, gap, all: from.is_none() };
-        self.settled = false;
+        self.phase = Phase::Replaying { proof: Proof::Missing, why, all: from.is_none() };
+        self.before_ask = self.held.len();
+        self.settled = 0;
         self.empty = false;
         self.actions.push_back(Action::AskReplay { from: from.unwrap_or(0) });
     }
@@ -509,20 +524,30 @@ impl<P: Payload> Sequence<P> {
         self.held.front().is_some_and(|front| last.is_none_or(|last| front.sequence > last))
     }
 
+    /// The replay is over: so many of the held batches have got from it what they will ever get.
+    fn settle(&mut self, batches: usize, why: Why) {
+        self.settled = batches;
+        self.gap_counted = why == Why::Gap;
+        self.phase = Phase::Live;
+    }
+
+    /// After a reconnection: what was received before is of the engine's present life only if the
+    /// replay repeated it, and then it is not held any more.
+    fn drop_unproven(&mut self, why: Why) {
+        if why == Why::Reconnection {
+            self.drop_held(self.before_ask);
+        }
+    }
+
     fn pop_held(&mut self) -> Option<Batch<P>> {
         let batch = self.held.pop()?;
-        self.heard = Some(batch.sequence);
-        self.before_connection = self.before_connection.saturating_sub(1);
+        self.before_ask = self.before_ask.saturating_sub(1);
+        self.settled = self.settled.saturating_sub(1);
         Some(batch)
     }
 
-    fn drop_before_connection(&mut self) {
-        self.drop_held(self.before_connection);
-    }
-
     fn drop_held(&mut self, batches: usize) {
-        let dropped = (0..batches).map_while(|_| self.held.pop()).count();
-        self.before_connection = self.before_connection.saturating_sub(dropped);
+        let dropped = (0..batches).map_while(|_| self.pop_held()).count();
         if dropped != 0 {
             self.dropped(dropped as u64, DropReason::OtherLife);
         }
