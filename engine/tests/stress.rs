@@ -138,7 +138,8 @@ fn read(
         drop(pinned);
         for worker in 0..WRITERS {
             let after = log[worker][chain].load(SeqCst);
-            let steady = before[worker] == after && (after >> 32) % 2 == 0 && after >> 32 > 0;
+            let steady =
+                before[worker] == after && (after >> 32).is_multiple_of(2) && after >> 32 > 0;
             let score = matches.hits().iter().find(|hit| hit.worker == ids[worker]);
             let score = score.map_or(0, |hit| hit.blocks[2]);
             if steady && chains_of(worker).any(|own| own == chain) {
