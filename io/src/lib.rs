@@ -4,4 +4,5 @@ pub mod http;
 pub mod limits;
 pub mod status;
 pub mod stream;
+pub mod trace;
 pub mod wire;

@@ -30,3 +30,6 @@ pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Data-parallel ranks of one pod.
 pub const RANKS_MAX: u32 = 1_024;
+
+/// Bytes of one file of a recording, decompressed: hours of traffic, and no bomb.
+pub const RECORDING_BYTES_MAX: u64 = 1 << 30;

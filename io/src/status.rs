@@ -162,7 +162,8 @@ impl WorkerStatus {
 
     /// Sets the number of the last batch applied; `None` after a restart was noticed.
     pub fn set_last_sequence(&self, sequence: Option<u64>) {
-        self.sequence_next.store(sequence.map_or(0, |n| n.saturating_add(1)), Relaxed);
+        self.sequence_next
+            .store(sequence.map_or(0, |n| n.saturating_add(1)), Relaxed);
     }
 
     /// Notes that a message arrived now.
@@ -185,7 +186,9 @@ impl WorkerStatus {
     /// Tokens per block as the last stored event said it.
     #[must_use]
     pub fn block_size(&self) -> Option<u32> {
-        u32::try_from(self.block_size.load(Relaxed)).ok().filter(|&n| n != 0)
+        u32::try_from(self.block_size.load(Relaxed))
+            .ok()
+            .filter(|&n| n != 0)
     }
 
     /// Sets the tokens per block.
@@ -234,5 +237,7 @@ impl WorkerStatus {
 pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }

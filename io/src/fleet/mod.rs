@@ -44,7 +44,12 @@ impl Fleet {
     /// An empty fleet over an index and the IO threads that fill it.
     #[must_use]
     pub fn new(index: Arc<Index>, streams: Streams) -> Self {
-        Self { index, streams, view: ArcSwap::default(), changing: Mutex::new(()) }
+        Self {
+            index,
+            streams,
+            view: ArcSwap::default(),
+            changing: Mutex::new(()),
+        }
     }
 
     /// The index that the fleet's workers fill.
@@ -61,18 +66,32 @@ impl Fleet {
     /// Adds a pod with all its ranks and subscribes to them.
     pub fn add(&self, spec: PodSpec) -> Result<(), AddError> {
         let ranks = spec.ranks()?;
-        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _changing = self
+            .changing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut view = FleetView::clone(&self.view.load());
         if view.pod(&spec.pod).next().is_some() {
             return Err(AddError::Duplicate(spec.pod));
         }
-        let no_room = |why: String| AddError::NoRoom { pod: spec.pod.clone(), why };
+        let no_room = |why: String| AddError::NoRoom {
+            pod: spec.pod.clone(),
+            why,
+        };
         let pod = Arc::new(spec.clone());
         let mut added = Vec::new();
         for endpoints in ranks {
-            let writer = self.index.writer(&spec.model).map_err(|e| no_room(e.to_string()))?;
+            let writer = self
+                .index
+                .writer(&spec.model)
+                .map_err(|e| no_room(e.to_string()))?;
             let status = Arc::new(WorkerStatus::default());
-            let info = Arc::new(WorkerInfo::new(writer.id(), Arc::clone(&pod), endpoints, status));
+            let info = Arc::new(WorkerInfo::new(
+                writer.id(),
+                Arc::clone(&pod),
+                endpoints,
+                status,
+            ));
             added.push((writer, info));
         }
         let mut queued = Vec::new();
@@ -97,14 +116,19 @@ impl Fleet {
 
     /// Removes a pod (or one rank of it) and all it held; `false` if it is not known.
     pub fn remove(&self, pod: &str, rank: Option<u32>) -> bool {
-        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _changing = self
+            .changing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut view = FleetView::clone(&self.view.load());
         let removed = view.remove(pod, rank);
         if removed.is_empty() {
             return false;
         }
         self.view.store(Arc::new(view));
-        removed.iter().for_each(|info| self.streams.remove(info.id()));
+        removed
+            .iter()
+            .for_each(|info| self.streams.remove(info.id()));
         true
     }
 }

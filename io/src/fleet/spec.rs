@@ -70,18 +70,31 @@ impl PodSpec {
     pub fn ranks(&self) -> Result<Vec<RankEndpoints>, SpecError> {
         for (field, value) in [("pod", &self.pod), ("model", &self.model)] {
             if value.is_empty() {
-                return Err(SpecError { field, message: "must not be empty".into() });
+                return Err(SpecError {
+                    field,
+                    message: "must not be empty".into(),
+                });
             }
         }
         if self.ranks == 0 || self.ranks > RANKS_MAX {
             let message = format!("{} ranks; 1 to {RANKS_MAX} are possible", self.ranks);
-            return Err(SpecError { field: "ranks", message });
+            return Err(SpecError {
+                field: "ranks",
+                message,
+            });
         }
         if self.block_size == Some(0) {
-            return Err(SpecError { field: "block_size", message: "must not be 0".into() });
+            return Err(SpecError {
+                field: "block_size",
+                message: "must not be 0".into(),
+            });
         }
         let events = Endpoint::parse("events", &self.events)?;
-        let replay = self.replay.as_deref().map(|r| Endpoint::parse("replay", r)).transpose()?;
+        let replay = self
+            .replay
+            .as_deref()
+            .map(|r| Endpoint::parse("replay", r))
+            .transpose()?;
         if let Some(replay) = &replay
             && replay.collides(&events, self.ranks)
         {
@@ -89,14 +102,20 @@ impl PodSpec {
                 "with {} ranks the ports of {} and {} overlap; keep them at least {} apart",
                 self.ranks, self.events, replay.text, self.ranks
             );
-            return Err(SpecError { field: "replay", message });
+            return Err(SpecError {
+                field: "replay",
+                message,
+            });
         }
         (0..self.ranks)
             .map(|offset| {
                 Ok(RankEndpoints {
                     rank: self.first_rank.saturating_add(offset),
                     events: events.at("events", offset)?,
-                    replay: replay.as_ref().map(|r| r.at("replay", offset)).transpose()?,
+                    replay: replay
+                        .as_ref()
+                        .map(|r| r.at("replay", offset))
+                        .transpose()?,
                 })
             })
             .collect()
@@ -119,16 +138,25 @@ impl<'a> Endpoint<'a> {
             return Err(wrong("a NUL character"));
         }
         if let Some(path) = text.strip_prefix("ipc://") {
-            return if path.is_empty() { Err(wrong("no path")) } else { Ok(Self { text, tcp: None }) };
+            return if path.is_empty() {
+                Err(wrong("no path"))
+            } else {
+                Ok(Self { text, tcp: None })
+            };
         }
-        let rest = text.strip_prefix("tcp://").ok_or_else(|| wrong("unknown scheme"))?;
+        let rest = text
+            .strip_prefix("tcp://")
+            .ok_or_else(|| wrong("unknown scheme"))?;
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("no port"))?;
         let port: u16 = port.parse().map_err(|_| wrong("not a port number"))?;
         if port == 0 || host.is_empty() || host == "*" {
             return Err(wrong("a host and a port to connect to are needed"));
         }
         let head = &text[..text.len() - rest.len() + host.len()];
-        Ok(Self { text, tcp: Some((head, port)) })
+        Ok(Self {
+            text,
+            tcp: Some((head, port)),
+        })
     }
 
     fn at(&self, field: &'static str, offset: u32) -> Result<String, SpecError> {

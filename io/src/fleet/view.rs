@@ -23,7 +23,12 @@ impl WorkerInfo {
         endpoints: RankEndpoints,
         status: Arc<WorkerStatus>,
     ) -> Self {
-        Self { id, pod, endpoints, status }
+        Self {
+            id,
+            pod,
+            endpoints,
+            status,
+        }
     }
 
     /// Its number in the index.
@@ -116,7 +121,8 @@ impl FleetView {
             self.by_id.resize(at + 1, None);
         }
         self.by_id[at] = Some(Arc::clone(&info));
-        self.by_name.insert((info.pod().pod.clone(), info.rank()), info);
+        self.by_name
+            .insert((info.pod().pod.clone(), info.rank()), info);
     }
 
     pub(super) fn remove(&mut self, pod: &str, rank: Option<u32>) -> Vec<Arc<WorkerInfo>> {

@@ -1,6 +1,9 @@
 //! Stub of the streams' public face.
 use crate::status::WorkerStatus;
-use kvroute_engine::{contexts::{Index, Writer}, types::WorkerId};
+use kvroute_engine::{
+    contexts::{Index, Writer},
+    types::WorkerId,
+};
 use std::sync::Arc;
 
 /// A worker to be subscribed to.
@@ -38,9 +41,13 @@ pub struct Streams;
 
 impl Streams {
     /// Starts the threads.
-    pub fn start(_index: &Arc<Index>, _config: &StreamsConfig) -> std::io::Result<Self> { Ok(Self) }
+    pub fn start(_index: &Arc<Index>, _config: &StreamsConfig) -> std::io::Result<Self> {
+        Ok(Self)
+    }
     /// Subscribes to a worker (on the thread with the fewest).
-    pub fn add(&self, _worker: NewWorker) -> Result<(), QueueFull> { Ok(()) }
+    pub fn add(&self, _worker: NewWorker) -> Result<(), QueueFull> {
+        Ok(())
+    }
     /// Unsubscribes; all that the worker held is removed from the index. Never blocks, never fails.
     pub fn remove(&self, _worker: WorkerId) {}
 }
