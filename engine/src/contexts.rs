@@ -1,165 +1,134 @@
-//! Stub of the public face.
-#![allow(
-    missing_docs,
-    unused_variables,
-    missing_debug_implementations,
-    reason = "stub"
-)]
-use crate::{
-    hash::ExtraDigest,
-    types::{BlockKey, EngineHash, TIERS, Tier, WorkerId},
-};
+//! (model, adapter, block size) -> tree: made on the first store, gone with the last writer.
+use crate::limits::CONTEXTS_MAX;
+use crate::sync::Rcu;
+use crate::tree::Tree;
+use crate::types::Context;
+use ahash::AHashMap;
+use crossbeam_epoch::{Collector, Guard};
 use std::sync::Arc;
+
+pub use crate::{
+    ContextView, Hit, Index, IndexConfig, Keys, Matches, Participant, Pinned, RemoveReport, Store,
+    StoreError, StoreReport, TokenKeys, TooManyWorkers, Writer,
+};
+
+/// The index has [`CONTEXTS_MAX`] contexts already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the index has room for no more than {CONTEXTS_MAX} contexts")]
+pub struct TooManyContexts;
+
+/// By model, then by adapter ("" for none), then a tree for each block size.
+type Map = AHashMap<String, AHashMap<String, Vec<Arc<Tree>>>>;
+
+/// All contexts: replaced whole when one comes or goes, read without waiting.
 #[derive(Debug)]
-pub struct Index;
-pub struct IndexConfig {
-    pub hash_seed: u64,
+pub(crate) struct Contexts {
+    map: Rcu<Map>,
+    collector: Collector,
 }
-impl Default for IndexConfig {
-    fn default() -> Self {
-        Self { hash_seed: 1337 }
-    }
+
+/// A writer's use of a context's tree. Give it back with [`Contexts::end_use`].
+#[derive(Debug)]
+pub(crate) struct TreeUse {
+    model: String,
+    adapter: String,
+    tree: Arc<Tree>,
 }
-#[derive(Debug, thiserror::Error)]
-#[error("the index has room for no more workers")]
-pub struct TooManyWorkers;
-impl Index {
-    pub fn new(config: IndexConfig) -> Arc<Index> {
-        Arc::new(Index)
+
+impl TreeUse {
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
     }
-    pub fn hash_seed(&self) -> u64 {
-        1337
-    }
-    pub fn participant(self: &Arc<Self>) -> Participant {
-        Participant(self.clone())
-    }
-    pub fn writer(self: &Arc<Self>, model: &str) -> Result<Writer, TooManyWorkers> {
-        Err(TooManyWorkers)
+
+    pub(crate) fn is(&self, adapter: Option<&str>, block_size: u32) -> bool {
+        self.tree.block_size == block_size && self.adapter == adapter.unwrap_or_default()
     }
 }
-pub struct Writer;
-impl Writer {
-    pub fn id(&self) -> WorkerId {
-        WorkerId(0)
+
+impl Contexts {
+    pub(crate) fn new(collector: Collector) -> Self {
+        Self {
+            map: Rcu::new(Map::default()),
+            collector,
+        }
     }
-    pub fn model(&self) -> &str {
-        ""
-    }
-    pub fn blocks(&self) -> u64 {
-        0
-    }
-    pub fn waiting(&self) -> usize {
-        0
-    }
-    pub fn incomplete(&self) -> bool {
-        false
-    }
-    pub fn store(
-        &mut self,
-        at: &Participant,
-        event: &Store<'_>,
-    ) -> Result<StoreReport, StoreError> {
-        Ok(StoreReport::default())
-    }
-    pub fn remove(&mut self, at: &Participant, tier: Tier, hashes: &[EngineHash]) -> RemoveReport {
-        RemoveReport::default()
-    }
-    pub fn clear(&mut self, at: &Participant) {}
-}
-#[derive(Clone, Copy, Debug)]
-pub struct Store<'a> {
-    pub adapter: Option<&'a str>,
-    pub block_size: u32,
-    pub tier: Tier,
-    pub parent: Option<EngineHash>,
-    pub hashes: &'a [EngineHash],
-    pub tokens: &'a [u32],
-    pub extra: &'a [ExtraDigest],
-    pub says_extra: bool,
-}
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreReport {
-    pub stored: u32,
-    pub copies: u32,
-    pub waiting: u32,
-    pub dropped: u32,
-    pub conflicts: u32,
-    pub attached: u32,
-}
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RemoveReport {
-    pub removed: u32,
-    pub copies: u32,
-    pub unknown: u32,
-}
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("tokens")]
-    TokenCount,
-    #[error("block size")]
-    BlockSize,
-    #[error("extra")]
-    ExtraCount,
-    #[error("contexts")]
-    TooManyContexts,
-}
-pub struct Participant(Arc<Index>);
-impl Participant {
-    pub fn pin(&self) -> Pinned<'_> {
-        Pinned(self)
-    }
-    pub fn index(&self) -> &Arc<Index> {
-        &self.0
-    }
-}
-pub struct Pinned<'p>(&'p Participant);
-pub struct ContextView<'g>(&'g ());
-impl Pinned<'_> {
-    pub fn contexts(
+
+    /// The trees of (model, adapter), one for each block size. No allocation.
+    pub(crate) fn trees<'g>(
         &self,
         model: &str,
         adapter: Option<&str>,
-    ) -> impl Iterator<Item = ContextView<'_>> {
-        std::iter::empty()
+        guard: &'g Guard,
+    ) -> &'g [Arc<Tree>] {
+        let by_adapter = self.map.load(guard).get(model);
+        by_adapter
+            .and_then(|adapters| adapters.get(adapter.unwrap_or_default()))
+            .map_or(&[], Vec::as_slice)
     }
-}
-impl ContextView<'_> {
-    pub fn block_size(&self) -> u32 {
-        16
+
+    /// The context's tree, made if needed. O(contexts) when it is made.
+    pub(crate) fn begin_use(
+        &self,
+        context: Context<'_>,
+        guard: &Guard,
+    ) -> Result<TreeUse, TooManyContexts> {
+        let adapter = context.adapter.unwrap_or_default();
+        let mut found = Err(TooManyContexts);
+        self.map.update(guard, |map| {
+            let trees = map.get(context.model).and_then(|m| m.get(adapter));
+            let there = trees
+                .into_iter()
+                .flatten()
+                .find(|tree| tree.block_size == context.block_size);
+            if let Some(tree) = there
+                && tree.try_use()
+            {
+                found = Ok(Arc::clone(tree));
+                return None;
+            }
+            let adapters = map.values().flat_map(|adapters| adapters.values());
+            if there.is_none() && adapters.map(Vec::len).sum::<usize>() >= CONTEXTS_MAX {
+                return None;
+            }
+            let new = Arc::new(Tree::new(context.block_size, self.collector.clone()));
+            found = Ok(Arc::clone(&new));
+            let mut map = map.clone();
+            let trees = map
+                .entry(context.model.to_owned())
+                .or_default()
+                .entry(adapter.to_owned())
+                .or_default();
+            // A tree of this block size that is still there is dead.
+            trees.retain(|tree| tree.block_size != context.block_size);
+            trees.push(new);
+            Some(map)
+        });
+        found.map(|tree| TreeUse {
+            model: context.model.to_owned(),
+            adapter: adapter.to_owned(),
+            tree,
+        })
     }
-    pub fn lookup(&self, keys: &mut impl Keys, out: &mut Matches) {}
-}
-pub trait Keys {
-    fn key(&mut self, block: usize) -> Option<BlockKey>;
-}
-pub struct TokenKeys<'a>(&'a [u32]);
-impl<'a> TokenKeys<'a> {
-    pub fn new(seed: u64, block_size: u32, tokens: &'a [u32], extra: &'a [ExtraDigest]) -> Self {
-        Self(tokens)
+
+    /// Ends a use; the last one removes the context. O(contexts) then.
+    pub(crate) fn end_use(&self, used: &TreeUse, guard: &Guard) {
+        if !used.tree.end_use() {
+            return;
+        }
+        self.map.update(guard, |map| {
+            let trees = map.get(&used.model)?.get(&used.adapter)?;
+            trees.iter().find(|tree| Arc::ptr_eq(tree, &used.tree))?;
+            let mut map = map.clone();
+            let adapters = map.get_mut(&used.model)?;
+            let trees = adapters.get_mut(&used.adapter)?;
+            trees.retain(|tree| !Arc::ptr_eq(tree, &used.tree));
+            if trees.is_empty() {
+                adapters.remove(&used.adapter);
+            }
+            if adapters.is_empty() {
+                map.remove(&used.model);
+            }
+            Some(map)
+        });
     }
-}
-impl Keys for TokenKeys<'_> {
-    fn key(&mut self, block: usize) -> Option<BlockKey> {
-        None
-    }
-}
-impl Keys for &[BlockKey] {
-    fn key(&mut self, block: usize) -> Option<BlockKey> {
-        self.get(block).copied()
-    }
-}
-#[derive(Default)]
-pub struct Matches(Vec<Hit>);
-impl Matches {
-    pub fn new() -> Self {
-        Self(Vec::new())
-    }
-    pub fn hits(&self) -> &[Hit] {
-        &self.0
-    }
-}
-#[derive(Clone, Copy, Debug)]
-pub struct Hit {
-    pub worker: WorkerId,
-    pub blocks: [u32; TIERS],
 }

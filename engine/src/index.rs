@@ -1,0 +1,209 @@
+//! The index and a thread's way into it.
+use crate::contexts::{Contexts, TooManyContexts, TreeUse};
+use crate::limits::WORKERS_MAX;
+use crate::sync::{AtomicU32, Ordering};
+use crate::tree::Tree;
+use crate::tree::read::{self, Keys, Matches};
+use crate::types::{Context, WorkerId};
+use crate::writer::Writer;
+use crossbeam_epoch::{Collector, Guard, LocalHandle};
+use crossbeam_queue::SegQueue;
+use std::sync::Arc;
+
+/// What an index is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexConfig {
+    /// The seed of the block keys, [`crate::hash::SEED_DEFAULT`] unless the deployment has its own.
+    pub hash_seed: u64,
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self {
+            hash_seed: crate::hash::SEED_DEFAULT,
+        }
+    }
+}
+
+/// The index has [`WORKERS_MAX`] workers already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the index has room for no more than {WORKERS_MAX} workers")]
+pub struct TooManyWorkers;
+
+/// Which worker holds which prefix, for all contexts.
+#[derive(Debug)]
+pub struct Index {
+    config: IndexConfig,
+    collector: Collector,
+    contexts: Contexts,
+    workers: Arc<WorkerIds>,
+}
+
+impl Index {
+    /// An empty index.
+    #[must_use]
+    pub fn new(config: IndexConfig) -> Arc<Self> {
+        let collector = Collector::new();
+        Arc::new(Self {
+            config,
+            contexts: Contexts::new(collector.clone()),
+            collector,
+            workers: Arc::default(),
+        })
+    }
+
+    /// The seed of its block keys.
+    #[must_use]
+    pub fn hash_seed(&self) -> u64 {
+        self.config.hash_seed
+    }
+
+    /// Registers the calling thread: one for each thread, kept as long as the thread works.
+    #[must_use]
+    pub fn participant(self: &Arc<Self>) -> Participant {
+        Participant {
+            handle: self.collector.register(),
+            index: Arc::clone(self),
+        }
+    }
+
+    /// A new worker that serves `model` and holds nothing.
+    pub fn writer(self: &Arc<Self>, model: &str) -> Result<Writer, TooManyWorkers> {
+        let id = self.workers.take().ok_or(TooManyWorkers)?;
+        Ok(Writer::new(Arc::clone(self), id, model))
+    }
+
+    pub(crate) fn begin_use(
+        &self,
+        context: Context<'_>,
+        guard: &Guard,
+    ) -> Result<TreeUse, TooManyContexts> {
+        self.contexts.begin_use(context, guard)
+    }
+
+    pub(crate) fn end_use(&self, used: &TreeUse, guard: &Guard) {
+        self.contexts.end_use(used, guard);
+    }
+
+    /// Frees a worker's number once no lookup that began before can still report it.
+    pub(crate) fn end_worker(&self, worker: WorkerId, guard: &Guard) {
+        let workers = Arc::clone(&self.workers);
+        guard.defer(move || workers.free.push(worker));
+        guard.flush();
+    }
+}
+
+/// The numbers of workers. A freed one is used again only when all others are in use or were
+/// freed later, so that a name that was looked up by number does not change under a reader's feet.
+#[derive(Debug, Default)]
+struct WorkerIds {
+    /// Numbers never used are from here on.
+    next: AtomicU32,
+    free: SegQueue<WorkerId>,
+}
+
+/// Freed numbers that rest before the oldest is used again.
+const RESTING: usize = 1024;
+
+impl WorkerIds {
+    fn take(&self) -> Option<WorkerId> {
+        if self.free.len() > RESTING
+            && let Some(worker) = self.free.pop()
+        {
+            return Some(worker);
+        }
+        // Relaxed: a count; what belongs to the number is published with its first entry.
+        let fresh = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                (next < WORKERS_MAX).then_some(next + 1)
+            });
+        fresh.ok().map(WorkerId).or_else(|| self.free.pop())
+    }
+
+    /// One more than the highest number in use.
+    fn bound(&self) -> usize {
+        // Relaxed: a lookup may miss a worker that comes while it runs.
+        self.next.load(Ordering::Relaxed) as usize
+    }
+}
+
+/// A thread's registration with the index's epochs.
+#[derive(Debug)]
+pub struct Participant {
+    handle: LocalHandle,
+    index: Arc<Index>,
+}
+
+impl Participant {
+    /// Pins the epoch: what is read meanwhile is not freed. Hold it for one lookup or one batch.
+    #[must_use]
+    pub fn pin(&self) -> Pinned<'_> {
+        Pinned {
+            guard: self.handle.pin(),
+            index: &self.index,
+        }
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Hands retired memory to the collector and lets it free what nobody can reach any more.
+    pub fn collect(&self) {
+        self.handle.pin().flush();
+    }
+
+    pub(crate) fn guard(&self) -> Guard {
+        self.handle.pin()
+    }
+}
+
+/// A pinned epoch: the way to look things up.
+#[derive(Debug)]
+pub struct Pinned<'p> {
+    guard: Guard,
+    index: &'p Index,
+}
+
+impl Pinned<'_> {
+    /// The contexts of (model, adapter): one for each block size in use. No allocation.
+    pub fn contexts(
+        &self,
+        model: &str,
+        adapter: Option<&str>,
+    ) -> impl Iterator<Item = ContextView<'_>> {
+        let trees = self.index.contexts.trees(model, adapter, &self.guard);
+        trees.iter().map(|tree| ContextView {
+            tree,
+            guard: &self.guard,
+            workers: self.index.workers.bound(),
+        })
+    }
+}
+
+/// One context, as of a pin.
+#[derive(Debug)]
+pub struct ContextView<'g> {
+    tree: &'g Tree,
+    guard: &'g Guard,
+    workers: usize,
+}
+
+impl ContextView<'_> {
+    /// Tokens per block.
+    #[must_use]
+    pub fn block_size(&self) -> u32 {
+        self.tree.block_size
+    }
+
+    /// Replaces the contents of `out` by every worker that holds at least the first block.
+    /// Allocates only if the fleet has grown since `out` was last used.
+    pub fn lookup(&self, keys: &mut impl Keys, out: &mut Matches) {
+        if let Some(root) = self.tree.root() {
+            read::lookup(root, self.workers, keys, out, self.guard);
+        }
+    }
+}

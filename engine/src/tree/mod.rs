@@ -1,0 +1,77 @@
+//! A radix tree that never splits.
+//!
+//! Nodes are append-only [`run`]s of block keys. A chain that diverges inside a run starts a child
+//! there and the run stays whole, so the place of a block, (run, offset), never changes while
+//! anyone holds it. For each run and holder one atomic word says how many leading blocks of
+//! the run the worker holds ([`lane`]); what it holds beyond that, after an eviction from the head or
+//! the middle, is remembered by its writer alone ([`holding`]), because no prefix can use it until the
+//! hole is filled.
+//!
+//! A (parent block, key) has exactly one place: the parent's successor slot, if it holds that key
+//! (slots are written once), else the child at that offset, which is unique ([`children`]).
+pub(crate) mod array;
+mod children;
+pub(crate) mod holding;
+pub(crate) mod lane;
+pub(crate) mod read;
+pub(crate) mod run;
+
+use crate::sync::{AtomicU64, Ordering};
+use crossbeam_epoch::Collector;
+use run::Hold;
+
+/// Set once in `users` when the last user is gone for good.
+const DEAD: u64 = 1 << 63;
+
+/// The tree of one context.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) block_size: u32,
+    /// Writers that use it, or [`DEAD`].
+    users: AtomicU64,
+    /// `None` only while dropping.
+    root: Option<Hold>,
+    collector: Collector,
+}
+
+impl Tree {
+    /// An empty tree with one user.
+    pub(crate) fn new(block_size: u32, collector: Collector) -> Self {
+        Self {
+            block_size,
+            users: AtomicU64::new(1),
+            root: Some(Hold::root()),
+            collector,
+        }
+    }
+
+    pub(crate) fn root(&self) -> Option<&Hold> {
+        self.root.as_ref()
+    }
+
+    /// Becomes a user, unless the tree is on its way out. Wait-free.
+    pub(crate) fn try_use(&self) -> bool {
+        // Relaxed: a tree is reached through a map that publishes it.
+        self.users.fetch_add(1, Ordering::Relaxed) & DEAD == 0
+    }
+
+    /// Ceases to be a user; true if the tree died by it and must be taken out of its map.
+    pub(crate) fn end_use(&self) -> bool {
+        // AcqRel: the one that kills it comes after all other users.
+        if self.users.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return false;
+        }
+        self.users
+            // AcqRel: as above.
+            .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(root) = self.root.take() {
+            root.release(&self.collector.register().pin());
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The only way to change what a worker holds.
+//!
+//! A writer owns all that a single thread needs to apply its worker's events: the names (engine hash ->
+//! place, copies), the holdings (one for each run in which it holds blocks), the blocks that wait for
+//! a parent. Shared memory is touched only through runs: claiming key slots, linking children, writing
+//! the worker's own holder entries.
+//!
+//! A block leaves when the last copy of its last name does. Several names of one block are counted
+//! together in `crowded`, which has an entry for each place that is not the ordinary case of one
+//! name with copies on the GPU only.
+mod names;
+mod place;
+mod waiting;
+
+use crate::contexts::TreeUse;
+use crate::hash::{ExtraDigest, block_key};
+use crate::index::{Index, Participant};
+use crate::limits::BLOCK_SIZE_MAX;
+use crate::tree::holding::Holding;
+use crate::types::{BlockKey, Context, EngineHash, TIERS, Tier, WorkerId};
+use ahash::AHashMap;
+use crossbeam_epoch::Guard;
+use names::{Names, Place, Taken};
+use place::Cursor;
+use std::sync::Arc;
+use waiting::{Unplaced, Waiting};
+
+/// A stored event: consecutive blocks of one chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a> {
+    /// The LoRA adapter's name.
+    pub adapter: Option<&'a str>,
+    /// Tokens per block; unused if `tokens` is empty.
+    pub block_size: u32,
+    /// Where the copies are.
+    pub tier: Tier,
+    /// The block before `hashes[0]`, `None` at the beginning of a prompt.
+    pub parent: Option<EngineHash>,
+    /// The engine's names of the blocks, in order.
+    pub hashes: &'a [EngineHash],
+    /// `hashes.len() * block_size` token ids; or none: only the names are known (offloaded copies).
+    pub tokens: &'a [u32],
+    /// One for each hash, or empty if no block has extra keys.
+    pub extra: &'a [ExtraDigest],
+    /// Whether the event's shape can say extra keys (vLLM from 0.17 on). Where it cannot, a second
+    /// name for the same content is a block of other, unsaid extra keys, and is kept apart.
+    pub says_extra: bool,
+}
+
+/// What a stored event did, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreReport {
+    /// New names, placed.
+    pub stored: u32,
+    /// Further copies of known names.
+    pub copies: u32,
+    /// New names that wait for their parent or their content.
+    pub waiting: u32,
+    /// Names dropped because too many wait.
+    pub dropped: u32,
+    /// Known names with another content than before; they count for nothing from now on.
+    pub conflicts: u32,
+    /// Names that waited and were placed, from this event or earlier ones.
+    pub attached: u32,
+}
+
+/// What a removed event did, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoveReport {
+    /// The last copy of that tier is gone.
+    pub removed: u32,
+    /// Other copies remain in that tier.
+    pub copies: u32,
+    /// There was no such copy.
+    pub unknown: u32,
+}
+
+/// A stored event that does not fit together. Nothing of it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Tokens and hashes do not fit the block size.
+    #[error("{tokens} tokens for {hashes} blocks of {block_size}")]
+    TokenCount {
+        /// Token ids given.
+        tokens: usize,
+        /// Hashes given.
+        hashes: usize,
+        /// Tokens per block.
+        block_size: u32,
+    },
+    /// A block size of zero or above the limit.
+    #[error("block size {0}; 1 to {BLOCK_SIZE_MAX} are possible")]
+    BlockSize(u32),
+    /// Neither no extra keys nor one entry for each block.
+    #[error("{extra} entries of extra keys for {hashes} blocks")]
+    ExtraCount {
+        /// Entries given.
+        extra: usize,
+        /// Hashes given.
+        hashes: usize,
+    },
+    /// No room for the event's context.
+    #[error(transparent)]
+    TooManyContexts(#[from] crate::contexts::TooManyContexts),
+}
+
+/// One worker's writer. Dropping it removes all that the worker held and frees its number.
+#[derive(Debug)]
+pub struct Writer {
+    index: Arc<Index>,
+    id: WorkerId,
+    model: String,
+    contexts: Vec<TreeUse>,
+    names: Names,
+    waiting: Waiting,
+    holdings: Vec<Option<Holding>>,
+    holdings_free: Vec<u32>,
+    /// Run address -> holding.
+    by_run: AHashMap<usize, u32>,
+    /// How many names have copies in each tier, for places that are not the ordinary case.
+    crowded: AHashMap<Place, [u32; TIERS]>,
+    incomplete: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(index: Arc<Index>, id: WorkerId, model: &str) -> Self {
+        Self {
+            index,
+            id,
+            model: model.to_owned(),
+            contexts: Vec::new(),
+            names: Names::default(),
+            waiting: Waiting::default(),
+            holdings: Vec::new(),
+            holdings_free: Vec::new(),
+            by_run: AHashMap::default(),
+            crowded: AHashMap::default(),
+            incomplete: false,
+        }
+    }
+
+    /// The worker's number.
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// The model it serves.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Names with a known place: blocks, several names of one block counted each.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.names.placed() as u64
+    }
+
+    /// Names that wait for their parent or their content.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether blocks were dropped since the last clear: the answers may be too low.
+    #[must_use]
+    pub fn incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// Applies a stored event. O(blocks), plus what had waited for them.
+    ///
+    /// # Panics
+    /// If `at` belongs to another index.
+    pub fn store(
+        &mut self,
+        at: &Participant,
+        event: &Store<'_>,
+    ) -> Result<StoreReport, StoreError> {
+        let guard = &self.guard(at);
+        check(event)?;
+        let mut report = StoreReport::default();
+        if event.tokens.is_empty() {
+            for &hash in event.hashes {
+                self.store_unplaced(hash, event.tier, &mut report);
+            }
+            return Ok(report);
+        }
+        let context = self.context(event.adapter, event.block_size, guard)?;
+        let mut cursor = match event.parent {
+            None => Cursor::Root,
+            Some(parent) => self.cursor_after(parent, context),
+        };
+        let seed = self.index.hash_seed();
+        let blocks = event.tokens.chunks_exact(event.block_size as usize);
+        for (at, (tokens, &hash)) in blocks.zip(event.hashes).enumerate() {
+            let extra = event.extra.get(at).copied().unwrap_or_default();
+            let block = Block {
+                hash,
+                key: block_key(seed, tokens, extra),
+                context,
+                says_extra: event.says_extra,
+                tier: event.tier,
+                following: event.hashes.len() - at,
+            };
+            cursor = self.store_block(cursor, &block, &mut report, guard);
+        }
+        Ok(report)
+    }
+
+    /// Applies a removed event. O(blocks).
+    ///
+    /// # Panics
+    /// If `at` belongs to another index.
+    pub fn remove(&mut self, at: &Participant, tier: Tier, hashes: &[EngineHash]) -> RemoveReport {
+        let guard = &self.guard(at);
+        let mut report = RemoveReport::default();
+        for &hash in hashes {
+            let place = self.names.place(hash);
+            let taken = self.names.take(hash, tier);
+            match taken {
+                Taken::Unknown => report.unknown += 1,
+                Taken::Copies => report.copies += 1,
+                Taken::LastOfTier | Taken::Last => report.removed += 1,
+            }
+            match (taken, place) {
+                (Taken::Last, None) => {
+                    self.waiting.remove(hash);
+                }
+                (Taken::Last | Taken::LastOfTier, Some(place)) => {
+                    self.leave_tier(place, tier, guard);
+                }
+                _ => {}
+            }
+        }
+        report
+    }
+
+    /// Removes all that the worker holds, in all tiers and contexts. O(runs it holds blocks in).
+    ///
+    /// # Panics
+    /// If `at` belongs to another index.
+    pub fn clear(&mut self, at: &Participant) {
+        let guard = self.guard(at);
+        self.clear_all(&guard);
+    }
+
+    fn clear_all(&mut self, guard: &Guard) {
+        for holding in self.holdings.drain(..).flatten() {
+            holding.leave(guard);
+        }
+        self.holdings_free.clear();
+        self.by_run.clear();
+        self.crowded.clear();
+        self.names.clear();
+        self.waiting.clear();
+        for used in self.contexts.drain(..) {
+            self.index.end_use(&used, guard);
+        }
+        self.incomplete = false;
+    }
+
+    fn guard(&self, at: &Participant) -> Guard {
+        assert!(
+            Arc::ptr_eq(at.index(), &self.index),
+            "a participant of another index"
+        );
+        at.guard()
+    }
+
+    /// The number of the context among those of this writer.
+    fn context(
+        &mut self,
+        adapter: Option<&str>,
+        block_size: u32,
+        guard: &Guard,
+    ) -> Result<u32, StoreError> {
+        let there = self
+            .contexts
+            .iter()
+            .position(|used| used.is(adapter, block_size));
+        let at = match there {
+            Some(at) => at,
+            None => {
+                let context = Context {
+                    model: &self.model,
+                    adapter,
+                    block_size,
+                };
+                self.contexts.push(self.index.begin_use(context, guard)?);
+                self.contexts.len() - 1
+            }
+        };
+        // Bounded by the contexts of an index.
+        Ok(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+
+    /// A copy of a block that is known by name only.
+    fn store_unplaced(&mut self, hash: EngineHash, tier: Tier, report: &mut StoreReport) {
+        if self.names.contains(hash) {
+            report.copies += 1;
+            self.add_copy(hash, tier);
+        } else if self.waiting.is_full() {
+            report.dropped += 1;
+            self.incomplete = true;
+        } else {
+            report.waiting += 1;
+            self.names.insert(hash, tier, None);
+            self.waiting.insert(hash, Unplaced::NoContent);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Not a participant's guard: a writer may be dropped on any thread.
+        let index = Arc::clone(&self.index);
+        let participant = index.participant();
+        let guard = participant.guard();
+        self.clear_all(&guard);
+        index.end_worker(self.id, &guard);
+    }
+}
+
+/// One block of a stored event.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    hash: EngineHash,
+    key: BlockKey,
+    context: u32,
+    says_extra: bool,
+    tier: Tier,
+    /// Blocks of the event from this one on: how long a new run's first segment should be.
+    following: usize,
+}
+
+fn check(event: &Store<'_>) -> Result<(), StoreError> {
+    let (tokens, hashes) = (event.tokens.len(), event.hashes.len());
+    let block_size = event.block_size;
+    if tokens == 0 {
+        return Ok(());
+    }
+    if block_size == 0 || block_size > BLOCK_SIZE_MAX {
+        return Err(StoreError::BlockSize(block_size));
+    }
+    if hashes.checked_mul(block_size as usize) != Some(tokens) {
+        return Err(StoreError::TokenCount {
+            tokens,
+            hashes,
+            block_size,
+        });
+    }
+    match event.extra.len() {
+        extra if extra == 0 || extra == hashes => Ok(()),
+        extra => Err(StoreError::ExtraCount { extra, hashes }),
+    }
+}
