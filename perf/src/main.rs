@@ -31,7 +31,7 @@ fn lookups(filled: &Filled, all: &[kvroute_bench::Conversation]) {
     let mut out = Matches::new();
     let deep: Vec<_> = all.iter().filter(|c| c.blocks() == 256).collect();
     let mut next = deep.iter().cycle();
-    let mut found = 0;
+    let mut wrong = 0;
     let ns = time(20_000, || {
         let Some(conversation) = next.next() else {
             return;
@@ -41,12 +41,9 @@ fn lookups(filled: &Filled, all: &[kvroute_bench::Conversation]) {
             context.lookup(&mut keys, &mut out);
         }
         let whole = out.hits().iter().filter(|hit| hit.blocks[2] == 256).count();
-        found += usize::from(whole >= conversation.workers.len());
+        wrong += usize::from(whole < conversation.workers.len());
     });
-    assert_eq!(
-        found, 20_000,
-        "every conversation is found whole on its workers"
-    );
+    assert_eq!(wrong, 0, "every conversation is found whole on its workers");
     report("lookup of 256 blocks from tokens", 1_600.0, ns);
     let miss: Vec<u32> = (0..260 * BLOCK_SIZE).map(|n| 300_000 + n).collect();
     let ns = time(200_000, || {
