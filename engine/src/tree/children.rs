@@ -9,7 +9,7 @@
 //!
 //! Tried and dropped: linear probing with tombstones, which needs a second table during growth.
 use super::run::Run;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, Ordering, Watch};
 use crate::types::BlockKey;
 use crossbeam_epoch::Guard;
 use std::ptr;
@@ -23,12 +23,14 @@ const NODE: usize = 1;
 #[derive(Debug)]
 struct Node {
     slots: [AtomicPtr<Run>; FAN],
+    watch: Watch,
 }
 
 impl Node {
     fn empty() -> Self {
         Self {
             slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            watch: Watch::new(),
         }
     }
 }
@@ -108,7 +110,9 @@ unsafe fn read<'a>(at: *mut Run) -> Slot<'a> {
     }
     let node = at.map_addr(|address| address & !NODE).cast::<Node>();
     // SAFETY: nodes live as long as their trie.
-    Slot::Node(unsafe { &*node })
+    let node = unsafe { &*node };
+    node.watch.read();
+    Slot::Node(node)
 }
 
 impl Children {

@@ -20,7 +20,7 @@ use super::array::Words;
 use super::children::Children;
 use super::lane::Entry;
 use crate::limits::RUN_BLOCKS_MAX;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch};
 use crate::types::BlockKey;
 use crossbeam_epoch::{Guard, Shared};
 use std::ptr::NonNull;
@@ -29,7 +29,7 @@ use std::ptr::NonNull;
 const DEAD: u64 = 1 << 63;
 
 /// Holder entries in the first segment: most runs are held by a few workers.
-const HOLDERS_FIRST: u32 = 4;
+const HOLDERS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 
 /// One run. See the module's text for its life.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub(crate) struct Run {
     keys: Words,
     holders: Words,
     children: Children,
+    watch: Watch,
 }
 
 // SAFETY: `parent` is only dereferenced while the child's reference keeps it, or under a pin that
@@ -136,10 +137,12 @@ impl Run {
             keys,
             holders: Words::new(HOLDERS_FIRST),
             children: Children::empty(),
+            watch: Watch::new(),
         }
     }
 
     pub(crate) fn branch(&self) -> u32 {
+        self.watch.read();
         self.branch
     }
 
