@@ -9,7 +9,8 @@ pub struct Source {
     pub text: String,
     /// The same text, line by line, with comments and the insides of literals blanked out.
     pub code: String,
-    /// `code` with everything blanked out that is compiled for tests only; empty for a file of tests.
+    /// `code` with everything blanked out that is compiled for tests only; empty for a file of tests
+    /// (`tests.rs`, `models.rs`, and all in a folder `tests`).
     pub shipped: String,
 }
 
@@ -18,7 +19,10 @@ impl Source {
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
         let code = blank(text);
-        let of_tests = name.ends_with("/tests.rs") || name.contains("/tests/");
+        let of_tests = ["/tests.rs", "/models.rs"]
+            .iter()
+            .any(|end| name.ends_with(end))
+            || name.contains("/tests/");
         let shipped = if of_tests {
             String::new()
         } else {
@@ -144,11 +148,15 @@ fn character(text: &str) -> usize {
     }
 }
 
-/// Blanks out every item under `#[cfg(test)]`.
+/// Blanks out every item under `#[cfg(test)]` or `#[cfg(all(test, …))]`.
 fn without_tests(code: &str) -> String {
     let mut out = code.to_owned();
-    while let Some(from) = out.find("#[cfg(test)]") {
-        let to = super::functions::item_end(&out, from + "#[cfg(test)]".len());
+    while let Some(from) = ["#[cfg(test)]", "#[cfg(all(test,"]
+        .iter()
+        .find_map(|a| out.find(a))
+    {
+        let attribute = out[from..].find(']').map_or(out.len(), |at| from + at + 1);
+        let to = super::functions::item_end(&out, attribute);
         let blanked: String = out[from..to]
             .chars()
             .map(|c| if c == '\n' { '\n' } else { ' ' })
@@ -185,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_for_tests_is_not_shipped() {
-        let text = "fn a() { one(); }\n#[cfg(test)]\nmod tests {\n    fn b() { two(); }\n}\nfn c() { three(); }\n#[cfg(test)]\nuse four;\nfn d() {}";
+        let text = "fn a() { one(); }\n#[cfg(test)]\nmod tests {\n    fn b() { two(); }\n}\nfn c() { three(); }\n#[cfg(all(test, x))]\nuse four;\nfn d() {}";
         let source = Source::new("a.rs", text);
         for (word, shipped) in [
             ("one", true),
