@@ -33,3 +33,12 @@ pub const RANKS_MAX: u32 = 1_024;
 
 /// Bytes of one file of a recording, decompressed: hours of traffic, and no bomb.
 pub const RECORDING_BYTES_MAX: u64 = 1 << 30;
+
+/// Time that the demo's own client waits for the node.
+pub const CLIENT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of the headers that the demo's client reads.
+pub const CLIENT_HEADERS_MAX: u64 = 64 << 10;
+
+/// Bytes of an answer that the demo's client reads: thousands of workers.
+pub const CLIENT_ANSWER_BYTES_MAX: u64 = 64 << 20;

@@ -19,16 +19,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine/limits", &[]),
     ("engine/sync", &[]),
     ("engine/hash", &["types"]),
-    ("engine/oracle", &["types", "contexts"]),
+    ("engine/oracle", &["types", "hash"]),
     ("engine/tree", &["types", "limits", "sync", "hash"]),
-    ("engine/index", &["types", "limits", "sync", "hash", "tree"]),
-    (
-        "engine/writer",
-        &["types", "limits", "sync", "hash", "tree", "index"],
-    ),
+    // One unit: the index hands out writers, a writer knows its index, both know the table of contexts,
+    // and `contexts` is the public face of all three.
     (
         "engine/contexts",
         &["types", "limits", "sync", "hash", "tree", "index", "writer"],
+    ),
+    (
+        "engine/index",
+        &[
+            "types", "limits", "sync", "hash", "tree", "contexts", "writer",
+        ],
+    ),
+    (
+        "engine/writer",
+        &[
+            "types", "limits", "sync", "hash", "tree", "contexts", "index",
+        ],
     ),
     // The node: what is pure, the flow of events, the flow of lookups, and what puts them together.
     ("io/limits", &[]),
@@ -37,11 +46,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/stream", &["limits", "status", "wire"]),
     ("io/fleet", &["limits", "status", "stream"]),
     ("io/http", &["limits", "status", "wire", "fleet"]),
-    ("io/node", &["limits", "status", "stream", "fleet", "http"]),
+    ("io/config", &["limits", "fleet"]),
+    (
+        "io/node",
+        &["limits", "status", "stream", "fleet", "http", "config"],
+    ),
     ("io/fake", &["limits", "stream"]),
     ("io/trace", &["limits"]),
-    ("io/demo", &["limits", "node", "fleet", "fake", "trace"]),
-    ("io/cli", &["limits", "node", "fleet", "demo"]),
+    ("io/demo", &["limits", "config", "node", "fake", "trace"]),
+    ("io/cli", &["limits", "config", "node", "demo"]),
 ];
 /// Files that are the crates' roots and name everything.
 const ROOTS: &[&str] = &["engine/src/lib.rs", "io/src/lib.rs", "io/src/main.rs"];
