@@ -1,4 +1,7 @@
 //! Stub of the streams' public face.
+pub mod replay;
+pub mod sequence;
+
 use crate::status::WorkerStatus;
 use kvroute_engine::{
     contexts::{Index, Writer},
