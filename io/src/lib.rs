@@ -1,7 +1,15 @@
-//! The node.
+//! A routing node for LLM serving: it follows the KV-cache events of a fleet of engines and answers
+//! who holds how much of a prompt.
+//!
+//! Threads: each IO thread ([`stream`]) owns the sockets of its share of the workers and writes
+//! what they hold into the index of `kvroute-engine`; each HTTP thread ([`http`]) answers lookups from
+//! the index, inline. They meet in the index, in the workers' [`status`], and in the [`fleet`]'s view;
+//! no lookup waits for an event, and no event for a lookup. [`node`] puts it all together.
+pub mod config;
 pub mod fleet;
 pub mod http;
 pub mod limits;
+pub mod node;
 pub mod status;
 pub mod stream;
 pub mod trace;

@@ -27,6 +27,8 @@ pub const BODY_BYTES_MAX: usize = 8 << 20;
 
 /// Time without progress, from the request of a replay to its end marker, after which it has failed.
 /// Engines answer within 100 ms when idle; one that stores a huge step may take a second.
+
+/// Time from the first request of a replay to its end marker.
 pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Data-parallel ranks of one pod.
@@ -69,3 +71,68 @@ pub const COMMANDS_PER_TURN_MAX: usize = 64;
 
 /// Readiness events taken from the kernel at once.
 pub const READINESS_EVENTS_MAX: usize = 1_024;
+
+/// Bytes of a name or an address in a pod's description. Kubernetes names are at most 253 bytes each.
+pub const NAME_BYTES_MAX: usize = 1_024;
+
+/// Adapters known of one worker, declared or learnt from events. Engines hold some dozens at a time.
+pub const ADAPTERS_PER_WORKER_MAX: usize = 1_024;
+
+/// Bytes of a configuration or fleet file: 65,000 pods of 300 bytes are 20 MB.
+pub const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// How long the pods of the fleet file wait for room in the IO threads' queues at start: 65,000
+/// subscriptions take some seconds, and every queue holds [`COMMANDS_MAX`].
+pub const FLEET_LOAD_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// IO or HTTP threads: more than any machine has cores.
+pub const THREADS_MAX: usize = 1_024;
+
+/// Bytes of one request body: a million token ids as JSON.
+pub const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of all request bodies that one HTTP thread holds while they arrive. A body is looked up as
+/// soon as it is complete, so only slow or hostile senders come near it.
+pub const BODIES_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of a refused body that are read and thrown away, so that the sender, who reads the answer
+/// only after it has sent everything, gets it. Beyond, the connection is closed.
+pub const REFUSED_BODY_BYTES_MAX: u64 = 64 << 20;
+
+/// Time for a request body to arrive whole.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Time for a request's head to arrive, counted from the end of the request before: idle
+/// connections of a gateway's pool are kept this long. Above Envoy's and nginx's usual 60 s.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+
+/// Bytes of a request's head, and of the buffer that a connection reads into.
+pub const HEAD_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes of path and query together: some hundred candidates by name.
+pub const URL_BYTES_MAX: usize = 32 << 10;
+
+/// Connections of one HTTP thread: a gateway uses some hundred.
+pub const CONNECTIONS_PER_THREAD_MAX: usize = 8_192;
+
+/// Connections that the kernel holds until they are accepted.
+pub const BACKLOG_MAX: i32 = 1_024;
+
+/// Time for requests in flight to finish when the node stops; Kubernetes kills after 30 s.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Candidates listed in one answer if the request names no `limit` and no candidates.
+pub const CANDIDATES_DEFAULT: usize = 16;
+
+/// Candidates that a request may name, and that one answer may list: about 1 MB of JSON.
+pub const CANDIDATES_MAX: usize = 4_096;
+
+/// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
+pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of what is repeated from a request in an error's message.
+pub const ERROR_BYTES_MAX: usize = 400;
+
+const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
+const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);

@@ -1,5 +1,10 @@
-//! What a worker's IO thread tells everybody else: counters and the trust state, lock-free.
+//! What a worker's IO thread tells everybody else: counters and the trust state, lock-free, and the
+//! adapters it has seen, behind a lock that is taken only for a name that is new to the writer or
+//! unknown to the reader.
+use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How far an answer about a worker can be trusted.
@@ -113,6 +118,7 @@ pub struct WorkerStatus {
     restarts: AtomicU64,
     batches: AtomicU64,
     skipped: [AtomicU64; SkipReason::ALL.len()],
+    adapters: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl Default for WorkerStatus {
@@ -128,6 +134,7 @@ impl Default for WorkerStatus {
             restarts: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             skipped: [const { AtomicU64::new(0) }; SkipReason::ALL.len()],
+            adapters: Mutex::default(),
         }
     }
 }
@@ -223,6 +230,36 @@ impl WorkerStatus {
         self.skipped[reason as usize].fetch_add(count, Relaxed);
     }
 
+    /// Notes an adapter that an event named; call it once for each name. `false` if the name is too
+    /// long or too many are known: its blocks are indexed all the same, but a request that gives the
+    /// adapter as its model is not understood once none of its blocks is held.
+    pub fn learn_adapter(&self, name: &str) -> bool {
+        let mut adapters = self.adapters();
+        if adapters.contains(name) {
+            return true;
+        }
+        if name.len() > NAME_BYTES_MAX || adapters.len() >= ADAPTERS_PER_WORKER_MAX {
+            return false;
+        }
+        adapters.insert(name.into())
+    }
+
+    /// Whether an event named this adapter.
+    #[must_use]
+    pub fn knows_adapter(&self, name: &str) -> bool {
+        self.adapters().contains(name)
+    }
+
+    /// The adapters that events named, in order.
+    #[must_use]
+    pub fn adapter_names(&self) -> Vec<Box<str>> {
+        self.adapters().iter().cloned().collect()
+    }
+
+    fn adapters(&self) -> MutexGuard<'_, BTreeSet<Box<str>>> {
+        self.adapters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What was skipped, by reason; reasons that never occurred are left out.
     pub fn skipped(&self) -> impl Iterator<Item = (SkipReason, u64)> {
         SkipReason::ALL
@@ -240,4 +277,25 @@ pub fn now_ms() -> u64 {
         .map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_are_bounded_in_number_and_length() {
+        let status = WorkerStatus::default();
+        assert!(!status.learn_adapter(&"x".repeat(NAME_BYTES_MAX + 1)));
+        for i in 0..ADAPTERS_PER_WORKER_MAX {
+            assert!(status.learn_adapter(&format!("a{i}")));
+        }
+        assert!(!status.learn_adapter("one-more"));
+        assert!(!status.knows_adapter("one-more"));
+        assert!(
+            status.learn_adapter("a0"),
+            "known already: no room is needed"
+        );
+        assert_eq!(status.adapter_names().len(), ADAPTERS_PER_WORKER_MAX);
+    }
 }

@@ -15,9 +15,7 @@ pub struct WorkerInfo {
 }
 
 impl WorkerInfo {
-    /// A worker of a pod.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         id: WorkerId,
         pod: Arc<PodSpec>,
         endpoints: RankEndpoints,
@@ -37,7 +35,7 @@ impl WorkerInfo {
         self.id
     }
 
-    /// The pod it belongs to.
+    /// The pod it belongs to, as it was described.
     #[must_use]
     pub fn pod(&self) -> &PodSpec {
         &self.pod
@@ -67,11 +65,22 @@ impl WorkerInfo {
         &self.status
     }
 
+    /// Tokens per block: as events said it, else as the pod's description did.
+    #[must_use]
+    pub fn block_size(&self) -> Option<u32> {
+        self.status.block_size().or(self.pod.block_size)
+    }
+
     /// `pod#rank`, for logs.
     #[must_use]
     pub fn label(&self) -> String {
-        format!("{}#{}", self.pod.pod, self.rank())
+        label(&self.pod.pod, self.rank())
     }
+}
+
+/// `pod#rank`, for logs and messages.
+pub(super) fn label(pod: &str, rank: u32) -> String {
+    format!("{pod}#{rank}")
 }
 
 /// All workers at one moment.
@@ -79,7 +88,12 @@ impl WorkerInfo {
 pub struct FleetView {
     /// By the worker's number.
     by_id: Vec<Option<Arc<WorkerInfo>>>,
-    by_name: BTreeMap<(String, u32), Arc<WorkerInfo>>,
+    /// The ranks of each pod, in order.
+    by_pod: BTreeMap<Arc<str>, Vec<Arc<WorkerInfo>>>,
+    /// How many workers serve each model.
+    models: BTreeMap<Arc<str>, usize>,
+    /// For each adapter in a pod's description: how many workers of each model have it.
+    adapters: BTreeMap<Arc<str>, BTreeMap<Arc<str>, usize>>,
 }
 
 impl FleetView {
@@ -91,28 +105,45 @@ impl FleetView {
 
     /// All workers, by pod name and rank.
     pub fn workers(&self) -> impl Iterator<Item = &Arc<WorkerInfo>> {
-        self.by_name.values()
+        self.by_pod.values().flatten()
     }
 
-    /// The ranks of one pod.
-    pub fn pod(&self, pod: &str) -> impl Iterator<Item = &Arc<WorkerInfo>> {
-        let name = pod.to_owned();
-        self.by_name
-            .range((name.clone(), 0)..)
-            .take_while(move |((pod, _), _)| *pod == name)
-            .map(|(_, info)| info)
+    /// The ranks of one pod, in order; none if the pod is not known. O(log pods).
+    #[must_use]
+    pub fn pod(&self, pod: &str) -> &[Arc<WorkerInfo>] {
+        self.by_pod.get(pod).map_or(&[], Vec::as_slice)
     }
 
-    /// How many workers there are.
+    /// Whether a worker serves this model. O(log models).
+    #[must_use]
+    pub fn has_model(&self, model: &str) -> bool {
+        self.models.contains_key(model)
+    }
+
+    /// The models that are served.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().map(AsRef::as_ref)
+    }
+
+    /// The models for which a pod's description names this adapter. O(log adapters).
+    pub fn models_with_adapter(&self, adapter: &str) -> impl Iterator<Item = &str> {
+        let models = self.adapters.get(adapter);
+        models
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .map(AsRef::as_ref)
+    }
+
+    /// How many workers there are. O(models).
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.models.values().sum()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.models.is_empty()
     }
 
     pub(super) fn insert(&mut self, info: Arc<WorkerInfo>) {
@@ -121,20 +152,64 @@ impl FleetView {
             self.by_id.resize(at + 1, None);
         }
         self.by_id[at] = Some(Arc::clone(&info));
-        self.by_name
-            .insert((info.pod().pod.clone(), info.rank()), info);
+        let model: Arc<str> = info.pod().model.as_str().into();
+        for adapter in &info.pod().lora {
+            let models = self.adapters.entry(adapter.as_str().into()).or_default();
+            *models.entry(Arc::clone(&model)).or_default() += 1;
+        }
+        *self.models.entry(model).or_default() += 1;
+        let ranks = self
+            .by_pod
+            .entry(info.pod().pod.as_str().into())
+            .or_default();
+        let at = ranks.partition_point(|other| other.rank() < info.rank());
+        ranks.insert(at, info);
     }
 
     pub(super) fn remove(&mut self, pod: &str, rank: Option<u32>) -> Vec<Arc<WorkerInfo>> {
-        let gone: Vec<_> = self
-            .pod(pod)
-            .filter(|info| rank.is_none_or(|rank| info.rank() == rank))
-            .cloned()
-            .collect();
+        let Some(ranks) = self.by_pod.get_mut(pod) else {
+            return Vec::new();
+        };
+        let mut gone = Vec::new();
+        ranks.retain(|info| {
+            let stays = rank.is_some_and(|rank| info.rank() != rank);
+            if !stays {
+                gone.push(Arc::clone(info));
+            }
+            stays
+        });
+        if ranks.is_empty() {
+            self.by_pod.remove(pod);
+        }
         for info in &gone {
-            self.by_id[info.id().index()] = None;
-            self.by_name.remove(&(info.pod().pod.clone(), info.rank()));
+            self.forget(info);
         }
         gone
+    }
+
+    fn forget(&mut self, info: &WorkerInfo) {
+        if let Some(slot) = self.by_id.get_mut(info.id().index()) {
+            *slot = None;
+        }
+        let model = info.pod().model.as_str();
+        for adapter in &info.pod().lora {
+            if let Some(models) = self.adapters.get_mut(adapter.as_str()) {
+                take_one(models, model);
+                if models.is_empty() {
+                    self.adapters.remove(adapter.as_str());
+                }
+            }
+        }
+        take_one(&mut self.models, model);
+    }
+}
+
+/// Counts one less; the last one goes.
+fn take_one(counts: &mut BTreeMap<Arc<str>, usize>, name: &str) {
+    if let Some(count) = counts.get_mut(name) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(name);
+        }
     }
 }

@@ -1,1 +1,22 @@
-//! todo
+//! The HTTP face: per-core threads that answer lookups inline. The only module that names hyper.
+//!
+//! A request's way: [`server`] accepts and reads the head, [`routes`] finds the handler, [`body`]
+//! reads the body within bounds, the handler parses ([`json`], [`params`]), looks up ([`lookup`]) and
+//! renders. Handlers are plain functions over their thread's [`state::ThreadState`]: nothing of it is held
+//! while a request waits for bytes.
+mod body;
+mod error;
+mod extra;
+mod health;
+mod json;
+mod lookup;
+mod match_request;
+mod matching;
+mod params;
+mod rfc1403;
+mod routes;
+mod server;
+mod state;
+mod workers;
+
+pub use server::{Server, ServerConfig};

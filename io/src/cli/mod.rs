@@ -1,0 +1,75 @@
+//! The command line: what there is to run, and how it ends.
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// How the process ends, by sysexits.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// Bad usage or configuration.
+    Usage = 64,
+    /// Something it needs is unavailable.
+    Unavailable = 69,
+    /// Our fault.
+    Internal = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Which pod holds how much of this prompt's KV cache: a routing node for LLM serving.
+#[derive(Debug, Parser)]
+#[command(name = "kvroute", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node
+    Serve(serve::Args),
+    /// Run a node with engines that are played from a script
+    Demo {
+        /// Where to listen for HTTP
+        #[arg(long, value_name = "HOST:PORT")]
+        listen: Option<String>,
+    },
+}
+
+/// Parses the arguments and runs what they say.
+pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => match cli.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Demo { listen } => demo(listen.as_deref()),
+        },
+        Err(error) => {
+            // Help and version go to stdout and are no errors. A closed stdout is nobody's business.
+            let _ = error.print();
+            if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            }
+        }
+    }
+}
+
+/// Says what went wrong, for the person who started the process.
+pub(crate) fn complain(error: &dyn std::fmt::Display) {
+    eprintln!("kvroute: {error}");
+}
+
+fn demo(_listen: Option<&str>) -> Exit {
+    complain(&"there is no demo in this build");
+    Exit::Unavailable
+}

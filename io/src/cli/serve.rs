@@ -1,0 +1,84 @@
+//! `kvroute serve`: configuration, node, wait, drain.
+use super::{Exit, complain};
+use kvroute::config::{Config, ConfigError, Settings};
+use kvroute::node::Node;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::PathBuf;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file: YAML, with the settings below as its keys, `_` for `-`
+    #[arg(long, env = "KVROUTE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What to log to stderr: error, warn, info, debug, trace, or by module, kvroute::http=debug
+    #[arg(
+        long,
+        env = "KVROUTE_LOG",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    log: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Args {
+    /// Flags over environment over file.
+    fn resolve(self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(Settings::read).transpose()?;
+        self.settings.or(file.unwrap_or_default()).resolve()
+    }
+}
+
+/// Runs the node until a signal ends it.
+pub(crate) fn run(args: Args) -> Exit {
+    let Ok(filter) = EnvFilter::try_new(&args.log) else {
+        complain(&format_args!(
+            "log: {:?} is not a level or filter",
+            args.log
+        ));
+        return Exit::Usage;
+    };
+    let config = match args.resolve() {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return Exit::Usage;
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Before the node starts, so that no signal is missed.
+    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format_args!("cannot handle signals: {error}"));
+            return Exit::Internal;
+        }
+    };
+    let node = match Node::start(&config) {
+        Ok(node) => node,
+        Err(error) => {
+            complain(&error);
+            return if error.is_configuration() {
+                Exit::Usage
+            } else {
+                Exit::Unavailable
+            };
+        }
+    };
+    tracing::info!(
+        listen = %node.http_addr(),
+        workers = node.fleet().view().len(),
+        "answering"
+    );
+    if let Some(signal) = signals.forever().next() {
+        tracing::info!(signal, "stopping");
+    }
+    node.stop();
+    Exit::Done
+}

@@ -1,0 +1,240 @@
+//! The node's settings: a file, the environment and flags, the later one winning.
+//!
+//! [`Settings`] is one list for all three: its fields are the keys of the file, the flags with `-`
+//! for `_`, and the variables in capitals after `KVROUTE_`.
+use crate::fleet::{FileError, read_yaml};
+use crate::limits::THREADS_MAX;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use kvroute_engine::hash::SEED_DEFAULT;
+use serde::Deserialize;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+/// Settings as one source gives them; what it does not give is left to the others.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where to listen for HTTP [default: 127.0.0.1:8080]
+    #[arg(long, env = "KVROUTE_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// The fleet file: a YAML list of pods
+    #[arg(long, env = "KVROUTE_FLEET", value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
+    /// Threads that receive events [default: half of the cores]
+    #[arg(long, env = "KVROUTE_IO_THREADS", value_name = "N")]
+    pub io_threads: Option<usize>,
+    /// Threads that answer HTTP requests [default: the other half]
+    #[arg(long, env = "KVROUTE_HTTP_THREADS", value_name = "N")]
+    pub http_threads: Option<usize>,
+    /// Pin each thread that receives events to a core
+    #[arg(long, env = "KVROUTE_PIN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub pin: Option<bool>,
+    /// The seed of block keys; another than 1337 makes them private to the deployment
+    #[arg(long, env = "KVROUTE_HASH_SEED", value_name = "SEED")]
+    pub hash_seed: Option<u64>,
+    /// The share of workers, 0 to 1, that must be synchronised for /readyz [default: 1]
+    #[arg(long, env = "KVROUTE_READY_SHARE", value_name = "SHARE")]
+    pub ready_share: Option<f64>,
+}
+
+/// Settings that hold together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where to listen for HTTP; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The fleet file.
+    pub fleet: Option<PathBuf>,
+    /// Threads that receive events, 1 to [`THREADS_MAX`].
+    pub io_threads: usize,
+    /// Threads that answer HTTP requests, 1 to [`THREADS_MAX`].
+    pub http_threads: usize,
+    /// Whether each thread that receives events is pinned to a core.
+    pub pin: bool,
+    /// The seed of block keys.
+    pub hash_seed: u64,
+    /// The share of workers that must be synchronised for readiness, 0 to 1.
+    pub ready_share: f64,
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or understood.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A value is not possible.
+    #[error("{key}: {message}")]
+    Value {
+        /// The setting's key.
+        key: &'static str,
+        /// What is wrong, with the value.
+        message: String,
+    },
+}
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+
+impl Settings {
+    /// The settings of a YAML file.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        // A file of comments is null.
+        Ok(read_yaml::<Option<Self>>(path)?.unwrap_or_default())
+    }
+
+    /// These settings; where they say nothing, those.
+    #[must_use]
+    pub fn or(self, those: Self) -> Self {
+        Self {
+            listen: self.listen.or(those.listen),
+            fleet: self.fleet.or(those.fleet),
+            io_threads: self.io_threads.or(those.io_threads),
+            http_threads: self.http_threads.or(those.http_threads),
+            pin: self.pin.or(those.pin),
+            hash_seed: self.hash_seed.or(those.hash_seed),
+            ready_share: self.ready_share.or(those.ready_share),
+        }
+    }
+
+    /// Fills in the defaults and checks the whole.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let io_default = (cores / 2).max(1);
+        let io_threads = threads("io_threads", self.io_threads, io_default)?;
+        let http_default = cores.saturating_sub(io_threads).max(1);
+        let ready_share = self.ready_share.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&ready_share) {
+            return Err(wrong(
+                "ready_share",
+                format!("{ready_share}; 0 to 1 is possible"),
+            ));
+        }
+        Ok(Config {
+            listen: address(self.listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
+            fleet: self.fleet,
+            io_threads,
+            http_threads: threads("http_threads", self.http_threads, http_default)?,
+            pin: self.pin.unwrap_or(false),
+            hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
+            ready_share,
+        })
+    }
+}
+
+impl Default for Config {
+    /// The defaults, on a port of the system's choice.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            fleet: None,
+            io_threads: 1,
+            http_threads: 1,
+            pin: false,
+            hash_seed: SEED_DEFAULT,
+            ready_share: 1.0,
+        }
+    }
+}
+
+fn wrong(key: &'static str, message: String) -> ConfigError {
+    ConfigError::Value { key, message }
+}
+
+fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    match given {
+        None => Ok(default.min(THREADS_MAX)),
+        Some(n @ 1..=THREADS_MAX) => Ok(n),
+        Some(n) => Err(wrong(key, format!("{n}; 1 to {THREADS_MAX} are possible"))),
+    }
+}
+
+/// The first address of `host:port`.
+fn address(text: &str) -> Result<SocketAddr, ConfigError> {
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| wrong("listen", format!("{text:?}: {error}; expected host:port")))?;
+    addresses
+        .next()
+        .ok_or_else(|| wrong("listen", format!("{text:?} has no address")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read(text: &str) -> Result<Settings, FileError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Settings::read(file.path())
+    }
+
+    #[test]
+    fn every_key_of_the_file_is_read() {
+        let settings = read(
+            "listen: 0.0.0.0:9000\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
+             hash_seed: 7\nready_share: 0.5\n",
+        )
+        .unwrap();
+        let config = Config {
+            listen: "0.0.0.0:9000".parse().unwrap(),
+            fleet: Some("pods.yaml".into()),
+            io_threads: 2,
+            http_threads: 3,
+            pin: true,
+            hash_seed: 7,
+            ready_share: 0.5,
+        };
+        assert_eq!(settings.resolve().unwrap(), config);
+    }
+
+    #[test]
+    fn no_settings_at_all_are_enough() {
+        let config = read("# nothing\n").unwrap().resolve().unwrap();
+        assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!((config.fleet, config.pin), (None, false));
+        assert!(config.io_threads >= 1 && config.http_threads >= 1);
+        assert_eq!((config.hash_seed, config.ready_share), (1337, 1.0));
+    }
+
+    #[test]
+    fn the_upper_source_wins_key_by_key() {
+        let upper = Settings {
+            io_threads: Some(1),
+            pin: Some(false),
+            ..Settings::default()
+        };
+        let lower = Settings {
+            io_threads: Some(2),
+            pin: Some(true),
+            http_threads: Some(3),
+            ..Settings::default()
+        };
+        let both = upper.or(lower);
+        assert_eq!(
+            (both.io_threads, both.pin, both.http_threads),
+            (Some(1), Some(false), Some(3))
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_key() {
+        for (text, key) in [
+            ("listne: x\n", "listne"),
+            ("io_threads: two\n", "io_threads"),
+            ("io_threads: 0\n", "io_threads"),
+            ("http_threads: 1025\n", "http_threads"),
+            ("ready_share: 1.5\n", "ready_share"),
+            ("ready_share: .nan\n", "ready_share"),
+            ("listen: nowhere\n", "listen"),
+            ("pin: 3\n", "pin"),
+        ] {
+            let config = read(text)
+                .map_err(ConfigError::from)
+                .and_then(Settings::resolve);
+            let error = config.unwrap_err().to_string();
+            assert!(error.contains(key), "{key} in {error}");
+        }
+    }
+}

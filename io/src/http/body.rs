@@ -1,0 +1,147 @@
+//! Reading a request's body: bounded in bytes, in time, and over all of a thread's connections.
+use super::error::ApiError;
+use crate::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME_MAX, REFUSED_BODY_BYTES_MAX};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body as _, Bytes, Incoming};
+use std::cell::Cell;
+use std::ops::Deref;
+use std::rc::Rc;
+use tokio::time::timeout;
+
+/// A body that has arrived whole.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// In one piece, as it lies in the connection's buffer.
+    One(Bytes),
+    /// Put together from several pieces.
+    Many(Vec<u8>),
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::One(bytes) => bytes,
+            Self::Many(bytes) => bytes,
+        }
+    }
+}
+
+/// Bytes of bodies that a thread's connections hold while they arrive.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held(Rc<Cell<usize>>);
+
+/// One body's part of [`Held`], given back when dropped.
+#[derive(Debug)]
+struct Share<'h> {
+    held: &'h Held,
+    bytes: usize,
+}
+
+impl Share<'_> {
+    /// Takes more, if there is room.
+    fn take(&mut self, bytes: usize) -> bool {
+        let held = self.held.0.get() + bytes;
+        if held > BODIES_BYTES_MAX {
+            return false;
+        }
+        self.held.0.set(held);
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.held.0.set(self.held.0.get() - self.bytes);
+    }
+}
+
+/// Reads a body. A refused one is read to its end and thrown away where that is feasible, so that
+/// the connection can go on and the sender gets to read the answer. `waits` says that the sender waits
+/// for a go-ahead (`Expect: 100-continue`), which reading would give.
+pub(super) async fn read(mut body: Incoming, waits: bool, held: &Held) -> Result<Body, ApiError> {
+    match timeout(BODY_TIME_MAX, collect(&mut body, held)).await {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(error)) => {
+            let close = !discard(body, waits).await;
+            Err(error.closing(close))
+        }
+        Err(_) => {
+            let message = format!("the body took longer than {} s", BODY_TIME_MAX.as_secs());
+            let error = ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message);
+            Err(error.closing(true))
+        }
+    }
+}
+
+async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let mut share = Share { held, bytes: 0 };
+    let mut whole = Body::One(Bytes::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(&error))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        if !share.take(data.len()) {
+            let message = "too many request bodies are under way";
+            return Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                message,
+            ));
+        }
+        whole = match whole {
+            Body::One(first) if first.is_empty() => Body::One(data),
+            Body::One(first) => Body::Many([first, data].concat()),
+            Body::Many(mut bytes) => {
+                bytes.extend_from_slice(&data);
+                Body::Many(bytes)
+            }
+        };
+    }
+    Ok(whole)
+}
+
+/// Reads a body and throws it away; `false` if it was not read to its end.
+pub(super) async fn discard(mut body: Incoming, waits: bool) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if waits || body.size_hint().lower() > REFUSED_BODY_BYTES_MAX {
+        return false;
+    }
+    let read = async {
+        let mut left = REFUSED_BODY_BYTES_MAX;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return false;
+            };
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+        true
+    };
+    timeout(BODY_TIME_MAX, read).await.unwrap_or(false)
+}
+
+fn too_large() -> ApiError {
+    let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+}
+
+fn broken(error: &hyper::Error) -> ApiError {
+    let message = format!("the body broke off: {error}");
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", message).closing(true)
+}

@@ -1,0 +1,206 @@
+//! Answers and errors as they go out.
+use crate::limits::ERROR_BYTES_MAX;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+/// The media type of JSON answers, errors among them.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of MessagePack answers.
+pub(super) const MSGPACK: HeaderValue = HeaderValue::from_static("application/msgpack");
+/// The media type of text answers.
+pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A handler's answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) content_type: HeaderValue,
+    pub(super) body: Bytes,
+}
+
+impl Reply {
+    /// A value as JSON.
+    pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Result<Self, ApiError> {
+        let body = serde_json::to_vec(value).map_err(|e| ApiError::internal(&e))?;
+        Ok(Self {
+            status,
+            content_type: JSON,
+            body: body.into(),
+        })
+    }
+
+    /// A value as MessagePack: maps with the same names as in JSON.
+    pub(super) fn msgpack(value: &impl Serialize) -> Result<Self, ApiError> {
+        let body = rmp_serde::to_vec_named(value).map_err(|e| ApiError::internal(&e))?;
+        Ok(Self {
+            status: StatusCode::OK,
+            content_type: MSGPACK,
+            body: body.into(),
+        })
+    }
+
+    /// A fixed text.
+    pub(super) fn text(text: &'static str) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: TEXT,
+            body: Bytes::from_static(text.as_bytes()),
+        }
+    }
+
+    /// 204.
+    pub(super) fn nothing() -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            content_type: JSON,
+            body: Bytes::new(),
+        }
+    }
+}
+
+impl From<Reply> for Response<Full<Bytes>> {
+    fn from(reply: Reply) -> Self {
+        let empty = reply.body.is_empty();
+        let mut response = Self::new(Full::new(reply.body));
+        *response.status_mut() = reply.status;
+        if !empty {
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, reply.content_type);
+        }
+        response
+    }
+}
+
+/// A refusal: `{"error":{"code","field","message"}}` with a status.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    field: Option<String>,
+    message: String,
+    allow: Option<&'static str>,
+    /// The rest of the request was not read, so the connection cannot go on.
+    close: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'e> {
+    error: ErrorFields<'e>,
+}
+
+#[derive(Serialize)]
+struct ErrorFields<'e> {
+    code: &'e str,
+    field: Option<&'e str>,
+    message: &'e str,
+}
+
+impl ApiError {
+    /// An error with a status and a code of its own.
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        shorten(&mut message);
+        Self {
+            status,
+            code,
+            field: None,
+            message,
+            allow: None,
+            close: false,
+        }
+    }
+
+    /// 400: a field is missing or wrong.
+    pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message).at(field)
+    }
+
+    /// 500: our fault.
+    pub(super) fn internal(why: &dyn std::fmt::Display) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            why.to_string(),
+        )
+    }
+
+    /// 405, with the methods that the path has.
+    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
+        let message = format!("this path takes {allow}");
+        let mut error = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        );
+        error.allow = Some(allow);
+        error
+    }
+
+    /// Names the field at fault.
+    pub(super) fn at(mut self, field: impl Into<String>) -> Self {
+        let mut field = field.into();
+        shorten(&mut field);
+        self.field = Some(field);
+        self
+    }
+
+    /// The same error in the words of another surface.
+    pub(super) fn renamed(mut self, name: impl Fn(&str) -> &str) -> Self {
+        self.field = self.field.map(|field| name(&field).to_owned());
+        self
+    }
+
+    /// Ends the connection after the answer.
+    pub(super) fn closing(mut self, close: bool) -> Self {
+        self.close |= close;
+        self
+    }
+}
+
+impl From<ApiError> for Response<Full<Bytes>> {
+    fn from(error: ApiError) -> Self {
+        let body = ErrorBody {
+            error: ErrorFields {
+                code: error.code,
+                field: error.field.as_deref(),
+                message: &error.message,
+            },
+        };
+        // Strings only: it cannot fail. Were it to, the status still tells.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Self::new(Full::new(body.into()));
+        *response.status_mut() = error.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        if let Some(allow) = error.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if error.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Cuts what repeats too much of a request.
+fn shorten(text: &mut String) {
+    if text.len() > ERROR_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let error = ApiError::field("f", "é".repeat(ERROR_BYTES_MAX));
+        assert_eq!(error.message.chars().count(), ERROR_BYTES_MAX / 2 + 1);
+        assert!(error.message.ends_with("é…"));
+    }
+}

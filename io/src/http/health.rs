@@ -1,0 +1,85 @@
+//! Whether the node is alive and ready, and what it is.
+use super::error::{ApiError, Reply};
+use super::state::{Call, ThreadState};
+use crate::status::Trust;
+use hyper::StatusCode;
+use serde_json::json;
+
+/// Workers named in the reason for not being ready.
+const NAMED: usize = 8;
+
+/// `GET /health`, `GET /healthz`: the thread that answers is alive.
+pub(super) fn alive(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    Reply::json(StatusCode::OK, &json!({"status": "ok"}))
+}
+
+/// `GET /readyz`: whether enough workers have left `replaying`.
+pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    let view = state.fleet.view();
+    let behind: Vec<_> = view
+        .workers()
+        .filter(|info| info.status().trust() == Trust::Replaying)
+        .collect();
+    let all = view.len();
+    let synchronised = all - behind.len();
+    if synchronised >= needed(all, state.ready_share) {
+        let answer = json!({"status": "ready", "workers": all, "synchronised": synchronised});
+        return Reply::json(StatusCode::OK, &answer);
+    }
+    let names: Vec<_> = behind.iter().take(NAMED).map(|info| info.label()).collect();
+    let more = if behind.len() > NAMED { ", …" } else { "" };
+    let message = format!(
+        "{} of {all} workers are still replaying: {}{more}",
+        behind.len(),
+        names.join(", ")
+    );
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Err(ApiError::new(status, "not_ready", message))
+}
+
+/// How many of the workers must be synchronised.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "at most 65,000 workers and a share of 0 to 1"
+)]
+fn needed(workers: usize, share: f64) -> usize {
+    (workers as f64 * share).ceil() as usize
+}
+
+/// `GET /`: where to go from here.
+pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    Ok(Reply::text(
+        "kvroute: which pod holds how much of this prompt's KV cache\n\
+         \n\
+         POST   /v1/match           look a prompt up\n\
+         GET    /v1/workers         the fleet\n\
+         POST   /v1/workers         add a pod\n\
+         DELETE /v1/workers/{pod}   remove a pod\n\
+         GET    /healthz            alive\n\
+         GET    /readyz             synchronised\n\
+         \n\
+         RFC #1403: POST /register, POST /unregister, GET /workers, POST /query, GET /health\n",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_rounded_up() {
+        let cases = [
+            (0, 1.0, 0),
+            (3, 1.0, 3),
+            (3, 0.5, 2),
+            (4, 0.5, 2),
+            (3, 0.0, 0),
+            (65_000, 1.0, 65_000),
+        ];
+        for (workers, share, expected) in cases {
+            assert_eq!(needed(workers, share), expected, "{workers} {share}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! From a query to the workers that hold a prefix of it: what `/v1/match` and `/query` share.
+use super::error::ApiError;
+use super::extra;
+use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::status::Trust;
+use hyper::StatusCode;
+use kvroute_engine::hash::ExtraDigest;
+use kvroute_engine::types::{TIERS, Tier, WorkerId};
+use kvroute_engine::{Matches, Participant, Pinned, TokenKeys};
+use std::sync::Arc;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Query<'q> {
+    /// The model's name, or that of an adapter, as engines accept it.
+    pub(super) model: &'q str,
+    /// The adapter's name.
+    pub(super) lora: Option<&'q str>,
+    pub(super) cache_salt: Option<&'q str>,
+    /// By block; may be shorter than the prompt.
+    pub(super) extra_keys: &'q [extra::Entry<'q>],
+    /// Only contexts of this block size; all if not given.
+    pub(super) block_size: Option<u32>,
+    pub(super) tokens: &'q [u32],
+}
+
+/// What one worker holds of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Score {
+    pub(super) worker: WorkerId,
+    /// Tokens per block of the context in which it holds the most.
+    pub(super) block_size: u32,
+    /// Leading blocks held, cumulative by tier.
+    pub(super) blocks: [u32; TIERS],
+}
+
+impl Score {
+    /// Leading tokens held in a tier or a faster one.
+    pub(super) fn tokens(&self, tier: Tier) -> u64 {
+        u64::from(self.blocks[tier.index()]) * u64::from(self.block_size)
+    }
+
+    /// Leading tokens held anywhere.
+    pub(super) fn matched(&self) -> u64 {
+        self.tokens(Tier::Disk)
+    }
+}
+
+/// A worker of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'v> {
+    pub(super) info: &'v Arc<WorkerInfo>,
+    /// Read once, so that what is credited and what is said of it agree.
+    pub(super) trust: Trust,
+    /// None without a match, or if the worker is distrusted.
+    pub(super) score: Option<Score>,
+}
+
+impl<'v> Found<'v> {
+    /// A worker with what was found of it. One that is distrusted is credited with nothing.
+    fn new(info: &'v Arc<WorkerInfo>, score: Option<Score>) -> Self {
+        let trust = info.status().trust();
+        let score = score.filter(|_| trust != Trust::Distrusted);
+        Self { info, trust, score }
+    }
+
+    /// Leading tokens held anywhere.
+    pub(super) fn matched(&self) -> u64 {
+        self.score.map_or(0, |score| score.matched())
+    }
+}
+
+/// All scores of one lookup, with the fleet that their workers belong to.
+#[derive(Debug)]
+pub(super) struct Scores<'v> {
+    view: &'v FleetView,
+    /// By worker, each once.
+    scores: &'v [Score],
+}
+
+impl<'v> Scores<'v> {
+    /// The workers that are credited with something, in no particular order.
+    pub(super) fn credited(&self) -> impl Iterator<Item = Found<'v>> {
+        let view = self.view;
+        self.scores
+            .iter()
+            .filter_map(move |&score| Some(Found::new(view.worker(score.worker)?, Some(score))))
+            .filter(|found| found.matched() > 0)
+    }
+
+    /// Every rank of a pod, credited or not; nothing if the pod is not known.
+    pub(super) fn of_pod(&self, pod: &str) -> impl Iterator<Item = Found<'v>> {
+        let scores = self.scores;
+        self.view.pod(pod).iter().map(move |info| {
+            let at = scores.binary_search_by_key(&info.id(), |score| score.worker);
+            Found::new(info, at.ok().map(|at| scores[at]))
+        })
+    }
+}
+
+/// One thread's means to look things up, used again and again.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    participant: Participant,
+    matches: Matches,
+    scores: Vec<Score>,
+    extra: Vec<ExtraDigest>,
+}
+
+impl Lookup {
+    /// Registers the calling thread with the fleet's index.
+    pub(super) fn new(fleet: &Fleet) -> Self {
+        Self {
+            participant: fleet.index().participant(),
+            matches: Matches::new(),
+            scores: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// Looks a query up and hands the result to `read`.
+    pub(super) fn run<R>(
+        &mut self,
+        fleet: &Fleet,
+        query: &Query<'_>,
+        read: impl FnOnce(&Scores<'_>) -> R,
+    ) -> Result<R, ApiError> {
+        let Self {
+            participant,
+            matches,
+            scores,
+            extra,
+        } = self;
+        scores.clear();
+        let pin = participant.pin();
+        let mut work = Work {
+            pin: &pin,
+            query,
+            seed: fleet.index().hash_seed(),
+            matches,
+            scores,
+            extra,
+        };
+        let view = fleet.view();
+        if view.has_model(query.model) {
+            work.ask(query.model, query.lora)?;
+        } else {
+            let models = models_with(&view, &pin, query.model);
+            if models.is_empty() {
+                return Err(unknown_model(query.model));
+            }
+            let adapter = query.lora.unwrap_or(query.model);
+            for model in models {
+                work.ask(model, Some(adapter))?;
+            }
+        }
+        keep_best(scores);
+        // Anew, after the lookup and under its pin: see `Fleet::view`.
+        let view = fleet.view();
+        let view: &FleetView = &view;
+        Ok(read(&Scores { view, scores }))
+    }
+}
+
+/// One query under way.
+struct Work<'w, 'q> {
+    pin: &'w Pinned<'w>,
+    query: &'w Query<'q>,
+    seed: u64,
+    matches: &'w mut Matches,
+    scores: &'w mut Vec<Score>,
+    extra: &'w mut Vec<ExtraDigest>,
+}
+
+impl Work<'_, '_> {
+    /// Asks every context of (model, adapter), or the one of the block size asked for.
+    fn ask(&mut self, model: &str, adapter: Option<&str>) -> Result<(), ApiError> {
+        let query = self.query;
+        self.extra.clear();
+        if query.cache_salt.is_some() || !query.extra_keys.is_empty() {
+            extra::digests(query.extra_keys, adapter, query.cache_salt, self.extra)?;
+        }
+        for context in self.pin.contexts(model, adapter) {
+            let block_size = context.block_size();
+            if query.block_size.is_some_and(|asked| asked != block_size) {
+                continue;
+            }
+            let mut keys = TokenKeys::new(self.seed, block_size, query.tokens, self.extra);
+            context.lookup(&mut keys, self.matches);
+            self.scores
+                .extend(self.matches.hits().iter().map(|hit| Score {
+                    worker: hit.worker,
+                    block_size,
+                    blocks: hit.blocks,
+                }));
+        }
+        Ok(())
+    }
+}
+
+/// Sorts by worker and keeps each worker's best.
+fn keep_best(scores: &mut Vec<Score>) {
+    scores.sort_unstable_by_key(|score| (score.worker, std::cmp::Reverse(score.matched())));
+    scores.dedup_by_key(|score| score.worker);
+}
+
+/// The models that have an adapter of this name: by the pods' descriptions, by the index (somebody
+/// holds blocks of it now), else by what events ever said. O(models) unless it comes to the last.
+fn models_with<'v>(view: &'v FleetView, pin: &Pinned<'_>, adapter: &str) -> Vec<&'v str> {
+    let declared = view.models_with_adapter(adapter);
+    let held = |model: &&str| pin.contexts(model, Some(adapter)).next().is_some();
+    let mut models: Vec<_> = declared.chain(view.models().filter(held)).collect();
+    if models.is_empty() {
+        models = view
+            .workers()
+            .filter(|info| info.status().knows_adapter(adapter))
+            .map(|info| info.pod().model.as_str())
+            .collect();
+    }
+    models.sort_unstable();
+    models.dedup();
+    models
+}
+
+fn unknown_model(model: &str) -> ApiError {
+    let message = format!("no worker serves a model or an adapter {model:?}");
+    ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).at("model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvroute_engine::{Index, IndexConfig};
+
+    #[test]
+    fn a_worker_counts_once_with_its_best_context() {
+        let index = Index::new(IndexConfig::default());
+        let writers = [index.writer("m").unwrap(), index.writer("m").unwrap()];
+        let score = |at: usize, block_size, blocks| Score {
+            worker: writers[at].id(),
+            block_size,
+            blocks: [blocks; TIERS],
+        };
+        let mut scores = vec![
+            score(1, 16, 3),
+            score(0, 16, 3),
+            score(0, 64, 1),
+            score(1, 32, 1),
+        ];
+        keep_best(&mut scores);
+        assert_eq!(scores, [score(0, 64, 1), score(1, 16, 3)]);
+    }
+}

@@ -1,0 +1,147 @@
+//! `POST /v1/match`: who holds how much of this prompt.
+use super::error::{ApiError, Reply};
+use super::json;
+use super::lookup::{Found, Query, Scores};
+use super::match_request::{Params, Request, read_tokens};
+use super::state::{Call, ThreadState};
+use crate::status::now_ms;
+use hyper::StatusCode;
+use kvroute_engine::types::Tier;
+use serde::Serialize;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    model: &'a str,
+    tokens: usize,
+    candidates: Vec<Candidate<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Candidate<'a> {
+    pod: &'a str,
+    endpoint: Option<&'a str>,
+    rank: u32,
+    block_size: Option<u32>,
+    matched_blocks: u32,
+    matched_tokens: u64,
+    tiers: Tiers,
+    state: &'static str,
+    age_ms: Option<u64>,
+}
+
+/// Leading tokens held in a tier or a faster one.
+#[derive(Debug, Serialize)]
+struct Tiers {
+    gpu: u64,
+    cpu: u64,
+    disk: u64,
+}
+
+/// Answers `POST /v1/match`.
+pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    if !call.sends_octets() {
+        let mut request: Request<'_> = json::object(call.body)?;
+        let tokens = request.take_tokens()?;
+        return respond(state, call, &request, &tokens);
+    }
+    let params = Params::read(call.query())?;
+    let request = params.request()?;
+    let mut tokens = std::mem::take(&mut state.tokens);
+    let result =
+        read_tokens(call.body, &mut tokens).and_then(|()| respond(state, call, &request, &tokens));
+    state.tokens = tokens;
+    result
+}
+
+fn respond(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    request: &Request<'_>,
+    tokens: &[u32],
+) -> Result<Reply, ApiError> {
+    let query = Query {
+        model: request.model()?,
+        lora: request.lora(),
+        cache_salt: request.cache_salt(),
+        extra_keys: request.extra_keys(),
+        block_size: request.block_size()?,
+        tokens,
+    };
+    let candidates = request.candidates()?;
+    let limit = request.limit()?;
+    let ThreadState { fleet, lookup, .. } = state;
+    lookup.run(fleet, &query, |scores| {
+        let found = best(list(scores, candidates), limit);
+        let now = now_ms();
+        let candidates = found.iter().map(|found| Candidate::new(found, now));
+        let answer = Answer {
+            model: query.model,
+            tokens: tokens.len(),
+            candidates: candidates.collect(),
+        };
+        if call.wants_msgpack() {
+            Reply::msgpack(&answer)
+        } else {
+            Reply::json(StatusCode::OK, &answer)
+        }
+    })?
+}
+
+/// The workers with a match; or all of the pods that are named, each once.
+fn list<'v>(scores: &Scores<'v>, candidates: Option<&[String]>) -> Vec<Found<'v>> {
+    match candidates {
+        None => scores.credited().collect(),
+        Some(names) => {
+            let names: BTreeSet<_> = names.iter().collect();
+            names
+                .into_iter()
+                .flat_map(|name| scores.of_pod(name))
+                .collect()
+        }
+    }
+}
+
+/// The first `limit` in order, best first.
+fn best(mut found: Vec<Found<'_>>, limit: usize) -> Vec<Found<'_>> {
+    if found.len() > limit {
+        found.select_nth_unstable_by(limit, order);
+        found.truncate(limit);
+    }
+    found.sort_unstable_by(order);
+    found
+}
+
+/// The most tokens first; then by name and rank, so that every replica answers the same.
+fn order(a: &Found<'_>, b: &Found<'_>) -> Ordering {
+    let by_name = || {
+        let (a, b) = (a.info, b.info);
+        (&a.pod().pod, a.rank()).cmp(&(&b.pod().pod, b.rank()))
+    };
+    b.matched().cmp(&a.matched()).then_with(by_name)
+}
+
+impl<'v> Candidate<'v> {
+    fn new(found: &Found<'v>, now: u64) -> Self {
+        let (info, score) = (found.info, found.score);
+        let tokens = |tier| score.map_or(0, |score| score.tokens(tier));
+        let block_size = score.map(|score| score.block_size);
+        let last_event = info.status().last_event_ms();
+        Self {
+            pod: &info.pod().pod,
+            endpoint: info.pod().endpoint.as_deref(),
+            rank: info.rank(),
+            block_size: block_size.or(info.block_size()),
+            matched_blocks: score.map_or(0, |score| score.blocks[Tier::Disk.index()]),
+            matched_tokens: found.matched(),
+            tiers: Tiers {
+                gpu: tokens(Tier::Gpu),
+                cpu: tokens(Tier::Cpu),
+                disk: tokens(Tier::Disk),
+            },
+            state: found.trust.as_str(),
+            age_ms: last_event.map(|at| now.saturating_sub(at)),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What an HTTP thread owns and its handlers use.
+use super::lookup::Lookup;
+use crate::fleet::Fleet;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
+use hyper::{HeaderMap, Uri};
+use std::sync::Arc;
+
+/// One thread's state. A handler has it while it computes, never while a request waits for bytes.
+#[derive(Debug)]
+pub(super) struct ThreadState {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) lookup: Lookup,
+    /// Token ids of the request at hand.
+    pub(super) tokens: Vec<u32>,
+    /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
+    pub(super) ready_share: f64,
+}
+
+impl ThreadState {
+    /// For the calling thread.
+    pub(super) fn new(fleet: Arc<Fleet>, ready_share: f64) -> Self {
+        Self {
+            lookup: Lookup::new(&fleet),
+            fleet,
+            tokens: Vec::new(),
+            ready_share,
+        }
+    }
+}
+
+/// A request that has arrived whole.
+#[derive(Debug)]
+pub(super) struct Call<'r> {
+    pub(super) uri: &'r Uri,
+    pub(super) headers: &'r HeaderMap,
+    pub(super) body: &'r [u8],
+    /// What the path has after the route's prefix, still encoded.
+    pub(super) rest: &'r str,
+}
+
+impl Call<'_> {
+    /// The query string, encoded.
+    pub(super) fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
+    /// Whether the body is binary.
+    pub(super) fn sends_octets(&self) -> bool {
+        self.names(&CONTENT_TYPE, &["application/octet-stream"])
+    }
+
+    /// Whether the answer is to be MessagePack.
+    pub(super) fn wants_msgpack(&self) -> bool {
+        const NAMES: &[&str] = &[
+            "application/msgpack",
+            "application/x-msgpack",
+            "application/vnd.msgpack",
+        ];
+        self.names(&ACCEPT, NAMES)
+    }
+
+    /// Whether a header of media types names one of these.
+    fn names(&self, header: &HeaderName, types: &[&str]) -> bool {
+        let values = self.headers.get_all(header).into_iter();
+        values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|item| item.split(';').next())
+            .any(|item| types.iter().any(|t| item.trim().eq_ignore_ascii_case(t)))
+    }
+}

@@ -1,0 +1,104 @@
+//! `/v1/workers`: the fleet as it is, pods added and removed.
+use super::error::{ApiError, Reply};
+use super::state::{Call, ThreadState};
+use super::{json, params};
+use crate::fleet::{AddError, PodSpec, WorkerInfo};
+use hyper::StatusCode;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Serialize)]
+struct Entry<'v> {
+    pod: &'v str,
+    uid: Option<&'v str>,
+    rank: u32,
+    model: &'v str,
+    lora: BTreeSet<Box<str>>,
+    endpoint: Option<&'v str>,
+    events: &'v str,
+    replay: Option<&'v str>,
+    block_size: Option<u32>,
+    state: &'static str,
+    last_sequence: Option<u64>,
+    last_event_ms: Option<u64>,
+    blocks: u64,
+    gaps: u64,
+    replays: u64,
+    restarts: u64,
+    events_skipped: BTreeMap<&'static str, u64>,
+}
+
+impl<'v> Entry<'v> {
+    fn new(info: &'v WorkerInfo) -> Self {
+        let (pod, status) = (info.pod(), info.status());
+        let declared = pod.lora.iter().map(|name| name.as_str().into());
+        let skipped = status.skipped();
+        Self {
+            pod: &pod.pod,
+            uid: pod.uid.as_deref(),
+            rank: info.rank(),
+            model: &pod.model,
+            lora: declared.chain(status.adapter_names()).collect(),
+            endpoint: pod.endpoint.as_deref(),
+            events: info.events(),
+            replay: info.replay(),
+            block_size: info.block_size(),
+            state: status.trust().as_str(),
+            last_sequence: status.last_sequence(),
+            last_event_ms: status.last_event_ms(),
+            blocks: status.blocks(),
+            gaps: status.gaps(),
+            replays: status.replays(),
+            restarts: status.restarts(),
+            events_skipped: skipped.map(|(why, n)| (why.as_str(), n)).collect(),
+        }
+    }
+}
+
+/// `GET /v1/workers`.
+pub(super) fn list(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    let view = state.fleet.view();
+    let entries: Vec<_> = view.workers().map(|info| Entry::new(info)).collect();
+    Reply::json(StatusCode::OK, &entries)
+}
+
+/// `POST /v1/workers`: the answer is the pod as it was understood, defaults included.
+pub(super) fn add(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let pod: PodSpec = json::object(call.body)?;
+    state.fleet.add(pod.clone())?;
+    Reply::json(StatusCode::CREATED, &pod)
+}
+
+/// `DELETE /v1/workers/{pod}`.
+pub(super) fn remove(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let pod = params::decode_path("pod", call.rest)?;
+    if state.fleet.remove(&pod, None) {
+        Ok(Reply::nothing())
+    } else {
+        Err(unknown(&pod).at("pod"))
+    }
+}
+
+/// 404: no such pod.
+pub(super) fn unknown(pod: &str) -> ApiError {
+    let message = format!("no pod {pod:?}");
+    ApiError::new(StatusCode::NOT_FOUND, "worker_not_found", message)
+}
+
+impl From<AddError> for ApiError {
+    fn from(error: AddError) -> Self {
+        let message = error.to_string();
+        match error {
+            AddError::Spec(wrong) => Self::field(wrong.field, message),
+            AddError::Duplicate(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", message).at("pod")
+            }
+            AddError::OtherModel { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", message).at("model")
+            }
+            AddError::NoRoom { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)
+            }
+        }
+    }
+}

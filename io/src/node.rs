@@ -1,0 +1,110 @@
+//! A whole node: index, IO threads, fleet, HTTP server.
+use crate::config::Config;
+use crate::fleet::{AddError, FileError, Fleet, read_pods};
+use crate::http::{Server, ServerConfig};
+use crate::limits::FLEET_LOAD_TIME_MAX;
+use crate::stream::{Streams, StreamsConfig};
+use kvroute_engine::{Index, IndexConfig};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A running node. Dropping it stops it, the HTTP server first.
+#[derive(Debug)]
+pub struct Node {
+    server: Server,
+    fleet: Arc<Fleet>,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The fleet file cannot be used.
+    #[error("fleet: {0}")]
+    FleetFile(#[from] FileError),
+    /// A pod of the fleet file cannot be used.
+    #[error("fleet: {path}: pods[{at}]: {source}", path = path.display())]
+    Pod {
+        /// The file.
+        path: PathBuf,
+        /// The pod's place in the list.
+        at: usize,
+        /// What is wrong with it.
+        source: AddError,
+    },
+    /// The IO threads cannot be started.
+    #[error("cannot start the IO threads: {0}")]
+    Streams(io::Error),
+    /// The address to listen on cannot be had, or the HTTP threads cannot be started.
+    #[error("listen: {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// Whether the configuration is at fault, and not the system that the node runs on.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::FleetFile(_) => true,
+            Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
+            Self::Streams(_) | Self::Listen { .. } => false,
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node; it subscribes to the pods of the fleet file and answers when this returns.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let pods = config.fleet.as_deref().map(read_pods).transpose()?;
+        let index = Index::new(IndexConfig {
+            hash_seed: config.hash_seed,
+        });
+        let streams = StreamsConfig {
+            threads: config.io_threads,
+            pin: config.pin,
+        };
+        let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
+        let fleet = Arc::new(Fleet::new(index, streams));
+        fleet
+            .add_all(pods.unwrap_or_default(), FLEET_LOAD_TIME_MAX)
+            .map_err(|(at, source)| StartError::Pod {
+                path: config.fleet.as_deref().unwrap_or(Path::new("")).to_owned(),
+                at,
+                source,
+            })?;
+        let server = ServerConfig {
+            listen: config.listen,
+            threads: config.http_threads,
+            ready_share: config.ready_share,
+        };
+        let server = Server::start(&server, &fleet).map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+        Ok(Self { server, fleet })
+    }
+
+    /// The fleet, to add and remove pods in process.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// Where it answers HTTP, with the port that the system chose.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Lets requests in flight finish, then ends the HTTP threads and, unless somebody else keeps
+    /// the fleet, the IO threads.
+    pub fn stop(self) {
+        self.server.stop();
+    }
+}

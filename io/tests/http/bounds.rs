@@ -1,0 +1,126 @@
+//! Sizes: bodies declared and not declared, heads, paths.
+use crate::client::Client;
+use crate::fixture::{Blocks, Fixture, prompt};
+use kvroute::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, URL_BYTES_MAX};
+use serde_json::json;
+
+fn fixture() -> (Fixture, Client) {
+    let fixture = Fixture::new();
+    fixture.add_pod("a");
+    fixture.store("a#0", &Blocks::of(&prompt(8)));
+    let client = fixture.client();
+    (fixture, client)
+}
+
+const TOO_LARGE: (u16, &str) = (413, "body_too_large");
+
+/// A good request of exactly so many bytes.
+fn padded(bytes: usize) -> Vec<u8> {
+    let mut body = json!({"model": "m", "token_ids": prompt(8)}).to_string();
+    body.extend(std::iter::repeat_n(' ', bytes - body.len()));
+    body.into_bytes()
+}
+
+/// In chunks of so many bytes.
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut out =
+        b"POST /v1/match HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for chunk in body.chunks(size) {
+        out.extend(format!("{:x}\r\n", chunk.len()).bytes());
+        out.extend(chunk);
+        out.extend(b"\r\n");
+    }
+    out.extend(b"0\r\n\r\n");
+    out
+}
+
+#[test]
+fn a_declared_body_is_bounded_and_the_connection_goes_on() {
+    let (_fixture, mut client) = fixture();
+    let most = client.request("POST", "/v1/match", "", &padded(BODY_BYTES_MAX));
+    assert_eq!(most.status, 200);
+    assert_eq!(most.json()["candidates"][0]["matched_tokens"], 8);
+    let more = client.request("POST", "/v1/match", "", &padded(BODY_BYTES_MAX + 1));
+    let (status, code, field) = more.refusal();
+    assert_eq!(((status, code.as_str()), field), (TOO_LARGE, None));
+    assert_eq!(client.get("/healthz").status, 200, "the same connection");
+}
+
+#[test]
+fn a_chunked_body_is_bounded_and_the_connection_goes_on() {
+    let (_fixture, mut client) = fixture();
+    client.send(&chunked(&padded(300), 7));
+    let answer = client.receive();
+    assert_eq!(answer.json()["candidates"][0]["matched_tokens"], 8);
+    client.send(&chunked(&padded(BODY_BYTES_MAX), 1 << 20));
+    assert_eq!(client.receive().status, 200);
+    client.send(&chunked(&padded(BODY_BYTES_MAX + 1), 1 << 20));
+    let (status, code, field) = client.receive().refusal();
+    assert_eq!(((status, code.as_str()), field), (TOO_LARGE, None));
+    assert_eq!(client.get("/healthz").status, 200, "the same connection");
+}
+
+/// Such a body is not read, so the connection has to end.
+#[test]
+fn an_absurd_length_is_refused_at_once() {
+    let (_fixture, mut client) = fixture();
+    client.send(b"POST /v1/match HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999\r\n\r\n");
+    let answer = client.receive();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (413, Some("close"))
+    );
+    assert!(client.ended());
+}
+
+#[test]
+fn who_asks_before_sending_is_told_before_sending() {
+    let (_fixture, mut client) = fixture();
+    let head = |bytes: usize| {
+        format!(
+            "POST /v1/match HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
+        )
+    };
+    let body = padded(200);
+    client.send(head(body.len()).as_bytes());
+    assert_eq!(client.receive().status, 100);
+    client.send(&body);
+    assert_eq!(client.receive().status, 200);
+    client.send(head(BODY_BYTES_MAX + 1).as_bytes());
+    assert_eq!(client.receive().status, 413, "and no 100 before");
+    assert!(client.ended());
+}
+
+#[test]
+fn a_long_path_is_refused_and_the_connection_goes_on() {
+    let (_fixture, mut client) = fixture();
+    let start = "/v1/match?model=m&x=";
+    let most = format!("{start}{}", "y".repeat(URL_BYTES_MAX - start.len()));
+    assert_eq!(client.post_tokens(&most, "", &prompt(8)).status, 200);
+    let (status, code, _) = client
+        .post_tokens(&format!("{most}y"), "", &prompt(8))
+        .refusal();
+    assert_eq!((status, code.as_str()), (414, "url_too_long"));
+    assert_eq!(client.get("/healthz").status, 200, "the same connection");
+}
+
+#[test]
+fn an_endless_head_is_refused() {
+    let (_fixture, mut client) = fixture();
+    client.send(b"GET /healthz HTTP/1.1\r\n");
+    client.try_send(format!("x: {}\r\n\r\n", "y".repeat(2 * HEAD_BYTES_MAX)).as_bytes());
+    assert_eq!(client.receive_head().status, 431);
+}
+
+/// A broken-off body, then silence: the server must not wait for it, nor be hurt.
+#[test]
+fn a_body_that_breaks_off_hurts_nobody() {
+    let (fixture, mut client) = fixture();
+    client.send(b"POST /v1/match HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"model\"");
+    drop(client);
+    assert_eq!(fixture.client().get("/healthz").status, 200);
+    let mut client = fixture.client();
+    client.send(b"POST /v1/match HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+    assert_eq!(client.receive().refusal().1, "invalid_body");
+    assert!(client.ended());
+}

@@ -1,0 +1,172 @@
+//! The fleet over HTTP, and readiness.
+use crate::fixture::{Blocks, Fixture, prompt};
+use kvroute::status::{SkipReason, Trust};
+use serde_json::{Value, json};
+
+#[test]
+fn a_pod_is_added_listed_and_removed() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    assert_eq!(client.get("/v1/workers").json(), json!([]));
+    let pod = json!({
+        "pod": "default/vllm-0", "uid": "5f1", "model": "llama-8b", "endpoint": "10.0.0.7:8000",
+        "events": "tcp://10.0.0.7:5557", "replay": "tcp://10.0.0.7:5657", "ranks": 2, "lora": ["fr"],
+        "block_size": 16,
+    });
+    let added = client.post("/v1/workers", &pod);
+    assert_eq!((added.status, added.json()), (201, pod));
+    let entry = |rank: u64| {
+        json!({
+            "pod": "default/vllm-0", "uid": "5f1", "rank": rank, "model": "llama-8b", "lora": ["fr"],
+            "endpoint": "10.0.0.7:8000", "events": format!("tcp://10.0.0.7:{}", 5557 + rank),
+            "replay": format!("tcp://10.0.0.7:{}", 5657 + rank), "block_size": 16,
+            "state": "replaying", "last_sequence": null, "last_event_ms": null, "blocks": 0,
+            "gaps": 0, "replays": 0, "restarts": 0, "events_skipped": {},
+        })
+    };
+    assert_eq!(
+        client.get("/v1/workers").json(),
+        json!([entry(0), entry(1)])
+    );
+    assert_eq!(client.delete("/v1/workers/default%2Fvllm-0").status, 204);
+    assert_eq!(client.get("/v1/workers").json(), json!([]));
+    let (status, code, field) = client.delete("/v1/workers/default/vllm-0").refusal();
+    assert_eq!(
+        (status, code.as_str(), field.as_deref()),
+        (404, "worker_not_found", Some("pod"))
+    );
+}
+
+#[test]
+fn the_list_shows_what_the_io_thread_says() {
+    let fixture = Fixture::new();
+    fixture.add_pod("a");
+    let status = fixture.status("a#0");
+    status.set_trust(Trust::Partial);
+    status.set_last_sequence(Some(0));
+    status.set_block_size(32);
+    status.set_blocks(7);
+    status.add_gaps(1);
+    status.add_replays(2);
+    status.add_restarts(3);
+    status.add_skipped(SkipReason::UnknownTag, 4);
+    status.add_skipped(SkipReason::Medium, 5);
+    status.learn_adapter("fr");
+    status.touch();
+    let listed = fixture.client().get("/v1/workers").json();
+    let expected = json!([{
+        "pod": "a", "uid": null, "rank": 0, "model": "m", "lora": ["fr"], "endpoint": null,
+        "events": "tcp://127.0.0.1:5557", "replay": null, "block_size": 32, "state": "partial",
+        "last_sequence": 0, "last_event_ms": status.last_event_ms(), "blocks": 7, "gaps": 1,
+        "replays": 2, "restarts": 3, "events_skipped": {"unknown_tag": 4, "medium": 5},
+    }]);
+    assert_eq!(listed, expected);
+}
+
+#[test]
+fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let pod = |change: Value| {
+        let mut pod = json!({"pod": "a", "model": "m", "events": "tcp://h:5557"});
+        for (name, value) in change.as_object().unwrap() {
+            pod[name] = value.clone();
+        }
+        pod
+    };
+    for (change, field) in [
+        (json!({"pod": ""}), "pod"),
+        (json!({"pod": null}), "pod"),
+        (json!({"model": ""}), "model"),
+        (json!({"events": "h:5557"}), "events"),
+        (json!({"events": "tcp://h:0"}), "events"),
+        (json!({"events": 5557}), "events"),
+        (json!({"replay": "http://h:1"}), "replay"),
+        (json!({"replay": "tcp://h:5558", "ranks": 2}), "replay"),
+        (json!({"ranks": 0}), "ranks"),
+        (json!({"ranks": "one"}), "ranks"),
+        (json!({"block_size": 0}), "block_size"),
+        (json!({"endpoint": "nowhere"}), "endpoint"),
+        (json!({"lora": "fr"}), "lora"),
+        (json!({"port": 1}), "port"),
+    ] {
+        let (status, code, named) = client.post("/v1/workers", &pod(change.clone())).refusal();
+        let expected = (400, "invalid_request", Some(field));
+        assert_eq!(
+            (status, code.as_str(), named.as_deref()),
+            expected,
+            "{change}"
+        );
+    }
+    let (status, _, field) = client
+        .post("/v1/workers", &json!({"pod": "a", "model": "m"}))
+        .refusal();
+    assert_eq!((status, field.as_deref()), (400, Some("events")));
+
+    assert_eq!(client.post("/v1/workers", &pod(json!({}))).status, 201);
+    let (status, code, field) = client.post("/v1/workers", &pod(json!({}))).refusal();
+    assert_eq!(
+        (status, code.as_str(), field.as_deref()),
+        (409, "conflict", Some("pod"))
+    );
+    let other = pod(json!({"model": "n", "first_rank": 1}));
+    let (status, code, field) = client.post("/v1/workers", &other).refusal();
+    assert_eq!(
+        (status, code.as_str(), field.as_deref()),
+        (409, "conflict", Some("model"))
+    );
+    // The fixture's engines have room for eight workers.
+    let many = pod(json!({"pod": "b", "ranks": 8}));
+    let (status, code, field) = client.post("/v1/workers", &many).refusal();
+    assert_eq!((status, code.as_str(), field), (503, "no_room", None));
+    assert_eq!(
+        client.get("/v1/workers").json().as_array().unwrap().len(),
+        1
+    );
+}
+
+#[test]
+fn a_pod_serves_from_the_moment_it_is_added() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let pod = json!({"pod": "a", "model": "m", "events": "tcp://h:5557"});
+    assert_eq!(client.post("/v1/workers", &pod).status, 201);
+    fixture.store("a#0", &Blocks::of(&prompt(4)));
+    let asked = json!({"model": "m", "token_ids": prompt(4)});
+    let candidate = &client.post("/v1/match", &asked).json()["candidates"][0];
+    assert_eq!(
+        (&candidate["pod"], &candidate["state"]),
+        (&json!("a"), &json!("replaying"))
+    );
+}
+
+#[test]
+fn ready_once_the_share_of_workers_has_left_replaying() {
+    let fixture = Fixture::with(1, 0.5);
+    let mut client = fixture.client();
+    let empty = json!({"status": "ready", "workers": 0, "synchronised": 0});
+    assert_eq!(client.get("/readyz").json(), empty);
+    for pod in ["a", "b", "c"] {
+        fixture.add_pod(pod);
+        fixture
+            .status(&format!("{pod}#0"))
+            .set_trust(Trust::Replaying);
+    }
+    fixture.status("a#0").set_trust(Trust::Exact);
+    let response = client.get("/readyz");
+    let (status, code, field) = response.refusal();
+    assert_eq!((status, code.as_str(), field), (503, "not_ready", None));
+    let message = response.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("2 of 3") && message.contains("b#0, c#0"),
+        "{message}"
+    );
+    // Any other state will do: a dead pod must not keep the node from serving.
+    fixture.status("b#0").set_trust(Trust::Stale);
+    let response = client.get("/readyz");
+    let ready = json!({"status": "ready", "workers": 3, "synchronised": 2});
+    assert_eq!((response.status, response.json()), (200, ready));
+}
