@@ -53,7 +53,10 @@ impl Client {
     /// A client of the node at `address`.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self {
+            address,
+            connection: None,
+        }
     }
 
     /// `GET path`.
@@ -68,7 +71,11 @@ impl Client {
     ///
     /// # Errors
     /// No answer, one with another status than 2xx, or one that is no such JSON.
-    pub fn post<T: DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, ClientError> {
+    pub fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
         self.call("POST", path, body.to_string().as_bytes())
     }
 
@@ -79,15 +86,27 @@ impl Client {
         body: &[u8],
     ) -> Result<T, ClientError> {
         let path = || path.to_owned();
-        let (status, answer) = self
-            .exchange(method, &path(), body)
-            .map_err(|source| ClientError::Io { method, path: path(), source })?;
+        let (status, answer) =
+            self.exchange(method, &path(), body)
+                .map_err(|source| ClientError::Io {
+                    method,
+                    path: path(),
+                    source,
+                })?;
         if !(200..300).contains(&status) {
             let body = String::from_utf8_lossy(&answer).into_owned();
-            return Err(ClientError::Status { method, path: path(), status, body });
+            return Err(ClientError::Status {
+                method,
+                path: path(),
+                status,
+                body,
+            });
         }
-        serde_json::from_slice(&answer)
-            .map_err(|source| ClientError::Json { method, path: path(), source })
+        serde_json::from_slice(&answer).map_err(|source| ClientError::Json {
+            method,
+            path: path(),
+            source,
+        })
     }
 
     fn exchange(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
@@ -100,7 +119,9 @@ impl Client {
             self.address,
             body.len()
         );
-        let sent = connection.get_mut().write_all(&[head.as_bytes(), body].concat());
+        let sent = connection
+            .get_mut()
+            .write_all(&[head.as_bytes(), body].concat());
         let answer = sent.and_then(|()| read_answer(connection));
         if answer.is_err() {
             // Whatever is left of this answer must not be taken for the next one.
@@ -173,11 +194,20 @@ mod tests {
     fn a_broken_answer_is_an_error() {
         for (text, expected) in [
             ("", "within the headers"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n", "within the headers"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n",
+                "within the headers",
+            ),
             ("HTTP/1.1 200 OK\r\n\r\n{}", "no content-length"),
             ("nonsense\r\ncontent-length: 2\r\n\r\n{}", "no HTTP status"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}", "within the answer"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{}", "too long"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}",
+                "within the answer",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{}",
+                "too long",
+            ),
         ] {
             let error = answer(text).unwrap_err();
             assert!(error.contains(expected), "{text:?}: {error}");

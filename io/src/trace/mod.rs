@@ -60,6 +60,15 @@ impl Message {
         )
     }
 
+    /// Gives the batch another number.
+    pub fn set_number(&mut self, number: u64) {
+        // Not `to_be_bytes`: the byte order of the wire is spelt out wherever it matters.
+        self.sequence = (0..8)
+            .rev()
+            .map(|byte| (number >> (8 * byte)) as u8)
+            .collect();
+    }
+
     /// The data-parallel rank that the batch names: its third and last value, a small number. 0 if it
     /// names none.
     #[must_use]
