@@ -100,6 +100,9 @@ struct World {
     wire: VecDeque<Told>,
     /// What the monitor has not been asked for yet.
     connections: VecDeque<bool>,
+    /// A replay was asked for and has not ended.
+    replaying: bool,
+    /// From where, while the engine has not answered.
     asked: Option<u64>,
     answers: VecDeque<Answer>,
     /// What the index holds: the batches applied since the last clear.
@@ -117,6 +120,7 @@ impl World {
             connected: false,
             wire: VecDeque::new(),
             connections: VecDeque::new(),
+            replaying: false,
             asked: None,
             answers: VecDeque::new(),
             applied: Vec::new(),
@@ -175,7 +179,10 @@ impl World {
         for _ in 0..messages {
             match self.answers.pop_front() {
                 Some(Answer::Batch(told)) => self.machine.replayed(told.batch()),
-                Some(Answer::End) => self.machine.replay_ended(),
+                Some(Answer::End) => {
+                    self.replaying = false;
+                    self.machine.replay_ended();
+                }
                 None => break,
             }
             self.obey();
@@ -196,7 +203,7 @@ impl World {
     fn silence(&mut self) {
         self.asked = None;
         self.answers.clear();
-        if self.machine.holds_back() && self.connected && self.connections.is_empty() {
+        if std::mem::take(&mut self.replaying) {
             self.machine.replay_failed();
         }
     }
@@ -232,10 +239,12 @@ impl World {
                 Action::Apply(batch) => self.apply(batch),
                 Action::Clear(_) => self.applied.clear(),
                 Action::AskReplay { from } => {
+                    self.replaying = true;
                     self.asked = Some(from);
                     self.answers.clear();
                 }
                 Action::StopReplay => {
+                    self.replaying = false;
                     self.asked = None;
                     self.answers.clear();
                 }
