@@ -11,7 +11,7 @@ use kvroute::trace::judge::Verdict;
 use kvroute::trace::{self, Entry, Recording, Request, Step, What};
 use kvroute_tests::tidy::root;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the requests of one recording came to.
 #[derive(Default)]
@@ -110,7 +110,7 @@ fn predictions_equal_what_engines_reused() {
 }
 
 /// Plays one recording into a node of its own. A line for every request that is wrong goes to `wrong`.
-fn play(stem: &PathBuf, wrong: &mut Vec<String>) -> (String, Row) {
+fn play(stem: &Path, wrong: &mut Vec<String>) -> (String, Row) {
     let recording = trace::open(stem).unwrap_or_else(|error| panic!("{error}"));
     let name = recording.name.clone();
     let mut row = Row::default();

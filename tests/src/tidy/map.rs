@@ -8,7 +8,7 @@ pub fn named_files(text: &str, folders: &[&str]) -> Vec<String> {
     let text = text.replace(", ", ",");
     let mut named: Vec<String> = text
         .split(|c| !part(c))
-        .flat_map(|word| top_level_parts(word))
+        .flat_map(top_level_parts)
         .flat_map(|word| expand(&word))
         .filter(|path| path.ends_with(".rs") && folders.iter().any(|f| path.starts_with(f)))
         .collect();
