@@ -5,7 +5,7 @@
 //! recorded request is asked of the node, and what follows from the answer is compared with what the
 //! recorded engine reused.
 use super::client::{Client, ClientError};
-use crate::fake::FakeEngine;
+use crate::fake::{FakeEngine, Options};
 use crate::limits::{APPLIED_POLL_TIME, APPLIED_TIME_MAX};
 use crate::trace::judge::{Circumstances, Verdict, circumstances, predicted};
 use crate::trace::{Entry, Message, Recording, Request};
@@ -134,11 +134,17 @@ impl<'r> Player<'r> {
                 .messages
                 .iter()
                 .filter(|message| message.pod == publisher);
-            let rank = own.next().map_or(0, Message::rank);
+            let first = own.next();
+            let rank = first.map_or(0, Message::rank);
+            let topic = first.map(|message| String::from_utf8_lossy(&message.topic).into_owned());
             // Ranks of one server are one pod; its name is that of its first rank.
             let name = if ranks { publishers[0] } else { publisher };
             let pod = format!("{prefix}{name}");
-            let engine = FakeEngine::start().map_err(|source| PlayError::Engine {
+            let options = Options {
+                topic: topic.unwrap_or_default(),
+                ..Options::default()
+            };
+            let engine = FakeEngine::bind(options).map_err(|source| PlayError::Engine {
                 pod: pod.clone(),
                 source,
             })?;
@@ -151,7 +157,7 @@ impl<'r> Player<'r> {
             });
         }
         for worker in &player.workers {
-            if !worker.engine.wait_for_subscriber(APPLIED_TIME_MAX) {
+            if worker.engine.wait_for_subscriber(APPLIED_TIME_MAX).is_err() {
                 let (pod, rank) = (worker.pod.clone(), worker.rank);
                 return Err(PlayError::Subscription { pod, rank });
             }
@@ -166,7 +172,7 @@ impl<'r> Player<'r> {
         engine: &FakeEngine,
     ) -> Result<(), PlayError> {
         let model = self.recording.base_model();
-        let (events, replay) = (engine.events(), engine.replay());
+        let (events, replay) = (engine.events_endpoint(), engine.replay_endpoint());
         let _: Value = match rank {
             None => {
                 let body = json!({"pod": pod, "model": model, "events": events, "replay": replay});
@@ -198,17 +204,19 @@ impl<'r> Player<'r> {
         if let Some(number) = number {
             message.set_number(number);
         }
-        worker
-            .engine
-            .publish(&message.topic, &message.sequence, &message.payload)
-            .map_err(|source| PlayError::Engine {
-                pod: worker.pod.clone(),
-                source,
-            })?;
+        let failed = |source| PlayError::Engine {
+            pod: worker.pod.clone(),
+            source,
+        };
         // A message without a number is not applied by anybody: there is nothing to wait for.
         let Some(number) = message.number() else {
-            return Ok(());
+            let frames: [&[u8]; 3] = [&message.topic, &message.sequence, &message.payload];
+            return worker.engine.publish_frames(&frames).map_err(failed);
         };
+        worker
+            .engine
+            .publish(number, &message.payload)
+            .map_err(failed)?;
         let begun = Instant::now();
         loop {
             let entries: Vec<WorkerEntry> = self.client.get("/v1/workers")?;
