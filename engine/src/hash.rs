@@ -125,6 +125,12 @@ pub fn block_key(seed: u64, tokens: &[u32], extra: ExtraDigest) -> BlockKey {
     BlockKey::new(xxh3_64_with_seed(&both, seed))
 }
 
+/// A checksum of bytes, to tell equal ones from others. Not a block key.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(bytes, 0)
+}
+
 /// The key of a block whose extra keys its engine does not say, and whose plain key the same worker
 /// holds under another name: no request's key, so it is never credited to one.
 pub(crate) fn kept_apart_key(plain: BlockKey, name: EngineHash) -> BlockKey {
@@ -132,4 +138,64 @@ pub(crate) fn kept_apart_key(plain: BlockKey, name: EngineHash) -> BlockKey {
     both[..8].copy_from_slice(&plain.get().to_le_bytes());
     both[8..].copy_from_slice(&name.0.to_le_bytes());
     BlockKey::new(xxh3_64_with_seed(&both, ODD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(n: u32) -> Vec<u32> {
+        (1..=n).collect()
+    }
+
+    fn plain(seed: u64, tokens: &[u32]) -> u64 {
+        block_key(seed, tokens, ExtraDigest::NONE).get()
+    }
+
+    /// Made with the Python package `xxhash` 3 over `struct.pack("<nI", ...)`.
+    #[test]
+    fn plain_keys_are_xxh3_of_the_token_bytes() {
+        assert_eq!(plain(1337, &tokens(16)), 0xea06_fc71_a5ee_6e88);
+        assert_eq!(plain(1337, &tokens(32)), 0x58cd_e804_6940_7a3a);
+        assert_eq!(plain(1337, &[]), 0xd1f3_e774_4443_0ab9);
+        let long: Vec<u32> = (0..256).collect();
+        assert_eq!(plain(1337, &long), 0xbb79_c83a_0cdf_bb76);
+        assert_eq!(plain(7, &tokens(16)), 0x15e7_ad8f_8f9e_dba4);
+    }
+
+    /// Made by a Python transcription of the module's text.
+    #[test]
+    fn extra_keys_are_folded_as_documented() {
+        let mut salt = ExtraHasher::new();
+        salt.text("tenant-A");
+        let key = block_key(1337, &tokens(16), salt.finish());
+        assert_eq!(key.get(), 0xcdab_41f6_30fa_5d49);
+
+        let mut item = ExtraHasher::new();
+        item.list(2);
+        item.text(&"ab".repeat(32));
+        item.integer(-22);
+        item.text("tenant-A");
+        let key = block_key(1337, &tokens(16), item.finish());
+        assert_eq!(key.get(), 0x838c_ceaf_e335_1859);
+
+        let mut rest = ExtraHasher::new();
+        rest.bytes(&[0, 255]);
+        rest.float(1.5);
+        rest.boolean(true);
+        rest.nil();
+        rest.map(1);
+        rest.text("k");
+        rest.integer(1);
+        let key = block_key(1337, &tokens(16), rest.finish());
+        assert_eq!(key.get(), 0x38dc_1ea3_98b2_2a12);
+    }
+
+    #[test]
+    fn no_extra_keys_is_not_an_empty_text() {
+        let mut empty = ExtraHasher::new();
+        assert!(empty.finish().is_none());
+        empty.text("");
+        assert!(!empty.finish().is_none());
+    }
 }

@@ -1,5 +1,47 @@
 //! The concurrent index of which worker holds which prefix: pure, no sockets, threads, clocks,
 //! environment, logging or async.
+//!
+//! # What it answers
+//!
+//! Engines cache the key-value state of prompts in blocks of `block_size` tokens and reuse the blocks of a
+//! prompt's longest cached prefix. An [`Index`] holds, for every worker, which blocks it has, and
+//! answers for a request how many leading blocks each worker holds.
+//!
+//! # Contract
+//!
+//! 1. With no write in progress, a worker's score is the number of leading blocks of the request
+//!    that the worker holds: after any sequence of stores, removals and clears, holes, healed holes
+//!    and copies included. It equals the literal model in [`oracle`].
+//! 2. A lookup that races with writes may miss what is being written. Every block that it credits to a
+//!    worker, that worker held at some moment during the lookup (not all at the same moment).
+//! 3. Nobody waits: no mutex, no rwlock, no unbounded spin on store, remove, clear or lookup. A lookup does
+//!    not allocate (its reusable [`Matches`] grows with the fleet only) and writes no shared memory but
+//!    its own epoch pin.
+//! 4. Identity is content: equal content that two engines name differently is one block here; one
+//!    worker may name a block twice, and both names are counted.
+//!
+//! # How
+//!
+//! Each worker has one [`Writer`], used by one thread at a time. It turns token ids into block keys
+//! ([`hash`]), finds their places in the tree of the event's context (model, adapter, block size), and
+//! publishes how far the worker's coverage of each run goes as a single atomic word. Lookups compare
+//! the request's keys with the runs' and read those words.
+//!
+//! Why a racing lookup cannot over-credit: a place (run, offset) stands for one content as long as the
+//! run lives, because key slots are written once and runs never split; and a word read from a
+//! run says what its worker covered of that run at that moment. Memory that a lookup can
+//! still reach is not freed while it is pinned (crossbeam-epoch, one collector for each index).
+//!
+//! # Who may touch what
+//!
+//! | memory | writer | reader |
+//! |---|---|---|
+//! | key slots of a run | any writer, zero to key, once | any |
+//! | a holder word | the worker's own writer | any |
+//! | child slots | any writer, by compare-and-swap | any, pinned |
+//! | a run's state | any writer, see `tree/run.rs` | nobody |
+//! | the map of contexts | any writer, replaced whole | any, pinned |
+//! | names, holdings, waiting blocks | the worker's own writer | nobody |
 pub mod contexts;
 pub mod hash;
 pub mod index;

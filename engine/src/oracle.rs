@@ -189,7 +189,13 @@ impl OracleWorker {
             }
         }
         for (hash, position) in &children {
-            let Position::Orphan { context, key, says_extra, .. } = position else {
+            let Position::Orphan {
+                context,
+                key,
+                says_extra,
+                ..
+            } = position
+            else {
                 continue;
             };
             let position = if *context == before.0 {
@@ -208,18 +214,15 @@ impl OracleWorker {
 }
 
 /// Whether a name that is known was told with another content.
-fn contradicts(
-    known: &Position,
-    context: ContextNumber,
-    hash: EngineHash,
-    key: BlockKey,
-) -> bool {
+fn contradicts(known: &Position, context: ContextNumber, hash: EngineHash, key: BlockKey) -> bool {
     match known {
         Position::At((c, path)) => {
             let last = path.last().copied();
             *c != context || (last != Some(key) && last != Some(kept_apart_key(key, hash)))
         }
-        Position::Orphan { context: c, key: k, .. } => *c != context || *k != key,
+        Position::Orphan {
+            context: c, key: k, ..
+        } => *c != context || *k != key,
         Position::NoContent => false,
         Position::Conflict => true,
     }

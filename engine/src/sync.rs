@@ -12,6 +12,46 @@ pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(crossbeam_loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+/// Part of a shared node, so that a loom model sees a read of a node that is not published or already freed.
+/// Nothing at all without loom.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    #[cfg(crossbeam_loom)]
+    cell: loom::cell::UnsafeCell<u64>,
+}
+
+#[cfg_attr(
+    not(crossbeam_loom),
+    expect(clippy::unused_self, reason = "there is something to read under loom")
+)]
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(crossbeam_loom)]
+            cell: loom::cell::UnsafeCell::new(1),
+        }
+    }
+
+    /// To be called by whoever reaches the node through a shared pointer.
+    pub(crate) fn read(&self) {
+        #[cfg(crossbeam_loom)]
+        // SAFETY: written by `new` and `drop` only; loom reports it if one of them races with this.
+        self.cell.with(|at| assert_eq!(unsafe { *at }, 1));
+    }
+}
+
+#[cfg(crossbeam_loom)]
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self` excludes every sound access; loom reports the others.
+        self.cell.with_mut(|at| unsafe { *at = 0 });
+    }
+}
+
+// SAFETY: read only while shared, see `read`.
+#[cfg(crossbeam_loom)]
+unsafe impl Sync for Watch {}
+
 /// A box that is put in at most once and lives as long as its owner.
 #[derive(Debug)]
 pub(crate) struct OnceBox<T> {

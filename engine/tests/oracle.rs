@@ -17,16 +17,38 @@ const BLOCK_SIZE: u32 = 2;
 #[derive(Clone, Debug)]
 enum Step {
     /// A chain of blocks is stored, beginning at block `from` of it: earlier ones are its parents.
-    Store { worker: usize, chain: Chain, from: usize, tier: Tier },
+    Store {
+        worker: usize,
+        chain: Chain,
+        from: usize,
+        tier: Tier,
+    },
     /// Copies are told by name only.
-    Offload { worker: usize, chain: Chain, tier: Tier },
+    Offload {
+        worker: usize,
+        chain: Chain,
+        tier: Tier,
+    },
     /// One block of a chain leaves.
-    Remove { worker: usize, chain: Chain, at: usize, tier: Tier },
+    Remove {
+        worker: usize,
+        chain: Chain,
+        at: usize,
+        tier: Tier,
+    },
     /// A chain leaves from its tail down to `keep` blocks.
-    Evict { worker: usize, chain: Chain, keep: usize },
-    Clear { worker: usize },
+    Evict {
+        worker: usize,
+        chain: Chain,
+        keep: usize,
+    },
+    Clear {
+        worker: usize,
+    },
     /// The worker leaves and another takes its place.
-    Leave { worker: usize },
+    Leave {
+        worker: usize,
+    },
 }
 
 /// A chain of blocks by content; its names depend on the worker's seed.
@@ -63,7 +85,10 @@ impl Chain {
     fn hashes(&self, worker: usize) -> Vec<EngineHash> {
         let mut state = 17 + worker as u64 % 2;
         state = mix(state, u64::from(self.variant));
-        state = mix(state, u64::from(self.adapter) * 2 + u64::from(self.salted));
+        // The last variant is a broken engine: one name for the same blocks of different contexts.
+        if self.variant < 2 {
+            state = mix(state, u64::from(self.adapter) * 2 + u64::from(self.salted));
+        }
         let name = |&block: &u8| {
             state = mix(state, u64::from(block));
             EngineHash(state)
@@ -79,7 +104,9 @@ fn salt() -> ExtraDigest {
 }
 
 fn mix(a: u64, b: u64) -> u64 {
-    (a ^ b.wrapping_add(0x1234_5678_9abc)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    (a ^ b.wrapping_add(0x1234_5678_9abc))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
 }
 
 fn keys(tokens: &[u32], extra: &[ExtraDigest]) -> Vec<BlockKey> {
@@ -114,8 +141,17 @@ impl Pair {
 
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Store { worker, chain, from, tier } => self.store(*worker, chain, *from, *tier),
-            Step::Offload { worker, chain, tier } => {
+            Step::Store {
+                worker,
+                chain,
+                from,
+                tier,
+            } => self.store(*worker, chain, *from, *tier),
+            Step::Offload {
+                worker,
+                chain,
+                tier,
+            } => {
                 let hashes = chain.hashes(*worker);
                 let blocks: Vec<_> = hashes.iter().map(|&hash| (hash, None)).collect();
                 let event = Store {
@@ -128,7 +164,9 @@ impl Pair {
                     extra: &[],
                     says_extra: true,
                 };
-                self.writers[*worker].store(&self.participant, &event).unwrap();
+                self.writers[*worker]
+                    .store(&self.participant, &event)
+                    .unwrap();
                 self.models[*worker].store(&OracleStore {
                     context: u32::from(chain.adapter),
                     tier: *tier,
@@ -137,14 +175,25 @@ impl Pair {
                     says_extra: true,
                 });
             }
-            Step::Remove { worker, chain, at, tier } => {
+            Step::Remove {
+                worker,
+                chain,
+                at,
+                tier,
+            } => {
                 let hashes = chain.hashes(*worker);
                 let hash = [hashes[at % hashes.len()]];
                 self.writers[*worker].remove(&self.participant, *tier, &hash);
                 self.models[*worker].remove(*tier, &hash);
             }
-            Step::Evict { worker, chain, keep } => {
-                let mut hashes = chain.hashes(*worker).split_off((*keep).min(chain.blocks.len()));
+            Step::Evict {
+                worker,
+                chain,
+                keep,
+            } => {
+                let mut hashes = chain
+                    .hashes(*worker)
+                    .split_off((*keep).min(chain.blocks.len()));
                 hashes.reverse();
                 self.writers[*worker].remove(&self.participant, Tier::Gpu, &hashes);
                 self.models[*worker].remove(Tier::Gpu, &hashes);
@@ -176,7 +225,9 @@ impl Pair {
             extra: &extra[from..],
             says_extra: chain.says_extra,
         };
-        self.writers[worker].store(&self.participant, &event).unwrap();
+        self.writers[worker]
+            .store(&self.participant, &event)
+            .unwrap();
         let blocks: Vec<_> = hashes.into_iter().zip(keys.into_iter().map(Some)).collect();
         self.models[worker].store(&OracleStore {
             context: u32::from(chain.adapter),
@@ -190,7 +241,11 @@ impl Pair {
     /// Asks for a prompt and compares every worker's answer.
     fn check(&mut self, prompt: &Chain) {
         let tokens = prompt.tokens();
-        let extra = if prompt.salted { vec![salt()] } else { Vec::new() };
+        let extra = if prompt.salted {
+            vec![salt()]
+        } else {
+            Vec::new()
+        };
         let keys = keys(&tokens, &extra);
         let mut found = vec![[0; TIERS]; WORKERS];
         let pinned = self.participant.pin();
@@ -212,29 +267,50 @@ impl Pair {
         let context = u32::from(prompt.adapter);
         for (worker, model) in self.models.iter().enumerate() {
             let expected = model.score(context, &keys);
-            assert_eq!(found[worker], expected, "worker {worker}, prompt {prompt:?}");
-            assert_eq!(self.writers[worker].blocks(), model.blocks() as u64, "worker {worker}");
+            assert_eq!(
+                found[worker], expected,
+                "worker {worker}, prompt {prompt:?}"
+            );
+            assert_eq!(
+                self.writers[worker].blocks(),
+                model.blocks() as u64,
+                "worker {worker}"
+            );
         }
     }
 }
 
 /// Prefixes of a few long chains, some of which go their own way from some block on.
 fn chain() -> impl Strategy<Value = Chain> {
-    let blocks = (0..3_u8, 1..24_usize, prop::option::weighted(0.3, (0..24_usize, 0..2_u8)));
+    let blocks = (
+        0..3_u8,
+        1..24_usize,
+        prop::option::weighted(0.3, (0..24_usize, 0..2_u8)),
+    );
     let blocks = blocks.prop_map(|(stem, len, turn)| {
         let (at, way) = turn.unwrap_or((len, 0));
-        let block = |i: usize| if i < at { stem + (i % 2) as u8 } else { 10 + way };
+        let block = |i: usize| {
+            if i < at {
+                stem + (i % 2) as u8
+            } else {
+                10 + way
+            }
+        };
         (0..len).map(block).collect()
     });
-    (prop::bool::weighted(0.15), prop::bool::weighted(0.15), 0..8_u8, blocks).prop_map(
-        |(adapter, salted, variant, blocks)| Chain {
+    (
+        prop::bool::weighted(0.15),
+        prop::bool::weighted(0.15),
+        0..16_u8,
+        blocks,
+    )
+        .prop_map(|(adapter, salted, variant, blocks)| Chain {
             adapter,
             salted,
-            variant: variant / 6,
+            variant: [0, 1, 2][usize::from(variant > 10) + usize::from(variant > 13)],
             says_extra: variant % 4 != 0,
             blocks,
-        },
-    )
+        })
 }
 
 fn tier() -> impl Strategy<Value = Tier> {

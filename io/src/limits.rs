@@ -5,6 +5,34 @@ use std::time::Duration;
 /// skipped and counted.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of one file of a recording, decompressed: hours of traffic, and no bomb.
+pub const RECORDING_BYTES_MAX: u64 = 1 << 30;
+
+/// Time for the node to subscribe to a played engine, and to apply one of its batches; both take
+/// milliseconds on an idle machine.
+pub const APPLIED_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at whether a batch is applied.
+pub const APPLIED_POLL_TIME: Duration = Duration::from_micros(500);
+
+/// Lookups of which the demo remembers the latency.
+pub const LATENCIES_KEPT_MAX: usize = 4_096;
+
+/// Longest pause between two steps of the demo.
+pub const DEMO_PAUSE_MAX: Duration = Duration::from_millis(150);
+
+/// Time for the demo's threads to end after Ctrl-C; a tenth of what a person would notice as slow.
+pub const DEMO_END_TIME_MAX: Duration = Duration::from_millis(300);
+
+/// Time that the demo's own client waits for the node.
+pub const CLIENT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of the headers that the demo's client reads.
+pub const CLIENT_HEADERS_MAX: u64 = 64 << 10;
+
+/// Bytes of an answer that the demo's client reads: thousands of workers.
+pub const CLIENT_ANSWER_BYTES_MAX: u64 = 64 << 20;
+
 /// Nesting of a MessagePack value that is walked over. Real events nest five deep
 /// (batch, events, event, extra keys of a block, one item).
 pub const NESTING_MAX: u32 = 16;
@@ -22,7 +50,8 @@ pub const HELD_BACK_BYTES_MAX: usize = 32 << 20;
 /// Commands (add, remove a worker) that wait for one IO thread.
 pub const COMMANDS_MAX: usize = 4_096;
 
-/// Time from the first request of a replay to its end marker.
+/// Time without progress, from the request of a replay to its end marker, after which it has failed.
+/// Engines answer within 100 ms when idle; one that stores a huge step may take a second.
 pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Data-parallel ranks of one pod.
@@ -92,3 +121,33 @@ pub const ERROR_BYTES_MAX: usize = 400;
 const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);
+
+/// Checksums kept per worker, to tell a duplicate from a restart. 2 kB; only the overlap of a replay
+/// needs the last one, the others catch a restart that is hidden behind a proxy.
+pub const RECENT_BATCHES_MAX: usize = 256;
+
+/// Bytes of a frame at which libzmq cuts the connection. Above [`FRAME_BYTES_MAX`], so that a frame a
+/// little too large is counted and skipped without losing the connection.
+pub const FRAME_BYTES_CUT: usize = 2 * FRAME_BYTES_MAX;
+
+/// Frames of one message that are kept; the longest that means anything has four.
+pub const FRAMES_MAX: usize = 8;
+
+/// First pause before a lost connection is tried again, and before a failed replay is asked again.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// Longest such pause.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Sockets of one libzmq context, whose own limit is 1,023. A context costs two threads.
+pub const SOCKETS_PER_CONTEXT_MAX: usize = 1_000;
+
+/// Commands that an IO thread obeys before it looks at its sockets again.
+pub const COMMANDS_PER_TURN_MAX: usize = 64;
+
+/// Readiness events taken from the kernel at once.
+pub const READINESS_EVENTS_MAX: usize = 1_024;
+
+/// Time from the request of a replay to its end marker, whatever progress it makes: a full ring of
+/// large batches takes seconds, an answer without end must not hold live batches back for ever.
+pub const REPLAY_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);

@@ -1,5 +1,8 @@
 //! A growing array of atomic words whose elements never move.
-use crate::sync::{AtomicU64, OnceBox, Ordering};
+use crate::sync::{AtomicU64, OnceBox, Ordering, Watch};
+
+/// Fewest words of a further segment.
+const SECOND: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 
 /// Words in segments: the first of the length asked for, each further one as long as all before
 /// it, so n words lie in about log2(n) segments. All start as zero.
@@ -12,6 +15,7 @@ pub(crate) struct Words {
 struct Segment {
     words: Box<[AtomicU64]>,
     next: OnceBox<Segment>,
+    watch: Watch,
 }
 
 impl Segment {
@@ -19,6 +23,7 @@ impl Segment {
         Self {
             words: (0..len).map(|_| AtomicU64::new(0)).collect(),
             next: OnceBox::empty(),
+            watch: Watch::new(),
         }
     }
 
@@ -48,7 +53,10 @@ impl Words {
         let (mut segment, mut before) = (&self.head, 0);
         while at - before >= segment.len() {
             before += segment.len();
-            segment = segment.next.get_or_set(|| Segment::zeroed(before.max(4)));
+            segment = segment
+                .next
+                .get_or_set(|| Segment::zeroed(before.max(SECOND)));
+            segment.watch.read();
         }
         &segment.words[(at - before) as usize]
     }
@@ -58,6 +66,7 @@ impl Words {
         let mut next = Some(&self.head);
         std::iter::from_fn(move || {
             let segment = next?;
+            segment.watch.read();
             next = segment.next.get();
             Some(&*segment.words)
         })

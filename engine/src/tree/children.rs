@@ -9,7 +9,7 @@
 //!
 //! Tried and dropped: linear probing with tombstones, which needs a second table during growth.
 use super::run::Run;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, Ordering, Watch};
 use crate::types::BlockKey;
 use crossbeam_epoch::Guard;
 use std::ptr;
@@ -23,12 +23,14 @@ const NODE: usize = 1;
 #[derive(Debug)]
 struct Node {
     slots: [AtomicPtr<Run>; FAN],
+    watch: Watch,
 }
 
 impl Node {
     fn empty() -> Self {
         Self {
             slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            watch: Watch::new(),
         }
     }
 }
@@ -108,7 +110,9 @@ unsafe fn read<'a>(at: *mut Run) -> Slot<'a> {
     }
     let node = at.map_addr(|address| address & !NODE).cast::<Node>();
     // SAFETY: nodes live as long as their trie.
-    Slot::Node(unsafe { &*node })
+    let node = unsafe { &*node };
+    node.watch.read();
+    Slot::Node(node)
 }
 
 impl Children {
@@ -207,7 +211,7 @@ impl Children {
     }
 
     /// Moves all runs out, when nobody else can reach them.
-    pub(crate) fn take(&mut self, out: &mut Vec<Box<Run>>) {
+    pub(crate) fn take(&mut self, out: &mut Vec<Run>) {
         let top = std::mem::replace(&mut self.top, AtomicPtr::new(ptr::null_mut()));
         take_slot(&top, out);
     }
@@ -249,7 +253,7 @@ fn exchange_for_node(slot: &AtomicPtr<Run>, old: *mut Run, node: Node) {
 
 /// Frees the nodes below a slot that nobody else can reach; the runs go to `out`. The depth is
 /// that of a path, so recursion is bounded.
-fn take_slot(slot: &AtomicPtr<Run>, out: &mut Vec<Box<Run>>) {
+fn take_slot(slot: &AtomicPtr<Run>, out: &mut Vec<Run>) {
     // Relaxed: the caller is the only owner.
     let at = slot.load(Ordering::Relaxed);
     if at.is_null() {
@@ -257,7 +261,7 @@ fn take_slot(slot: &AtomicPtr<Run>, out: &mut Vec<Box<Run>>) {
     }
     if at.addr() & NODE == 0 {
         // SAFETY: linked runs are owned by their slot, and nobody else can reach it.
-        out.push(unsafe { Box::from_raw(at) });
+        out.push(*unsafe { Box::from_raw(at) });
         return;
     }
     let node = at.map_addr(|address| address & !NODE).cast::<Node>();

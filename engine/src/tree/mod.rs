@@ -13,6 +13,8 @@ pub(crate) mod array;
 mod children;
 pub(crate) mod holding;
 pub(crate) mod lane;
+#[cfg(all(test, crossbeam_loom))]
+mod models;
 pub(crate) mod read;
 pub(crate) mod run;
 

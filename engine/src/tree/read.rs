@@ -51,7 +51,9 @@ impl<'a> TokenKeys<'a> {
 impl Keys for TokenKeys<'_> {
     fn key(&mut self, block: usize) -> Option<BlockKey> {
         let first = block.checked_mul(self.block_size)?;
-        let tokens = self.tokens.get(first..first.checked_add(self.block_size)?)?;
+        let tokens = self
+            .tokens
+            .get(first..first.checked_add(self.block_size)?)?;
         let extra = self.extra.get(block).copied().unwrap_or_default();
         Some(block_key(self.seed, tokens, extra))
     }

@@ -20,7 +20,7 @@ use super::array::Words;
 use super::children::Children;
 use super::lane::Entry;
 use crate::limits::RUN_BLOCKS_MAX;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch};
 use crate::types::BlockKey;
 use crossbeam_epoch::{Guard, Shared};
 use std::ptr::NonNull;
@@ -29,7 +29,7 @@ use std::ptr::NonNull;
 const DEAD: u64 = 1 << 63;
 
 /// Holder entries in the first segment: most runs are held by a few workers.
-const HOLDERS_FIRST: u32 = 4;
+const HOLDERS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 
 /// One run. See the module's text for its life.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub(crate) struct Run {
     keys: Words,
     holders: Words,
     children: Children,
+    watch: Watch,
 }
 
 // SAFETY: `parent` is only dereferenced while the child's reference keeps it, or under a pin that
@@ -85,7 +86,11 @@ impl std::ops::Deref for Hold {
 impl Hold {
     /// A new tree's root: no blocks, only children.
     pub(crate) fn root() -> Self {
-        Self(NonNull::from(Box::leak(Box::new(Run::new(None, 0, Words::new(0))))))
+        Self(NonNull::from(Box::leak(Box::new(Run::new(
+            None,
+            0,
+            Words::new(0),
+        )))))
     }
 
     /// The run's address: its identity while it is held.
@@ -132,10 +137,12 @@ impl Run {
             keys,
             holders: Words::new(HOLDERS_FIRST),
             children: Children::empty(),
+            watch: Watch::new(),
         }
     }
 
     pub(crate) fn branch(&self) -> u32 {
+        self.watch.read();
         self.branch
     }
 
@@ -170,7 +177,11 @@ impl Run {
                 Err(other) => there = other,
             }
         }
-        if there == key.get() { Claim::Ours } else { Claim::Other }
+        if there == key.get() {
+            Claim::Ours
+        } else {
+            Claim::Other
+        }
     }
 
     /// The child that begins with `key` at `branch`.
@@ -248,9 +259,9 @@ impl Run {
         // AcqRel: whoever kills it comes after all that other holders did (pairs with itself).
         while run.state.fetch_sub(1, Ordering::AcqRel) == 1 {
             // AcqRel: as above. Relaxed on failure: somebody took a reference, nothing to do.
-            let killed =
-                run.state
-                    .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
+            let killed = run
+                .state
+                .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
             if killed.is_err() {
                 return;
             }

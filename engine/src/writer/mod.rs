@@ -213,12 +213,7 @@ impl Writer {
     ///
     /// # Panics
     /// If `at` belongs to another index.
-    pub fn remove(
-        &mut self,
-        at: &Participant,
-        tier: Tier,
-        hashes: &[EngineHash],
-    ) -> RemoveReport {
+    pub fn remove(&mut self, at: &Participant, tier: Tier, hashes: &[EngineHash]) -> RemoveReport {
         let guard = &self.guard(at);
         let mut report = RemoveReport::default();
         for &hash in hashes {

@@ -63,7 +63,10 @@ impl Names {
     }
 
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
-        let name = self.names.get(&hash).filter(|name| name.holding != NOWHERE)?;
+        let name = self
+            .names
+            .get(&hash)
+            .filter(|name| name.holding != NOWHERE)?;
         Some(Place {
             holding: name.holding,
             offset: name.offset,

@@ -108,9 +108,9 @@ impl Writer {
     }
 
     fn enter_tier(&mut self, place: Place, tier: Tier) {
-        let ordinary = self.holding(place).is_some_and(|there| {
-            there.contains(u32::from(place.offset))
-        });
+        let ordinary = self
+            .holding(place)
+            .is_some_and(|there| there.contains(u32::from(place.offset)));
         let default = [u32::from(ordinary), 0, 0];
         let mut count = self.crowded.get(&place).copied().unwrap_or(default);
         count[tier.index()] += 1;

@@ -1,0 +1,259 @@
+//! From a decoded batch to the worker's writer, and what a fault in it means for trust.
+//!
+//! What the answers say must never be too high. So a fault that may have hidden a removal drops all
+//! that the worker held; a fault that can only have hidden a store makes the worker partial.
+//!
+//! | fault | what may be lost | then |
+//! |---|---|---|
+//! | unknown tag | something that later engines say beside stores, removals and clears | counted |
+//! | stored event not understood or not fitting, no room, conflict | stores | counted, partial |
+//! | event of no known shape, removed event not understood, unknown medium removed, malformed batch | removals | counted, cleared, partial |
+//! | removal of a block or copy that is not known | nothing | counted |
+//! | event of a group that is not full attention | how far prefixes can be reused | counted, cleared, distrusted until the engine restarts |
+//!
+//! Full attention is a group whose kind says so (`full_attention`, or `mla_attention`, which caches
+//! prefixes alike), or a group 0 of an engine that says no kind (vLLM before 0.22).
+use crate::status::{SkipReason, WorkerStatus};
+use crate::wire::{self, Event, Removed, Scratch, Step, Stored};
+use kvroute_engine::types::Tier;
+use kvroute_engine::{Participant, Store, StoreError, StoreReport, Writer};
+use std::collections::BTreeSet;
+
+/// What happened in a batch beside what the writer now holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// All blocks were cleared by an event.
+    pub(super) cleared: bool,
+}
+
+/// Applies one worker's batches.
+#[derive(Debug)]
+pub(super) struct Applier {
+    writer: Writer,
+    /// Something that it should hold is missing.
+    partial: bool,
+    /// Its events mean something that is not understood.
+    distrusted: bool,
+    /// The index of the full-attention group, once an event has named it.
+    full_group: u32,
+    /// Adapters that were told to the status already.
+    adapters: BTreeSet<Box<str>>,
+    adapter_name: String,
+}
+
+impl Applier {
+    /// For a worker that holds nothing.
+    #[must_use]
+    pub(super) fn new(writer: Writer) -> Self {
+        Self {
+            writer,
+            partial: false,
+            distrusted: false,
+            full_group: 0,
+            adapters: BTreeSet::new(),
+            adapter_name: String::new(),
+        }
+    }
+
+    /// The worker's writer.
+    #[must_use]
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Whether something that it should hold is missing.
+    #[must_use]
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial || self.writer.incomplete()
+    }
+
+    /// Whether nothing of it may be believed.
+    #[must_use]
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.distrusted
+    }
+
+    /// The engine begins anew, or its history does: nothing is held.
+    pub(super) fn reset(&mut self, at: &Participant, restarted: bool) {
+        self.writer.clear(at);
+        self.partial = false;
+        if restarted {
+            self.distrusted = false;
+            self.full_group = 0;
+        }
+    }
+
+    /// Applies a batch.
+    pub(super) fn apply(
+        &mut self,
+        at: &Participant,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        status: &WorkerStatus,
+    ) -> Applied {
+        let mut applied = Applied::default();
+        let result = self.apply_events(at, payload, scratch, status, &mut applied);
+        if let Err(error) = result {
+            tracing::debug!(%error, "a malformed batch");
+            self.lost_removals(at, SkipReason::MalformedBatch, status);
+        }
+        status.set_blocks(self.writer.blocks());
+        applied
+    }
+
+    fn apply_events(
+        &mut self,
+        at: &Participant,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        status: &WorkerStatus,
+        applied: &mut Applied,
+    ) -> Result<(), wire::BatchError> {
+        let mut batch = wire::Batch::open(payload)?;
+        while let Some(step) = batch.next(scratch)? {
+            match step {
+                Step::Event(Event::Stored(event)) => self.stored(at, &event, status),
+                Step::Event(Event::Removed(event)) => self.removed(at, &event, status),
+                Step::Event(Event::Cleared) => {
+                    self.reset(at, false);
+                    applied.cleared = true;
+                }
+                Step::Skipped(SkipReason::UnknownTag) => {
+                    status.add_skipped(SkipReason::UnknownTag, 1);
+                }
+                Step::Skipped(reason) if batch.skipped_a_store() => {
+                    self.lost_stores(reason, 1, status);
+                }
+                Step::Skipped(reason) => self.lost_removals(at, reason, status),
+            }
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, at: &Participant, event: &Stored<'_>, status: &WorkerStatus) {
+        if !self.is_full_attention(event) {
+            status.add_skipped(SkipReason::Group, 1);
+            if !std::mem::replace(&mut self.distrusted, true) {
+                self.writer.clear(at);
+            }
+        }
+        if self.distrusted {
+            return;
+        }
+        let Some(tier) = tier(event.medium) else {
+            return self.lost_stores(SkipReason::Medium, 1, status);
+        };
+        let adapter = self.adapter(event, status);
+        let store = Store {
+            adapter: adapter.then_some(self.adapter_name.as_str()),
+            block_size: event.block_size,
+            tier,
+            parent: event.parent,
+            hashes: event.hashes,
+            tokens: event.tokens,
+            extra: event.extra,
+            says_extra: event.says_extra,
+        };
+        let report = match self.writer.store(at, &store) {
+            Ok(report) => report,
+            Err(StoreError::TooManyContexts(_)) => {
+                return self.lost_stores(SkipReason::Contexts, 1, status);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a stored event does not fit");
+                return self.lost_stores(SkipReason::Counts, 1, status);
+            }
+        };
+        if !event.tokens.is_empty() {
+            status.set_block_size(event.block_size);
+        }
+        self.note(&report, status);
+    }
+
+    fn note(&mut self, report: &StoreReport, status: &WorkerStatus) {
+        if report.dropped > 0 {
+            self.lost_stores(SkipReason::WaitingFull, report.dropped.into(), status);
+        }
+        if report.conflicts > 0 {
+            self.lost_stores(SkipReason::HashConflict, report.conflicts.into(), status);
+        }
+    }
+
+    fn removed(&mut self, at: &Participant, event: &Removed<'_>, status: &WorkerStatus) {
+        if self.distrusted {
+            return;
+        }
+        if event.group.is_some_and(|group| group != self.full_group) {
+            // Blocks of that group were never credited.
+            return status.add_skipped(SkipReason::Group, 1);
+        }
+        let Some(tier) = tier(event.medium) else {
+            return self.lost_removals(at, SkipReason::Medium, status);
+        };
+        let report = self.writer.remove(at, tier, event.hashes);
+        if report.unknown > 0 {
+            status.add_skipped(SkipReason::UnknownRemoval, report.unknown.into());
+        }
+    }
+
+    fn is_full_attention(&mut self, event: &Stored<'_>) -> bool {
+        match event.kind {
+            Some("full_attention" | "mla_attention") => {
+                self.full_group = event.group.unwrap_or(0);
+                true
+            }
+            Some(_) => false,
+            None => event.group.is_none_or(|group| group == 0),
+        }
+    }
+
+    /// Puts the adapter's name into `adapter_name`; whether there is one. Before vLLM 0.14 engines
+    /// say its number only.
+    fn adapter(&mut self, event: &Stored<'_>, status: &WorkerStatus) -> bool {
+        use std::fmt::Write as _;
+        self.adapter_name.clear();
+        match (event.lora_name, event.lora_id) {
+            (Some(name), _) if !name.is_empty() => self.adapter_name.push_str(name),
+            (None, Some(id)) if id != 0 => {
+                // Writing to a string cannot fail.
+                let _ = write!(self.adapter_name, "lora_id:{id}");
+            }
+            _ => return false,
+        }
+        if !self.adapters.contains(self.adapter_name.as_str())
+            && status.learn_adapter(&self.adapter_name)
+        {
+            self.adapters.insert(self.adapter_name.as_str().into());
+        }
+        true
+    }
+
+    fn lost_stores(&mut self, reason: SkipReason, count: u64, status: &WorkerStatus) {
+        status.add_skipped(reason, count);
+        self.partial = true;
+    }
+
+    fn lost_removals(&mut self, at: &Participant, reason: SkipReason, status: &WorkerStatus) {
+        status.add_skipped(reason, 1);
+        self.writer.clear(at);
+        self.partial = true;
+    }
+}
+
+/// The tier that a medium's name stands for. Engines that say none have only the GPU (vLLM before 0.10.2).
+fn tier(medium: Option<&str>) -> Option<Tier> {
+    const NAMES: &[(&str, Tier)] = &[
+        ("gpu", Tier::Gpu),
+        ("cpu", Tier::Cpu),
+        ("storage", Tier::Disk),
+        ("disk", Tier::Disk),
+        ("remote", Tier::Disk),
+    ];
+    let Some(medium) = medium else {
+        return Some(Tier::Gpu);
+    };
+    NAMES
+        .iter()
+        .find(|(name, _)| medium.eq_ignore_ascii_case(name))
+        .map(|&(_, tier)| tier)
+}

@@ -1,0 +1,79 @@
+//! What goes into the sequence machine and what comes out.
+
+/// What the machine asks of a batch's contents.
+pub trait Payload {
+    /// How many bytes it keeps in memory.
+    fn bytes(&self) -> usize;
+    /// Whether its first event clears everything. Asked only where a run may begin.
+    fn starts_with_clear(&self) -> bool;
+}
+
+/// A numbered batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch<P> {
+    /// Its number in the engine's life.
+    pub sequence: u64,
+    /// A checksum of its bytes. They contain the time of publication, so two lives differ.
+    pub checksum: u64,
+    /// Its contents.
+    pub payload: P,
+}
+
+/// Why a worker is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearReason {
+    /// The engine is in a new life.
+    Restart,
+    /// Batches are missing for good.
+    Gap,
+    /// It could not be proven that the engine is still in the same life.
+    Unproven,
+    /// A replay brings an earlier beginning.
+    Rebuild,
+}
+
+/// Why batches were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// It was applied already.
+    Duplicate,
+    /// It belongs to another life of the engine.
+    OtherLife,
+    /// Too much is held back. It will be missed as a gap.
+    HeldBackFull,
+    /// No replay is running.
+    NotAsked,
+}
+
+/// What the caller has to do, in order.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<P> {
+    /// Apply the batch to the index.
+    Apply(Batch<P>),
+    /// Remove everything that the worker holds.
+    Clear(ClearReason),
+    /// Ask for a replay from this number. A replay that still runs is given up.
+    AskReplay {
+        /// The first number asked for.
+        from: u64,
+    },
+    /// Give up the replay that runs.
+    StopReplay,
+    /// Batches were dropped.
+    Drop {
+        /// How many.
+        batches: u64,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+/// What happened since the last [`Sequence::take_tally`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Gaps noticed.
+    pub gaps: u64,
+    /// Restarts noticed.
+    pub restarts: u64,
+}

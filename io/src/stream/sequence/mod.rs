@@ -1,0 +1,598 @@
+//! The sequence machine: what to do with each numbered batch of one worker. Pure: no sockets, no clock.
+//!
+//! An engine numbers its batches 0, 1, 2, … in each of its lives. Live batches may be lost, never
+//! reordered or doubled; a replay repeats what the engine's ring still has; after a restart the
+//! numbers begin again at 0 and nothing else says so. The machine turns this into [`Action`]s so that
+//! what was applied since the last [`Action::Clear`] (the *run*) is always an unbroken row of batches
+//! of one life. A run is *whole* if nothing before it matters: it begins with number 0, or with a
+//! batch that begins by clearing everything. Only a whole run is [`Trust::Exact`].
+//!
+//! A run is never patched over a hole: the lost batches may have held removals, and a worker must never
+//! look better than it is. What cannot be filled from the ring clears the worker.
+//!
+//! | phase | live batches | left by |
+//! |---|---|---|
+//! | `Live` | judged one by one, see below | gap, restart, reconnect: ask for a replay |
+//! | `Replaying` | held back, bounded by bytes | end marker, failure |
+//! | `Rebuilding` (a partial run is live, and an earlier beginning was asked for) | judged | first answer: an earlier beginning clears the run and is `Replaying`; else `Live` |
+//!
+//! A live batch with number n, the last applied being l:
+//!
+//! | n | verdict |
+//! |---|---|
+//! | l + 1 | apply |
+//! | above l + 1 | gap: hold back, ask for a replay from l itself. Without a replay socket, or if the replay that just ended did not bring what is missing: clear, begin a run at n |
+//! | not above l, same checksum as the batch applied under n | duplicate (replay and live overlap) |
+//! | not above l, and not above the last live number either | restart: live numbers never go back in one life |
+//! | not above l, other checksum | restart; but if the replay that just ended says otherwise, a leftover: drop |
+//! | not above l, too old to compare, above the last live number | duplicate: it was queued while the replay ran |
+//!
+//! With nothing applied yet, 0 is applied and anything else is a gap from the very beginning (without a
+//! replay socket: the beginning of a partial run). A batch that begins with a clear needs no past: it
+//! begins a whole run wherever a gap or a restart is found.
+//!
+//! A replay is asked from l itself. Its batch l must have the bytes that were applied, else, or if the
+//! ring does not reach up to l at all, the engine is in a new life: clear, ask again from 0. If its first batch
+//! is after l (a ring that has rotated), or it has a hole, the run is cleared and begins there, partial.
+//!
+//! Every connection of the event socket asks for a replay, because only its overlap proves that the
+//! engine is still in the same life: one that restarted while we were away may have come to exactly
+//! l + 1. Without a replay socket nothing proves it, so a reconnection clears the worker.
+mod action;
+mod held;
+mod run;
+
+pub use action::{Action, Batch, ClearReason, DropReason, Payload, Tally};
+
+use crate::limits::HELD_BACK_BYTES_MAX;
+use crate::status::Trust;
+use held::Held;
+use run::{Run, Seen};
+use std::collections::VecDeque;
+
+/// What links the replay's batches to the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// Nothing yet.
+    Missing,
+    /// The replay repeated a batch that was applied.
+    Overlap,
+    /// The run began in this replay.
+    Fresh,
+}
+
+/// Why a replay was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Nothing is known, or an earlier replay failed.
+    Start,
+    /// The event socket is connected again, to whom is not known.
+    Reconnection,
+    /// Numbers are missing before the first held batch. The gap is counted.
+    Gap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Live,
+    Rebuilding,
+    Replaying {
+        proof: Proof,
+        why: Why,
+        /// Asked from the very beginning.
+        all: bool,
+    },
+}
+
+#[must_use]
+enum Verdict {
+    Next,
+    Duplicate,
+    Leftover,
+    Gap,
+    Restart,
+}
+
+/// The machine of one worker. See the module's text.
+#[derive(Clone, Debug)]
+pub struct Sequence<P> {
+    has_replay: bool,
+    held_bytes_max: usize,
+    connected: bool,
+    ever_connected: bool,
+    /// The first connection is still waited for.
+    patient: bool,
+    phase: Phase,
+    run: Option<Run>,
+    /// The last live number judged on this connection.
+    heard: Option<u64>,
+    held: Held<P>,
+    /// How many of the held batches were received before the replay that runs was asked for. Its
+    /// answer has them if they are of the life that answers, and what is missing before them.
+    before_ask: usize,
+    /// How many of the held batches the replay that ended has settled: what is missing before them
+    /// will not come any more.
+    settled: usize,
+    /// The gap before the first settled batch is counted.
+    gap_counted: bool,
+    /// Live batches were dropped because too much was held back.
+    overflowed: bool,
+    /// A replay from 0 has ended without a batch: the engine has published nothing.
+    empty: bool,
+    /// A replay broke off, and nothing live has shown yet that it was complete.
+    behind: bool,
+    /// A replay has failed that may succeed later.
+    want_more: bool,
+    actions: VecDeque<Action<P>>,
+    tally: Tally,
+}
+
+impl<P: Payload> Sequence<P> {
+    /// A machine that has seen nothing. Without a replay socket, gaps cannot be filled.
+    #[must_use]
+    pub fn new(has_replay: bool) -> Self {
+        Self {
+            has_replay,
+            held_bytes_max: HELD_BACK_BYTES_MAX,
+            connected: false,
+            ever_connected: false,
+            patient: true,
+            phase: Phase::Live,
+            run: None,
+            heard: None,
+            held: Held::default(),
+            before_ask: 0,
+            settled: 0,
+            gap_counted: false,
+            overflowed: false,
+            empty: false,
+            behind: false,
+            want_more: false,
+            actions: VecDeque::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Bounds the held batches by another number of bytes than [`HELD_BACK_BYTES_MAX`].
+    #[must_use]
+    pub const fn with_held_bytes_max(mut self, bytes: usize) -> Self {
+        self.held_bytes_max = bytes;
+        self
+    }
+
+    /// The event socket is connected. All live batches that were received before must have been
+    /// given to [`Self::live`], and those already given may belong to the connection before.
+    pub fn connected(&mut self) {
+        self.heard = None;
+        self.connected = true;
+        let again = std::mem::replace(&mut self.ever_connected, true);
+        if self.has_replay {
+            self.ask(if again { Why::Reconnection } else { Why::Start });
+        } else if again {
+            self.drop_held(self.held.len());
+            self.clear(ClearReason::Unproven);
+        }
+    }
+
+    /// The event socket has lost its connection.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        self.patient = false;
+        match self.phase {
+            Phase::Live => return,
+            Phase::Rebuilding => self.phase = Phase::Live,
+            // Nothing may be judged before the engine's life is proven, so the phase stays.
+            Phase::Replaying { .. } => {}
+        }
+        self.actions.push_back(Action::StopReplay);
+    }
+
+    /// The first connection takes too long: the worker no longer counts as about to be replayed.
+    pub const fn not_reached(&mut self) {
+        self.patient = false;
+    }
+
+    /// A live batch was received. It is judged by [`Self::pop`].
+    pub fn live(&mut self, batch: Batch<P>) {
+        let bytes = self.held.bytes().saturating_add(batch.payload.bytes());
+        if self.overflowed || (bytes > self.held_bytes_max && !self.held.is_empty()) {
+            self.overflowed = true;
+            self.dropped(1, DropReason::HeldBackFull);
+        } else {
+            self.held.push(batch);
+        }
+    }
+
+    /// A batch came from the replay that was asked for last.
+    pub fn replayed(&mut self, batch: Batch<P>) {
+        match self.phase {
+            Phase::Live => self.dropped(1, DropReason::NotAsked),
+            Phase::Replaying { proof, .. } => self.accept_replayed(batch, proof),
+            Phase::Rebuilding => {
+                if self
+                    .run
+                    .as_ref()
+                    .is_none_or(|run| batch.sequence < run.first())
+                {
+                    self.clear(ClearReason::Rebuild);
+                    self.phase = Phase::Replaying {
+                        proof: Proof::Missing,
+                        why: Why::Start,
+                        all: true,
+                    };
+                    self.accept_replayed(batch, Proof::Missing);
+                } else {
+                    self.phase = Phase::Live;
+                    self.want_more = false;
+                    self.dropped(1, DropReason::Duplicate);
+                    self.actions.push_back(Action::StopReplay);
+                }
+            }
+        }
+    }
+
+    /// The replay's end marker came.
+    pub fn replay_ended(&mut self) {
+        let Phase::Replaying { proof, why, all } = self.phase else {
+            self.phase = Phase::Live;
+            self.want_more = false;
+            return;
+        };
+        self.want_more &= !all;
+        self.behind = false;
+        self.drop_unproven(why);
+        if self.run.is_some() && proof == Proof::Missing {
+            if why != Why::Gap || !self.front_is_ahead() {
+                self.new_life();
+                return;
+            }
+            // The ring has nothing although the engine is past it: it keeps no ring.
+            self.clear(ClearReason::Gap);
+        }
+        self.empty = self.run.is_none();
+        self.settle(self.before_ask, why);
+    }
+
+    /// The replay was silent for too long or its socket failed. [`Self::wants_retry`] may hold now.
+    pub fn replay_failed(&mut self) {
+        self.want_more = true;
+        let Phase::Replaying { proof, why, .. } = self.phase else {
+            self.phase = Phase::Live;
+            return;
+        };
+        self.drop_unproven(why);
+        if proof == Proof::Missing {
+            self.clear(ClearReason::Unproven);
+        }
+        self.behind = self.held.is_empty();
+        self.settle(self.held.len(), why);
+    }
+
+    /// Whether a replay that failed should be asked for again, after a while.
+    #[must_use]
+    pub fn wants_retry(&self) -> bool {
+        let lacks = self.behind || self.run.as_ref().is_none_or(|run| !run.whole());
+        self.want_more && self.connected && self.phase == Phase::Live && lacks
+    }
+
+    /// Asks again. Live batches are not held back for it while there is something to answer with.
+    pub fn retry(&mut self) {
+        if !self.wants_retry() {
+            return;
+        }
+        if self.behind || self.run.is_none() {
+            self.ask(Why::Start);
+        } else {
+            self.phase = Phase::Rebuilding;
+            self.actions.push_back(Action::AskReplay { from: 0 });
+        }
+    }
+
+    /// The batch that was just applied held a clear: nothing before it matters.
+    pub fn cleared(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.make_whole();
+        }
+    }
+
+    /// The next thing to do; `None` until something new comes in. O(1).
+    pub fn pop(&mut self) -> Option<Action<P>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if matches!(self.phase, Phase::Replaying { .. }) || !self.judge_front() {
+                return None;
+            }
+        }
+    }
+
+    /// How many live batches wait to be judged.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether live batches are held back now.
+    #[must_use]
+    pub const fn holds_back(&self) -> bool {
+        matches!(self.phase, Phase::Replaying { .. })
+    }
+
+    /// How far the worker can be trusted, as far as numbers tell.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        if !self.connected {
+            return if self.patient {
+                Trust::Replaying
+            } else {
+                Trust::Stale
+            };
+        }
+        match (&self.phase, &self.run) {
+            (Phase::Replaying { .. }, _) => Trust::Replaying,
+            // What was lost of the live batches is about to be asked for.
+            _ if self.overflowed => Trust::Replaying,
+            (_, None) if self.empty => Trust::Exact,
+            (_, None) if self.want_more => Trust::Stale,
+            (_, Some(_)) if self.behind => Trust::Stale,
+            (_, Some(run)) if run.whole() => Trust::Exact,
+            (_, None | Some(_)) => Trust::Partial,
+        }
+    }
+
+    /// The number of the last batch applied in this run.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.run.as_ref().map(Run::last)
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Judges the first held batch; `false` if nothing can be done now.
+    fn judge_front(&mut self) -> bool {
+        let Some(front) = self.held.front() else {
+            return self.notice_overflow();
+        };
+        match self.judge(front) {
+            Verdict::Next => self.accept_front(),
+            Verdict::Duplicate => self.drop_front(DropReason::Duplicate),
+            Verdict::Leftover => self.drop_front(DropReason::OtherLife),
+            Verdict::Gap => return self.gap(),
+            Verdict::Restart => self.restarted(),
+        }
+        true
+    }
+
+    fn judge(&self, front: &Batch<P>) -> Verdict {
+        let Some(run) = &self.run else {
+            return if self.can_begin(front) {
+                Verdict::Next
+            } else {
+                Verdict::Gap
+            };
+        };
+        let goes_back = self.heard.is_some_and(|heard| front.sequence <= heard);
+        match run.seen(front.sequence, front.checksum) {
+            Seen::Next => Verdict::Next,
+            Seen::Ahead => Verdict::Gap,
+            Seen::Same => Verdict::Duplicate,
+            Seen::Other | Seen::Unknown if goes_back => Verdict::Restart,
+            Seen::Other if self.settled > 0 => Verdict::Leftover,
+            Seen::Other => Verdict::Restart,
+            Seen::Unknown => Verdict::Duplicate,
+        }
+    }
+
+    /// Whether a run may begin with this batch without asking the ring first.
+    fn can_begin(&self, batch: &Batch<P>) -> bool {
+        !self.has_replay || self.settled > 0 || begins_whole(batch)
+    }
+
+    fn accept_front(&mut self) {
+        if let Some(batch) = self.pop_held() {
+            self.heard = Some(batch.sequence);
+            self.gap_counted = false;
+            self.behind = false;
+            self.apply(batch);
+        }
+    }
+
+    fn drop_front(&mut self, reason: DropReason) {
+        if let Some(batch) = self.pop_held() {
+            self.heard = Some(batch.sequence);
+            self.dropped(1, reason);
+        }
+    }
+
+    /// Numbers are missing before the first held batch.
+    fn gap(&mut self) -> bool {
+        if self.held.front().is_some_and(|front| self.can_begin(front)) {
+            if !std::mem::take(&mut self.gap_counted) {
+                self.tally.gaps += 1;
+            }
+            self.clear(ClearReason::Gap);
+        } else if self.connected {
+            self.tally.gaps += 1;
+            self.ask(Why::Gap);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// The first held batch is of a new life.
+    fn restarted(&mut self) {
+        self.tally.restarts += 1;
+        self.clear(ClearReason::Restart);
+        self.heard = None;
+        self.settled = 0;
+        let begins = self.held.front().is_some_and(|front| self.can_begin(front));
+        if !begins && self.connected {
+            self.ask(Why::Gap);
+        }
+    }
+
+    /// A replay shows that the engine is in a new life. What is held back was received before the
+    /// next replay is asked for, so that replay has it too, or it is of the life before.
+    fn new_life(&mut self) {
+        self.tally.restarts += 1;
+        self.clear(ClearReason::Restart);
+        self.heard = None;
+        self.drop_held(self.held.len());
+        self.ask(Why::Start);
+    }
+
+    fn notice_overflow(&mut self) -> bool {
+        if !self.overflowed || (self.has_replay && !self.connected) {
+            return false;
+        }
+        self.overflowed = false;
+        if self.has_replay {
+            self.tally.gaps += 1;
+            self.ask(Why::Gap);
+        }
+        true
+    }
+
+    fn accept_replayed(&mut self, batch: Batch<P>, proof: Proof) {
+        let (sequence, checksum) = (batch.sequence, batch.checksum);
+        let seen = self.run.as_ref().map(|run| run.seen(sequence, checksum));
+        match seen {
+            None => {
+                self.apply(batch);
+                self.prove(Proof::Fresh);
+            }
+            Some(Seen::Next) if proof != Proof::Missing => self.apply(batch),
+            Some(Seen::Next | Seen::Ahead) => {
+                self.count_hole();
+                self.clear(ClearReason::Gap);
+                self.apply(batch);
+                self.prove(Proof::Fresh);
+            }
+            Some(Seen::Same) => {
+                self.dropped(1, DropReason::Duplicate);
+                if proof == Proof::Missing {
+                    self.prove(Proof::Overlap);
+                }
+            }
+            Some(Seen::Other) if proof == Proof::Missing => {
+                self.dropped(1, DropReason::OtherLife);
+                self.new_life();
+                return;
+            }
+            Some(Seen::Other) => self.dropped(1, DropReason::OtherLife),
+            Some(Seen::Unknown) => self.dropped(1, DropReason::Duplicate),
+        }
+        while let Some(front) = self.held.front().filter(|front| front.sequence == sequence) {
+            // What was held back came before the answer, so the answer knows better.
+            let same = front.checksum == checksum;
+            self.drop_front(if same {
+                DropReason::Duplicate
+            } else {
+                DropReason::OtherLife
+            });
+        }
+    }
+
+    /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
+    fn count_hole(&mut self) {
+        match &mut self.phase {
+            Phase::Replaying {
+                why: why @ Why::Gap,
+                ..
+            } => *why = Why::Start,
+            _ => self.tally.gaps += 1,
+        }
+    }
+
+    fn prove(&mut self, now: Proof) {
+        if let Phase::Replaying { proof, .. } = &mut self.phase {
+            *proof = now;
+        }
+    }
+
+    fn apply(&mut self, batch: Batch<P>) {
+        match &mut self.run {
+            Some(run) => run.extend(batch.sequence, batch.checksum),
+            None => {
+                self.run = Some(Run::begin(
+                    batch.sequence,
+                    batch.checksum,
+                    begins_whole(&batch),
+                ));
+            }
+        }
+        self.empty = false;
+        self.actions.push_back(Action::Apply(batch));
+    }
+
+    fn ask(&mut self, why: Why) {
+        let from = self.last();
+        self.phase = Phase::Replaying {
+            proof: Proof::Missing,
+            why,
+            all: from.is_none(),
+        };
+        self.before_ask = self.held.len();
+        self.settled = 0;
+        self.empty = false;
+        self.actions.push_back(Action::AskReplay {
+            from: from.unwrap_or(0),
+        });
+    }
+
+    fn clear(&mut self, reason: ClearReason) {
+        if self.run.take().is_some() {
+            self.actions.push_back(Action::Clear(reason));
+        }
+    }
+
+    fn front_is_ahead(&self) -> bool {
+        let last = self.last();
+        self.held
+            .front()
+            .is_some_and(|front| last.is_none_or(|last| front.sequence > last))
+    }
+
+    /// The replay is over: so many of the held batches have got from it what they will ever get.
+    fn settle(&mut self, batches: usize, why: Why) {
+        self.settled = batches;
+        self.gap_counted = why == Why::Gap;
+        self.phase = Phase::Live;
+    }
+
+    /// After a reconnection: what was received before is of the engine's present life only if the
+    /// replay repeated it, and then it is not held any more.
+    fn drop_unproven(&mut self, why: Why) {
+        if why == Why::Reconnection {
+            self.drop_held(self.before_ask);
+        }
+    }
+
+    fn pop_held(&mut self) -> Option<Batch<P>> {
+        let batch = self.held.pop()?;
+        self.before_ask = self.before_ask.saturating_sub(1);
+        self.settled = self.settled.saturating_sub(1);
+        Some(batch)
+    }
+
+    fn drop_held(&mut self, batches: usize) {
+        let dropped = (0..batches).map_while(|_| self.pop_held()).count();
+        if dropped != 0 {
+            self.dropped(dropped as u64, DropReason::OtherLife);
+        }
+    }
+
+    fn dropped(&mut self, batches: u64, reason: DropReason) {
+        self.actions.push_back(Action::Drop { batches, reason });
+    }
+}
+
+/// Whether nothing before this batch matters.
+fn begins_whole<P: Payload>(batch: &Batch<P>) -> bool {
+    batch.sequence == 0 || batch.payload.starts_with_clear()
+}

@@ -1,0 +1,328 @@
+//! ZeroMQ sockets, never blocking: the only file that knows the library.
+//!
+//! A received frame is handed out as libzmq holds it, without a copy. Every socket is opened without
+//! lingering, so nothing waits when one is closed.
+//!
+//! libzmq allows 1,023 sockets in a context and its binding cannot raise that, so [`Sockets`] opens a
+//! further context when one is full: one for about 300 workers, each with two threads.
+use crate::limits::{
+    BACKOFF_MAX, BACKOFF_MIN, FRAME_BYTES_CUT, FRAMES_MAX, SUBSCRIPTION_QUEUE_MAX,
+};
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use zmq::{Error, SocketEvent, SocketType};
+
+/// An operation on a socket failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{endpoint}: cannot {operation}: {source}")]
+pub struct SocketError {
+    /// The socket's endpoint.
+    pub endpoint: String,
+    /// What was tried.
+    pub operation: &'static str,
+    /// What libzmq says.
+    pub source: Error,
+}
+
+/// Opens sockets; one for the whole node.
+#[derive(Clone, Default)]
+pub struct Sockets {
+    contexts: Arc<Mutex<Vec<zmq::Context>>>,
+    monitors: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sockets").finish_non_exhaustive()
+    }
+}
+
+/// A received frame.
+#[derive(Debug)]
+pub struct Frame(zmq::Message);
+
+impl Frame {
+    /// Its bytes, where libzmq put them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// One message: its frames, used again and again.
+#[derive(Debug, Default)]
+pub struct Message {
+    frames: Vec<Frame>,
+    /// Frames that came, of which at most [`FRAMES_MAX`] are kept.
+    count: usize,
+}
+
+impl Message {
+    /// The frames kept; fewer than came if there were more than [`FRAMES_MAX`].
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Whether more than [`FRAMES_MAX`] frames came.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.count > self.frames.len()
+    }
+
+    /// Takes the last frame kept.
+    pub fn take_last(&mut self) -> Option<Frame> {
+        self.frames.pop()
+    }
+}
+
+/// A socket that never blocks.
+pub struct Socket {
+    socket: zmq::Socket,
+    endpoint: String,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Socket")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sockets {
+    /// A subscriber to everything, that reconnects for ever, and the monitor of its connection.
+    pub fn subscriber(&self, endpoint: &str) -> Result<(Socket, Monitor), SocketError> {
+        let socket = self.open(SocketType::SUB, endpoint)?;
+        let fail = |operation| move |source| error(endpoint, operation, source);
+        socket
+            .socket
+            .set_rcvhwm(SUBSCRIPTION_QUEUE_MAX)
+            .map_err(fail("set the queue"))?;
+        socket
+            .socket
+            .set_subscribe(b"")
+            .map_err(fail("subscribe"))?;
+        let monitor = self.monitor(&socket)?;
+        socket.socket.connect(endpoint).map_err(fail("connect"))?;
+        Ok((socket, monitor))
+    }
+
+    /// A requester of replays. One that is given up is dropped, so it never reconnects for long.
+    pub fn requester(&self, endpoint: &str) -> Result<Socket, SocketError> {
+        let socket = self.open(SocketType::DEALER, endpoint)?;
+        let fail = |operation| move |source| error(endpoint, operation, source);
+        socket
+            .socket
+            .set_rcvhwm(SUBSCRIPTION_QUEUE_MAX)
+            .map_err(fail("set the queue"))?;
+        socket.socket.connect(endpoint).map_err(fail("connect"))?;
+        Ok(socket)
+    }
+
+    /// A publisher that is told of its subscriptions, for fake engines.
+    pub fn publisher(&self, endpoint: &str) -> Result<Socket, SocketError> {
+        let socket = self.open(SocketType::XPUB, endpoint)?;
+        let fail = |operation| move |source| error(endpoint, operation, source);
+        socket
+            .socket
+            .set_sndhwm(SUBSCRIPTION_QUEUE_MAX)
+            .map_err(fail("set the queue"))?;
+        socket
+            .socket
+            .set_xpub_verbose(true)
+            .map_err(fail("ask for all subscriptions"))?;
+        socket.bind(endpoint)
+    }
+
+    /// A replier, for fake engines: messages begin with the asker's identity.
+    pub fn replier(&self, endpoint: &str) -> Result<Socket, SocketError> {
+        let socket = self.open(SocketType::ROUTER, endpoint)?;
+        let queue = socket.socket.set_sndhwm(SUBSCRIPTION_QUEUE_MAX);
+        queue.map_err(|source| error(endpoint, "set the queue", source))?;
+        socket.bind(endpoint)
+    }
+
+    fn open(&self, kind: SocketType, endpoint: &str) -> Result<Socket, SocketError> {
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = match contexts.last().map(|context| context.socket(kind)) {
+            Some(Err(Error::EMFILE)) | None => {
+                let context = zmq::Context::new();
+                let socket = context.socket(kind);
+                contexts.push(context);
+                socket
+            }
+            Some(opened) => opened,
+        };
+        drop(contexts);
+        let socket = opened.map_err(|source| error(endpoint, "open a socket", source))?;
+        configure(&socket).map_err(|source| error(endpoint, "configure the socket", source))?;
+        let endpoint = endpoint.to_owned();
+        Ok(Socket { socket, endpoint })
+    }
+
+    fn monitor(&self, of: &Socket) -> Result<Monitor, SocketError> {
+        let number = self.monitors.fetch_add(1, Relaxed);
+        let name = format!("inproc://kvroute-monitor-{number}");
+        let fail = |source| error(&of.endpoint, "monitor the connection", source);
+        let events = SocketEvent::HANDSHAKE_SUCCEEDED as i32 | SocketEvent::DISCONNECTED as i32;
+        of.socket.monitor(&name, events).map_err(fail)?;
+        // In the context of the monitored socket: inproc does not cross contexts.
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        for context in contexts.iter().rev() {
+            let socket = context.socket(SocketType::PAIR).map_err(fail)?;
+            configure(&socket).map_err(fail)?;
+            if socket.connect(&name).is_ok() {
+                let endpoint = of.endpoint.clone();
+                return Ok(Monitor(Socket { socket, endpoint }));
+            }
+        }
+        Err(fail(Error::ECONNREFUSED))
+    }
+}
+
+/// The same for all sockets: nothing lingers, nothing is larger than a frame may be, dead links are
+/// noticed.
+fn configure(socket: &zmq::Socket) -> Result<(), Error> {
+    let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    socket.set_linger(0)?;
+    socket.set_ipv6(true)?;
+    socket.set_maxmsgsize(i64::try_from(FRAME_BYTES_CUT).unwrap_or(i64::MAX))?;
+    socket.set_reconnect_ivl(ms(BACKOFF_MIN))?;
+    socket.set_reconnect_ivl_max(ms(BACKOFF_MAX))?;
+    socket.set_tcp_keepalive(1)?;
+    socket.set_tcp_keepalive_idle(30)?;
+    socket.set_tcp_keepalive_intvl(10)?;
+    socket.set_tcp_keepalive_cnt(3)
+}
+
+fn error(endpoint: &str, operation: &'static str, source: Error) -> SocketError {
+    let endpoint = endpoint.to_owned();
+    SocketError {
+        endpoint,
+        operation,
+        source,
+    }
+}
+
+impl Socket {
+    /// The descriptor to wait on: edge-triggered, and a hint only. After it fires, and after every
+    /// other operation on the socket, receive until there is nothing.
+    pub fn descriptor(&self) -> Result<RawFd, SocketError> {
+        self.socket
+            .get_fd()
+            .map_err(|source| error(&self.endpoint, "get the descriptor", source))
+    }
+
+    /// The endpoint that it is bound to, with the port that the system chose.
+    pub fn bound_to(&self) -> Result<String, SocketError> {
+        match self.socket.get_last_endpoint() {
+            Ok(Ok(endpoint)) => Ok(endpoint),
+            Ok(Err(_)) => Err(error(&self.endpoint, "get the endpoint", Error::EINVAL)),
+            Err(source) => Err(error(&self.endpoint, "get the endpoint", source)),
+        }
+    }
+
+    /// Receives one message; `false` if there is none.
+    pub fn receive(&self, into: &mut Message) -> Result<bool, SocketError> {
+        into.frames.clear();
+        into.count = 0;
+        loop {
+            let mut frame = zmq::Message::new();
+            match self.socket.recv(&mut frame, zmq::DONTWAIT) {
+                Ok(()) => {}
+                Err(Error::EAGAIN) => return Ok(false),
+                Err(Error::EINTR) => continue,
+                Err(source) => return Err(error(&self.endpoint, "receive", source)),
+            }
+            let more = frame.get_more();
+            into.count += 1;
+            if into.frames.len() < FRAMES_MAX {
+                into.frames.push(Frame(frame));
+            }
+            if !more {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Sends one message; `false` if there is no room for it.
+    pub fn send(&self, frames: &[&[u8]]) -> Result<bool, SocketError> {
+        loop {
+            match self.socket.send_multipart(frames, zmq::DONTWAIT) {
+                Ok(()) => return Ok(true),
+                Err(Error::EAGAIN) => return Ok(false),
+                Err(Error::EINTR) => {}
+                Err(source) => return Err(error(&self.endpoint, "send", source)),
+            }
+        }
+    }
+
+    /// Waits until there is a message, for at most `time`.
+    pub fn wait(&self, time: Duration) -> Result<bool, SocketError> {
+        let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        match self.socket.poll(zmq::POLLIN, ms) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Error::EINTR) => Ok(false),
+            Err(source) => Err(error(&self.endpoint, "wait", source)),
+        }
+    }
+
+    fn bind(self, endpoint: &str) -> Result<Self, SocketError> {
+        match self.socket.bind(endpoint) {
+            Ok(()) => Ok(self),
+            Err(source) => Err(error(endpoint, "bind", source)),
+        }
+    }
+}
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It is there, and the subscription is on its way.
+    Up,
+    /// It is gone.
+    Down,
+}
+
+/// Tells when a subscriber's connection comes and goes.
+#[derive(Debug)]
+pub struct Monitor(Socket);
+
+impl Monitor {
+    /// The descriptor to wait on, see [`Socket::descriptor`].
+    pub fn descriptor(&self) -> Result<RawFd, SocketError> {
+        self.0.descriptor()
+    }
+
+    /// Appends all that happened since.
+    pub fn read(
+        &self,
+        message: &mut Message,
+        into: &mut VecDeque<Link>,
+    ) -> Result<(), SocketError> {
+        while self.0.receive(message)? {
+            let event = message
+                .frames()
+                .first()
+                .and_then(|frame| frame.bytes().first_chunk());
+            match event.map(|&event| SocketEvent::from_raw(native(event))) {
+                Some(SocketEvent::HANDSHAKE_SUCCEEDED) => into.push_back(Link::Up),
+                Some(SocketEvent::DISCONNECTED) => into.push_back(Link::Down),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "libzmq writes its own events in host order"
+)]
+fn native(event: [u8; 2]) -> u16 {
+    u16::from_ne_bytes(event)
+}
