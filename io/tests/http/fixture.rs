@@ -135,7 +135,7 @@ impl Fixture {
 
     /// Stores blocks as an event of the worker would.
     pub(crate) fn store(&self, worker: &str, blocks: &Blocks<'_>) {
-        let name = |block: u64| EngineHash(blocks.chain << 32 | block + 1);
+        let name = |block: u64| EngineHash((blocks.chain << 32) | (block + 1));
         let size = blocks.block_size as usize;
         let count = blocks.prompt.len() / size;
         let hashes: Vec<_> = (blocks.after..count)

@@ -119,13 +119,7 @@ fn what_is_not_json_is_refused_as_such() {
         "{\"model\":\"m\",\"token_ids\":[1]} {}",
         "[\"m\",[1,2,3]]",
     ] {
-        for path in [
-            "/v1/match",
-            "/v1/workers",
-            "/query",
-            "/register",
-            "/unregister",
-        ] {
+        for path in ["/v1/match", "/query", "/register", "/unregister"] {
             assert_refused(&client.post_text(path, body), 400, "invalid_json", None);
         }
     }
