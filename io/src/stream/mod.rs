@@ -1,6 +1,7 @@
 //! Stub of the streams' public face.
 pub mod replay;
 pub mod sequence;
+pub mod socket;
 
 use crate::status::WorkerStatus;
 use kvroute_engine::{
