@@ -6,6 +6,7 @@
 //! the index, inline. They meet in the index, in the workers' [`status`], and in the [`fleet`]'s view;
 //! no lookup waits for an event, and no event for a lookup. [`node`] puts it all together.
 pub mod config;
+pub mod demo;
 pub mod fake;
 pub mod fleet;
 pub mod http;
@@ -13,4 +14,5 @@ pub mod limits;
 pub mod node;
 pub mod status;
 pub mod stream;
+pub mod trace;
 pub mod wire;

@@ -5,6 +5,34 @@ use std::time::Duration;
 /// skipped and counted.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of one file of a recording, decompressed: hours of traffic, and no bomb.
+pub const RECORDING_BYTES_MAX: u64 = 1 << 30;
+
+/// Time for the node to subscribe to a played engine, and to apply one of its batches; both take
+/// milliseconds on an idle machine.
+pub const APPLIED_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at whether a batch is applied.
+pub const APPLIED_POLL_TIME: Duration = Duration::from_micros(500);
+
+/// Lookups of which the demo remembers the latency.
+pub const LATENCIES_KEPT_MAX: usize = 4_096;
+
+/// Longest pause between two steps of the demo.
+pub const DEMO_PAUSE_MAX: Duration = Duration::from_millis(150);
+
+/// Time for the demo's threads to end after Ctrl-C; a tenth of what a person would notice as slow.
+pub const DEMO_END_TIME_MAX: Duration = Duration::from_millis(300);
+
+/// Time that the demo's own client waits for the node.
+pub const CLIENT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of the headers that the demo's client reads.
+pub const CLIENT_HEADERS_MAX: u64 = 64 << 10;
+
+/// Bytes of an answer that the demo's client reads: thousands of workers.
+pub const CLIENT_ANSWER_BYTES_MAX: u64 = 64 << 20;
+
 /// Nesting of a MessagePack value that is walked over. Real events nest five deep
 /// (batch, events, event, extra keys of a block, one item).
 pub const NESTING_MAX: u32 = 16;

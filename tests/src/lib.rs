@@ -1,1 +1,2 @@
-//! Helpers shared by the tests.
+//! Helpers shared by the tests of this package.
+pub mod tidy;

@@ -1,4 +1,5 @@
 //! The command line: what there is to run, and how it ends.
+mod demo;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -37,12 +38,8 @@ struct Cli {
 enum Command {
     /// Run the node
     Serve(serve::Args),
-    /// Run a node with engines that are played from a script
-    Demo {
-        /// Where to listen for HTTP
-        #[arg(long, value_name = "HOST:PORT")]
-        listen: Option<String>,
-    },
+    /// Run a node whose fleet replays recorded engines
+    Demo(demo::Args),
 }
 
 /// Parses the arguments and runs what they say.
@@ -50,7 +47,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     match Cli::try_parse_from(args) {
         Ok(cli) => match cli.command {
             Command::Serve(args) => serve::run(args),
-            Command::Demo { listen } => demo(listen.as_deref()),
+            Command::Demo(args) => demo::run(args),
         },
         Err(error) => {
             // Help and version go to stdout and are no errors. A closed stdout is nobody's business.
@@ -67,9 +64,4 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 /// Says what went wrong, for the person who started the process.
 pub(crate) fn complain(error: &dyn std::fmt::Display) {
     eprintln!("kvroute: {error}");
-}
-
-fn demo(_listen: Option<&str>) -> Exit {
-    complain(&"there is no demo in this build");
-    Exit::Unavailable
 }

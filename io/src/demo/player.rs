@@ -1,0 +1,321 @@
+//! Plays a recording against a running node: real publishers, real lookups.
+//!
+//! Each recorded publisher becomes a [`FakeEngine`] that the node subscribes to. A recorded message is
+//! published frame by frame as it was, and the player goes on when the node says that it has applied it; a
+//! recorded request is asked of the node, and what follows from the answer is compared with what the
+//! recorded engine reused.
+use super::client::{Client, ClientError};
+use crate::fake::{FakeEngine, Options};
+use crate::limits::{APPLIED_POLL_TIME, APPLIED_TIME_MAX};
+use crate::trace::judge::{Circumstances, Verdict, circumstances, predicted};
+use crate::trace::{Entry, Message, Recording, Request};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A recording on its way through a node.
+#[derive(Debug)]
+pub struct Player<'r> {
+    recording: &'r Recording,
+    circumstances: Vec<Circumstances>,
+    client: Client,
+    workers: Vec<Worker<'r>>,
+}
+
+/// One rank of a pod, played.
+#[derive(Debug)]
+struct Worker<'r> {
+    publisher: &'r str,
+    pod: String,
+    rank: u32,
+    engine: FakeEngine,
+}
+
+/// One request, asked and compared.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Tokens that the engine should reuse: one number for each rank that may have served the request.
+    pub predictions: Vec<u32>,
+    /// What the comparison says.
+    pub verdict: Verdict,
+    /// The trust states of the workers asked for.
+    pub states: Vec<String>,
+    /// How long the lookup took over HTTP, as seen by the client.
+    pub took: Duration,
+}
+
+/// Why a recording could not be played on.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// An engine's sockets cannot be had.
+    #[error("the sockets of {pod}: {source}")]
+    Engine {
+        /// The pod.
+        pod: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The node does not answer as it should.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A message names a publisher that the recording does not have.
+    #[error("{0} publishes, but is not in the recording")]
+    Publisher(String),
+    /// The node did not subscribe in time.
+    #[error("{pod}, rank {rank}: the node did not subscribe within {APPLIED_TIME_MAX:?}")]
+    Subscription {
+        /// The pod.
+        pod: String,
+        /// The rank.
+        rank: u32,
+    },
+    /// The node did not apply a batch in time.
+    #[error(
+        "{pod}, rank {rank}: batch {number} is not applied after {APPLIED_TIME_MAX:?}; the node says {last:?}"
+    )]
+    Applied {
+        /// The pod.
+        pod: String,
+        /// The rank.
+        rank: u32,
+        /// The batch's number.
+        number: u64,
+        /// The number that the node calls the last one.
+        last: Option<u64>,
+    },
+}
+
+/// What is read of an entry of `GET /v1/workers`.
+#[derive(Debug, Deserialize)]
+struct WorkerEntry {
+    pod: String,
+    rank: u32,
+    last_sequence: Option<u64>,
+}
+
+/// What is read of the answer of `POST /v1/match`.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Candidate {
+    pod: String,
+    rank: u32,
+    block_size: Option<u32>,
+    matched_tokens: u32,
+    state: String,
+}
+
+impl<'r> Player<'r> {
+    /// Starts an engine for every publisher of the recording, and registers them with the node, pods
+    /// by their recorded names behind `prefix`.
+    ///
+    /// # Errors
+    /// No sockets for an engine; a node that does not answer, refuses, or does not subscribe.
+    pub fn start(
+        recording: &'r Recording,
+        node: SocketAddr,
+        prefix: &str,
+    ) -> Result<Self, PlayError> {
+        let mut player = Self {
+            recording,
+            circumstances: circumstances(recording),
+            client: Client::new(node),
+            workers: Vec::new(),
+        };
+        let ranks = recording.messages.iter().any(|message| message.rank() > 0);
+        let publishers = recording.publishers();
+        for &publisher in &publishers {
+            let mut own = recording
+                .messages
+                .iter()
+                .filter(|message| message.pod == publisher);
+            let rank = own.next().map_or(0, Message::rank);
+            // Ranks of one server are one pod; its name is that of its first rank.
+            let name = if ranks { publishers[0] } else { publisher };
+            let pod = format!("{prefix}{name}");
+            let engine =
+                FakeEngine::bind(Options::default()).map_err(|source| PlayError::Engine {
+                    pod: pod.clone(),
+                    source,
+                })?;
+            player.register(&pod, ranks.then_some(rank), &engine)?;
+            player.workers.push(Worker {
+                publisher,
+                pod,
+                rank,
+                engine,
+            });
+        }
+        for worker in &player.workers {
+            if worker.engine.wait_for_subscriber(APPLIED_TIME_MAX).is_err() {
+                let (pod, rank) = (worker.pod.clone(), worker.rank);
+                return Err(PlayError::Subscription { pod, rank });
+            }
+        }
+        Ok(player)
+    }
+
+    fn register(
+        &mut self,
+        pod: &str,
+        rank: Option<u32>,
+        engine: &FakeEngine,
+    ) -> Result<(), PlayError> {
+        let model = self.recording.base_model();
+        let (events, replay) = (engine.events_endpoint(), engine.replay_endpoint());
+        let _: Value = match rank {
+            None => {
+                let body = json!({"pod": pod, "model": model, "events": events, "replay": replay});
+                self.client.post("/v1/workers", &body)?
+            }
+            Some(rank) => {
+                let body = json!({
+                    "instance_id": pod, "model_name": model, "endpoint": events, "dp_rank": rank,
+                    "replay_endpoint": replay, "block_size": self.recording.block_size,
+                });
+                self.client.post("/register", &body)?
+            }
+        };
+        Ok(())
+    }
+
+    /// Publishes a message, under `number` instead of its own if there is one, and waits until the node has
+    /// applied it.
+    ///
+    /// # Errors
+    /// A node that does not answer or does not apply the batch in time.
+    pub fn publish(&mut self, message: &Message, number: Option<u64>) -> Result<(), PlayError> {
+        let worker = self
+            .workers
+            .iter()
+            .find(|worker| worker.publisher == message.pod)
+            .ok_or_else(|| PlayError::Publisher(message.pod.clone()))?;
+        let mut message = message.clone();
+        if let Some(number) = number {
+            message.set_number(number);
+        }
+        worker
+            .engine
+            .publish_recorded(&message.topic, &message.sequence, &message.payload)
+            .map_err(|source| PlayError::Engine {
+                pod: worker.pod.clone(),
+                source,
+            })?;
+        // A message without a number is not applied by anybody: there is nothing to wait for.
+        let Some(number) = message.number() else {
+            return Ok(());
+        };
+        let begun = Instant::now();
+        loop {
+            let entries: Vec<WorkerEntry> = self.client.get("/v1/workers")?;
+            let mut entries = entries.into_iter();
+            let entry = entries.find(|e| e.pod == worker.pod && e.rank == worker.rank);
+            let last = entry.and_then(|entry| entry.last_sequence);
+            if last == Some(number) {
+                return Ok(());
+            }
+            if begun.elapsed() > APPLIED_TIME_MAX {
+                let (pod, rank) = (worker.pod.clone(), worker.rank);
+                return Err(PlayError::Applied {
+                    pod,
+                    rank,
+                    number,
+                    last,
+                });
+            }
+            std::thread::sleep(APPLIED_POLL_TIME);
+        }
+    }
+
+    /// Asks the node for the request of the entry at `at`, and compares.
+    ///
+    /// # Errors
+    /// A node that does not answer.
+    pub fn ask(
+        &mut self,
+        at: usize,
+        entry: &Entry,
+        request: &Request,
+    ) -> Result<Outcome, PlayError> {
+        let base = self.recording.base_model();
+        let adapter = (request.model != base).then_some(request.model.as_str());
+        self.ask_as(at, entry, request, base, adapter)
+    }
+
+    /// As [`Player::ask`], with the model and the adapter named as the caller wants it.
+    ///
+    /// # Errors
+    /// A node that does not answer.
+    pub fn ask_as(
+        &mut self,
+        at: usize,
+        entry: &Entry,
+        request: &Request,
+        model: &str,
+        adapter: Option<&str>,
+    ) -> Result<Outcome, PlayError> {
+        let circumstances = self.circumstances.get(at).cloned().unwrap_or_default();
+        let pods = self.pods_of(entry);
+        let mut body = json!({
+            "model": model, "lora": adapter, "token_ids": request.tokens,
+            "cache_salt": request.cache_salt, "candidates": pods,
+        });
+        let block_size = self.recording.block_size.unwrap_or(0);
+        if let Some(keys) = request.extra_keys(block_size as usize) {
+            body["extra_keys"] = Value::Array(keys);
+        }
+        let begun = Instant::now();
+        let answer: Answer = self.client.post("/v1/match", &body)?;
+        let took = begun.elapsed();
+        let asked = |candidate: &Candidate| {
+            pods.contains(&candidate.pod)
+                && circumstances.rank.is_none_or(|rank| rank == candidate.rank)
+        };
+        let candidates: Vec<_> = answer.candidates.into_iter().filter(asked).collect();
+        let mut predictions: Vec<u32> = candidates
+            .iter()
+            .map(|candidate| {
+                let size = candidate.block_size.unwrap_or(block_size);
+                predicted(candidate.matched_tokens, request.tokens.len(), size)
+            })
+            .collect();
+        if predictions.is_empty() {
+            predictions.push(0);
+        }
+        let verdict = circumstances.verdict(&predictions, request.cached_tokens);
+        let states = candidates
+            .into_iter()
+            .map(|candidate| candidate.state)
+            .collect();
+        Ok(Outcome {
+            predictions,
+            verdict,
+            states,
+            took,
+        })
+    }
+
+    /// The names under which the node knows the pod that a request was sent to.
+    fn pods_of(&self, entry: &Entry) -> Vec<String> {
+        let sent_to = |worker: &&Worker<'_>| {
+            let own = entry.pod.as_deref() == Some(worker.publisher);
+            // Requests go to a server; its ranks publish under names of their own.
+            own || self.workers.iter().any(|other| {
+                other.pod == worker.pod && entry.pod.as_deref() == Some(other.publisher)
+            })
+        };
+        let mut pods: Vec<_> = self
+            .workers
+            .iter()
+            .filter(sent_to)
+            .map(|worker| worker.pod.clone())
+            .collect();
+        pods.dedup();
+        pods
+    }
+}
