@@ -5,7 +5,7 @@
 //! recorded request is asked of the node, and what follows from the answer is compared with what the
 //! recorded engine reused.
 use super::client::{Client, ClientError};
-use crate::fake::FakeEngine;
+use crate::fake::{FakeEngine, Options};
 use crate::limits::{APPLIED_POLL_TIME, APPLIED_TIME_MAX};
 use crate::trace::judge::{Circumstances, Verdict, circumstances, predicted};
 use crate::trace::{Entry, Message, Recording, Request};
@@ -138,10 +138,11 @@ impl<'r> Player<'r> {
             // Ranks of one server are one pod; its name is that of its first rank.
             let name = if ranks { publishers[0] } else { publisher };
             let pod = format!("{prefix}{name}");
-            let engine = FakeEngine::start().map_err(|source| PlayError::Engine {
-                pod: pod.clone(),
-                source,
-            })?;
+            let engine =
+                FakeEngine::bind(Options::default()).map_err(|source| PlayError::Engine {
+                    pod: pod.clone(),
+                    source,
+                })?;
             player.register(&pod, ranks.then_some(rank), &engine)?;
             player.workers.push(Worker {
                 publisher,
@@ -151,7 +152,7 @@ impl<'r> Player<'r> {
             });
         }
         for worker in &player.workers {
-            if !worker.engine.wait_for_subscriber(APPLIED_TIME_MAX) {
+            if worker.engine.wait_for_subscriber(APPLIED_TIME_MAX).is_err() {
                 let (pod, rank) = (worker.pod.clone(), worker.rank);
                 return Err(PlayError::Subscription { pod, rank });
             }
@@ -166,7 +167,7 @@ impl<'r> Player<'r> {
         engine: &FakeEngine,
     ) -> Result<(), PlayError> {
         let model = self.recording.base_model();
-        let (events, replay) = (engine.events(), engine.replay());
+        let (events, replay) = (engine.events_endpoint(), engine.replay_endpoint());
         let _: Value = match rank {
             None => {
                 let body = json!({"pod": pod, "model": model, "events": events, "replay": replay});
@@ -200,7 +201,7 @@ impl<'r> Player<'r> {
         }
         worker
             .engine
-            .publish(&message.topic, &message.sequence, &message.payload)
+            .publish_recorded(&message.topic, &message.sequence, &message.payload)
             .map_err(|source| PlayError::Engine {
                 pod: worker.pod.clone(),
                 source,
