@@ -134,20 +134,15 @@ impl<'r> Player<'r> {
                 .messages
                 .iter()
                 .filter(|message| message.pod == publisher);
-            let first = own.next();
-            let rank = first.map_or(0, Message::rank);
-            let topic = first.map(|message| String::from_utf8_lossy(&message.topic).into_owned());
+            let rank = own.next().map_or(0, Message::rank);
             // Ranks of one server are one pod; its name is that of its first rank.
             let name = if ranks { publishers[0] } else { publisher };
             let pod = format!("{prefix}{name}");
-            let options = Options {
-                topic: topic.unwrap_or_default(),
-                ..Options::default()
-            };
-            let engine = FakeEngine::bind(options).map_err(|source| PlayError::Engine {
-                pod: pod.clone(),
-                source,
-            })?;
+            let engine =
+                FakeEngine::bind(Options::default()).map_err(|source| PlayError::Engine {
+                    pod: pod.clone(),
+                    source,
+                })?;
             player.register(&pod, ranks.then_some(rank), &engine)?;
             player.workers.push(Worker {
                 publisher,
@@ -204,19 +199,17 @@ impl<'r> Player<'r> {
         if let Some(number) = number {
             message.set_number(number);
         }
-        let failed = |source| PlayError::Engine {
-            pod: worker.pod.clone(),
-            source,
-        };
-        // A message without a number is not applied by anybody: there is nothing to wait for.
-        let Some(number) = message.number() else {
-            let frames: [&[u8]; 3] = [&message.topic, &message.sequence, &message.payload];
-            return worker.engine.publish_frames(&frames).map_err(failed);
-        };
         worker
             .engine
-            .publish(number, &message.payload)
-            .map_err(failed)?;
+            .publish_recorded(&message.topic, &message.sequence, &message.payload)
+            .map_err(|source| PlayError::Engine {
+                pod: worker.pod.clone(),
+                source,
+            })?;
+        // A message without a number is not applied by anybody: there is nothing to wait for.
+        let Some(number) = message.number() else {
+            return Ok(());
+        };
         let begun = Instant::now();
         loop {
             let entries: Vec<WorkerEntry> = self.client.get("/v1/workers")?;

@@ -8,7 +8,7 @@
 //! batch enters the ring after it was sent, and no replay is answered in between.
 //!
 //! Numbers are the caller's, so that tests can leave some out, repeat them, or begin again at 0.
-use crate::stream::replay::sequence_frame;
+use crate::stream::replay::{read_live, sequence_frame};
 use crate::stream::socket::{Message, Socket, SocketError, Sockets};
 use std::collections::VecDeque;
 use std::io;
@@ -136,6 +136,20 @@ impl FakeEngine {
         let number = sequence_frame(sequence);
         self.publish_frames(&[self.options.topic.as_bytes(), &number, payload])?;
         self.remember(&mut ring, sequence, payload);
+        Ok(())
+    }
+
+    /// Publishes a recorded message as it was, its topic and number too. The ring gets it if the number
+    /// is one.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn publish_recorded(&self, topic: &[u8], number: &[u8], payload: &[u8]) -> io::Result<()> {
+        let mut ring = self.ring();
+        self.publish_frames(&[topic, number, payload])?;
+        if let Ok(batch) = read_live(&[topic, number, payload]) {
+            self.remember(&mut ring, batch.sequence, payload);
+        }
         Ok(())
     }
 
