@@ -7,11 +7,6 @@ use ahash::AHashMap;
 use crossbeam_epoch::{Collector, Guard};
 use std::sync::Arc;
 
-pub use crate::{
-    ContextView, Hit, Index, IndexConfig, Keys, Matches, Participant, Pinned, RemoveReport, Store,
-    StoreError, StoreReport, TokenKeys, TooManyWorkers, Writer,
-};
-
 /// The index has [`CONTEXTS_MAX`] contexts already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the index has room for no more than {CONTEXTS_MAX} contexts")]

@@ -125,6 +125,12 @@ pub fn block_key(seed: u64, tokens: &[u32], extra: ExtraDigest) -> BlockKey {
     BlockKey::new(xxh3_64_with_seed(&both, seed))
 }
 
+/// A checksum of bytes, to tell equal ones from others. Not a block key.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(bytes, 0)
+}
+
 /// The key of a block whose extra keys its engine does not say, and whose plain key the same worker
 /// holds under another name: no request's key, so it is never credited to one.
 pub(crate) fn kept_apart_key(plain: BlockKey, name: EngineHash) -> BlockKey {

@@ -68,6 +68,7 @@ impl Node {
         let streams = StreamsConfig {
             threads: config.io_threads,
             pin: config.pin,
+            ..StreamsConfig::default()
         };
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
         let fleet = Arc::new(Fleet::new(index, streams));

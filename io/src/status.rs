@@ -100,6 +100,12 @@ reasons! {
     WaitingFull = "waiting_full",
     /// One engine hash with two contents.
     HashConflict = "hash_conflict",
+    /// The batch was applied already.
+    Duplicate = "duplicate",
+    /// The batch belongs to another life of the engine, or to a replay that was given up.
+    OtherLife = "other_life",
+    /// Too much is held back while a replay runs; what is dropped is missed as a gap.
+    HeldBackFull = "held_back_full",
     /// A removal of a block that is not known.
     UnknownRemoval = "unknown_removal",
 }

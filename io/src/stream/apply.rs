@@ -21,14 +21,14 @@ use std::collections::BTreeSet;
 
 /// What happened in a batch beside what the writer now holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub(super) struct Applied {
     /// All blocks were cleared by an event.
-    pub cleared: bool,
+    pub(super) cleared: bool,
 }
 
 /// Applies one worker's batches.
 #[derive(Debug)]
-pub struct Applier {
+pub(super) struct Applier {
     writer: Writer,
     /// Something that it should hold is missing.
     partial: bool,
@@ -44,7 +44,7 @@ pub struct Applier {
 impl Applier {
     /// For a worker that holds nothing.
     #[must_use]
-    pub fn new(writer: Writer) -> Self {
+    pub(super) fn new(writer: Writer) -> Self {
         Self {
             writer,
             partial: false,
@@ -57,24 +57,24 @@ impl Applier {
 
     /// The worker's writer.
     #[must_use]
-    pub fn writer(&self) -> &Writer {
+    pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
 
     /// Whether something that it should hold is missing.
     #[must_use]
-    pub fn is_partial(&self) -> bool {
+    pub(super) fn is_partial(&self) -> bool {
         self.partial || self.writer.incomplete()
     }
 
     /// Whether nothing of it may be believed.
     #[must_use]
-    pub fn is_distrusted(&self) -> bool {
+    pub(super) fn is_distrusted(&self) -> bool {
         self.distrusted
     }
 
     /// The engine begins anew, or its history does: nothing is held.
-    pub fn reset(&mut self, at: &Participant, restarted: bool) {
+    pub(super) fn reset(&mut self, at: &Participant, restarted: bool) {
         self.writer.clear(at);
         self.partial = false;
         if restarted {
@@ -84,7 +84,7 @@ impl Applier {
     }
 
     /// Applies a batch.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         at: &Participant,
         payload: &[u8],
@@ -121,7 +121,7 @@ impl Applier {
                 Step::Skipped(SkipReason::UnknownTag) => {
                     status.add_skipped(SkipReason::UnknownTag, 1);
                 }
-                Step::Skipped(reason @ (SkipReason::TokenPairs | SkipReason::Counts)) => {
+                Step::Skipped(reason) if batch.skipped_a_store() => {
                     self.lost_stores(reason, 1, status);
                 }
                 Step::Skipped(reason) => self.lost_removals(at, reason, status),
@@ -252,5 +252,8 @@ fn tier(medium: Option<&str>) -> Option<Tier> {
     let Some(medium) = medium else {
         return Some(Tier::Gpu);
     };
-    NAMES.iter().find(|(name, _)| medium.eq_ignore_ascii_case(name)).map(|&(_, tier)| tier)
+    NAMES
+        .iter()
+        .find(|(name, _)| medium.eq_ignore_ascii_case(name))
+        .map(|&(_, tier)| tier)
 }

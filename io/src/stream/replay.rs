@@ -67,5 +67,8 @@ fn batch<'a>(sequence: &[u8], payload: &'a [u8]) -> Result<RawBatch<'a>, SkipRea
     if payload.len() > FRAME_BYTES_MAX {
         return Err(SkipReason::FrameTooLarge);
     }
-    Ok(RawBatch { sequence: u64::from_be_bytes(sequence), payload })
+    Ok(RawBatch {
+        sequence: u64::from_be_bytes(sequence),
+        payload,
+    })
 }

@@ -87,7 +87,9 @@ pub struct Socket {
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Socket")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,8 +98,14 @@ impl Sockets {
     pub fn subscriber(&self, endpoint: &str) -> Result<(Socket, Monitor), SocketError> {
         let socket = self.open(SocketType::SUB, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
-        socket.socket.set_rcvhwm(SUBSCRIPTION_QUEUE_MAX).map_err(fail("set the queue"))?;
-        socket.socket.set_subscribe(b"").map_err(fail("subscribe"))?;
+        socket
+            .socket
+            .set_rcvhwm(SUBSCRIPTION_QUEUE_MAX)
+            .map_err(fail("set the queue"))?;
+        socket
+            .socket
+            .set_subscribe(b"")
+            .map_err(fail("subscribe"))?;
         let monitor = self.monitor(&socket)?;
         socket.socket.connect(endpoint).map_err(fail("connect"))?;
         Ok((socket, monitor))
@@ -107,7 +115,10 @@ impl Sockets {
     pub fn requester(&self, endpoint: &str) -> Result<Socket, SocketError> {
         let socket = self.open(SocketType::DEALER, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
-        socket.socket.set_rcvhwm(SUBSCRIPTION_QUEUE_MAX).map_err(fail("set the queue"))?;
+        socket
+            .socket
+            .set_rcvhwm(SUBSCRIPTION_QUEUE_MAX)
+            .map_err(fail("set the queue"))?;
         socket.socket.connect(endpoint).map_err(fail("connect"))?;
         Ok(socket)
     }
@@ -116,8 +127,14 @@ impl Sockets {
     pub fn publisher(&self, endpoint: &str) -> Result<Socket, SocketError> {
         let socket = self.open(SocketType::XPUB, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
-        socket.socket.set_sndhwm(SUBSCRIPTION_QUEUE_MAX).map_err(fail("set the queue"))?;
-        socket.socket.set_xpub_verbose(true).map_err(fail("ask for all subscriptions"))?;
+        socket
+            .socket
+            .set_sndhwm(SUBSCRIPTION_QUEUE_MAX)
+            .map_err(fail("set the queue"))?;
+        socket
+            .socket
+            .set_xpub_verbose(true)
+            .map_err(fail("ask for all subscriptions"))?;
         socket.bind(endpoint)
     }
 
@@ -184,14 +201,20 @@ fn configure(socket: &zmq::Socket) -> Result<(), Error> {
 
 fn error(endpoint: &str, operation: &'static str, source: Error) -> SocketError {
     let endpoint = endpoint.to_owned();
-    SocketError { endpoint, operation, source }
+    SocketError {
+        endpoint,
+        operation,
+        source,
+    }
 }
 
 impl Socket {
     /// The descriptor to wait on: edge-triggered, and a hint only. After it fires, and after every
     /// other operation on the socket, receive until there is nothing.
     pub fn descriptor(&self) -> Result<RawFd, SocketError> {
-        self.socket.get_fd().map_err(|source| error(&self.endpoint, "get the descriptor", source))
+        self.socket
+            .get_fd()
+            .map_err(|source| error(&self.endpoint, "get the descriptor", source))
     }
 
     /// The endpoint that it is bound to, with the port that the system chose.
@@ -276,9 +299,16 @@ impl Monitor {
     }
 
     /// Appends all that happened since.
-    pub fn read(&self, message: &mut Message, into: &mut VecDeque<Link>) -> Result<(), SocketError> {
+    pub fn read(
+        &self,
+        message: &mut Message,
+        into: &mut VecDeque<Link>,
+    ) -> Result<(), SocketError> {
         while self.0.receive(message)? {
-            let event = message.frames().first().and_then(|frame| frame.bytes().first_chunk());
+            let event = message
+                .frames()
+                .first()
+                .and_then(|frame| frame.bytes().first_chunk());
             match event.map(|&event| SocketEvent::from_raw(native(event))) {
                 Some(SocketEvent::HANDSHAKE_SUCCEEDED) => into.push_back(Link::Up),
                 Some(SocketEvent::DISCONNECTED) => into.push_back(Link::Down),
@@ -289,7 +319,10 @@ impl Monitor {
     }
 }
 
-#[expect(clippy::host_endian_bytes, reason = "libzmq writes its own events in host order")]
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "libzmq writes its own events in host order"
+)]
 fn native(event: [u8; 2]) -> u16 {
     u16::from_ne_bytes(event)
 }

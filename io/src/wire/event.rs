@@ -188,6 +188,25 @@ pub(super) fn read<'s, 'a: 's>(
     })
 }
 
+/// The tag of the event at `cursor`, if it can be read.
+fn tag_of(mut cursor: Cursor<'_>) -> Option<Tag> {
+    match head(&mut cursor).ok()? {
+        Head::Array(1..) => read_tag(&mut cursor).ok(),
+        Head::Map(pairs) => find_tag(cursor, pairs).ok(),
+        _ => None,
+    }
+}
+
+/// Whether the event at `cursor` is a clear.
+pub(super) fn is_clear(cursor: Cursor<'_>) -> bool {
+    tag_of(cursor) == Some(Tag::Cleared)
+}
+
+/// Whether the event at `cursor` is a store, whatever its fields are.
+pub(super) fn is_store(cursor: Cursor<'_>) -> bool {
+    tag_of(cursor) == Some(Tag::Stored)
+}
+
 /// The fields of an event as they come in; its lists go to the [`Scratch`].
 #[derive(Default)]
 struct Draft<'a> {

@@ -104,6 +104,14 @@ pub struct Batch<'a> {
     events: u32,
     tail: Tail,
     rank: Option<i64>,
+    skipped_store: bool,
+}
+
+/// Whether a payload's first event clears everything: nothing before it matters then. `false` if it
+/// cannot be read. O(bytes before the first event).
+#[must_use]
+pub fn starts_with_clear(payload: &[u8]) -> bool {
+    Batch::open(payload).is_ok_and(|batch| batch.events > 0 && event::is_clear(batch.cursor))
 }
 
 /// What comes after the events.
@@ -147,6 +155,7 @@ impl<'a> Batch<'a> {
             events,
             tail: Tail::Elements(after_events),
             rank: None,
+            skipped_store: false,
         })
     }
 
@@ -173,6 +182,7 @@ impl<'a> Batch<'a> {
             cursor: list,
             tail: Tail::Read,
             rank,
+            skipped_store: false,
         })
     }
 
@@ -187,6 +197,12 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub const fn rank(&self) -> Option<i64> {
         self.rank
+    }
+
+    /// Whether the event that was skipped last is a store: then no removal was lost with it.
+    #[must_use]
+    pub const fn skipped_a_store(&self) -> bool {
+        self.skipped_store
     }
 
     /// Reads the next event, whose lists lie in `scratch`. `None` after the last one, when all the
@@ -208,6 +224,7 @@ impl<'a> Batch<'a> {
             Err(reason) => {
                 cursor = self.cursor;
                 cursor.skip(EVENT_LEVELS)?;
+                self.skipped_store = event::is_store(self.cursor);
                 Step::Skipped(reason)
             }
         };

@@ -17,11 +17,18 @@ impl Payload for Plain {
 }
 
 fn batch(life: u64, sequence: u64) -> Batch<Plain> {
-    Batch { sequence, checksum: sequence.wrapping_add(life << 40), payload: Plain { clears: false } }
+    Batch {
+        sequence,
+        checksum: sequence.wrapping_add(life << 40),
+        payload: Plain { clears: false },
+    }
 }
 
 fn clearing(life: u64, sequence: u64) -> Batch<Plain> {
-    Batch { payload: Plain { clears: true }, ..batch(life, sequence) }
+    Batch {
+        payload: Plain { clears: true },
+        ..batch(life, sequence)
+    }
 }
 
 /// What the machine asked for, shortened: `3` is "apply number 3".
@@ -55,7 +62,9 @@ fn live(machine: &mut Sequence<Plain>, life: u64, numbers: &[u64]) -> Vec<Did> {
 }
 
 fn replay(machine: &mut Sequence<Plain>, life: u64, numbers: &[u64]) -> Vec<Did> {
-    numbers.iter().for_each(|&n| machine.replayed(batch(life, n)));
+    numbers
+        .iter()
+        .for_each(|&n| machine.replayed(batch(life, n)));
     machine.replay_ended();
     drain(machine)
 }
@@ -155,7 +164,10 @@ fn a_gap_is_filled_by_a_replay_from_the_last_number() {
             Dropped(1, Duplicate)
         ]
     );
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Exact, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Exact, 1)
+    );
 }
 
 #[test]
@@ -164,7 +176,10 @@ fn a_gap_without_a_replay_socket_clears() {
     assert_eq!(live(&mut machine, 1, &[0, 1]), [Applied(0), Applied(1)]);
     assert_eq!(machine.trust(), Trust::Exact);
     assert_eq!(live(&mut machine, 1, &[3]), [Cleared(Gap), Applied(3)]);
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Partial, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Partial, 1)
+    );
 }
 
 #[test]
@@ -176,7 +191,10 @@ fn a_late_start_without_a_replay_socket_is_partial_until_a_clear() {
     machine.live(clearing(1, 8));
     assert_eq!(drain(&mut machine), [Applied(8)]);
     machine.cleared();
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Exact, 0));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Exact, 0)
+    );
 }
 
 #[test]
@@ -184,7 +202,10 @@ fn a_batch_that_begins_with_a_clear_needs_no_past() {
     let mut machine = whole(3);
     machine.live(clearing(1, 9));
     assert_eq!(drain(&mut machine), [Cleared(Gap), Applied(9)]);
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Exact, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Exact, 1)
+    );
 }
 
 #[test]
@@ -192,7 +213,10 @@ fn a_rotated_ring_is_partial_history() {
     let mut machine = Sequence::new(true);
     machine.connected();
     assert_eq!(drain(&mut machine), [Asked(0)]);
-    assert_eq!(replay(&mut machine, 1, &[66, 67]), [Applied(66), Applied(67)]);
+    assert_eq!(
+        replay(&mut machine, 1, &[66, 67]),
+        [Applied(66), Applied(67)]
+    );
     assert_eq!(machine.trust(), Trust::Partial);
     assert!(!machine.wants_retry(), "a ring only rotates on");
     // The same in the middle: 3 and 4 are lost, and what they removed with them.
@@ -202,7 +226,10 @@ fn a_rotated_ring_is_partial_history() {
         replay(&mut machine, 1, &[5, 6]),
         [Cleared(Gap), Applied(5), Applied(6), Dropped(1, Duplicate)]
     );
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Partial, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Partial, 1)
+    );
 }
 
 #[test]
@@ -231,7 +258,10 @@ fn a_hole_inside_a_replay_clears() {
             Applied(7)
         ]
     );
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Partial, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Partial, 1)
+    );
 }
 
 #[test]
@@ -243,7 +273,10 @@ fn a_number_lost_for_ever_costs_one_replay_not_a_loop() {
         [Dropped(1, Duplicate), Cleared(Gap), Applied(4)]
     );
     assert_eq!(live(&mut machine, 1, &[5]), [Applied(5)]);
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Partial, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Partial, 1)
+    );
 }
 
 #[test]
@@ -251,15 +284,24 @@ fn a_ring_without_room_leaves_a_partial_run() {
     let mut machine = whole(2);
     assert_eq!(live(&mut machine, 1, &[5]), [Asked(2)]);
     assert_eq!(replay(&mut machine, 1, &[]), [Cleared(Gap), Applied(5)]);
-    assert_eq!((machine.trust(), machine.take_tally().restarts), (Trust::Partial, 0));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Partial, 0)
+    );
 }
 
 #[test]
 fn a_restart_on_one_connection() {
     let mut machine = whole(3);
     assert_eq!(live(&mut machine, 1, &[4]), [Applied(4)]);
-    assert_eq!(live(&mut machine, 2, &[0, 1]), [Cleared(Restart), Applied(0), Applied(1)]);
-    assert_eq!((machine.trust(), machine.take_tally().restarts), (Trust::Exact, 1));
+    assert_eq!(
+        live(&mut machine, 2, &[0, 1]),
+        [Cleared(Restart), Applied(0), Applied(1)]
+    );
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Exact, 1)
+    );
 }
 
 #[test]
@@ -272,19 +314,28 @@ fn a_restart_whose_beginning_was_missed_asks_for_it() {
         [Applied(0), Applied(1), Applied(2), Dropped(1, Duplicate)]
     );
     let tally = machine.take_tally();
-    assert_eq!((machine.trust(), tally.restarts, tally.gaps), (Trust::Exact, 1, 0));
+    assert_eq!(
+        (machine.trust(), tally.restarts, tally.gaps),
+        (Trust::Exact, 1, 0)
+    );
 }
 
 #[test]
 fn a_restart_without_a_replay_socket() {
     let mut machine = alone();
-    assert_eq!(live(&mut machine, 1, &[0, 1, 2]), [Applied(0), Applied(1), Applied(2)]);
+    assert_eq!(
+        live(&mut machine, 1, &[0, 1, 2]),
+        [Applied(0), Applied(1), Applied(2)]
+    );
     assert_eq!(live(&mut machine, 2, &[0]), [Cleared(Restart), Applied(0)]);
     assert_eq!(machine.trust(), Trust::Exact);
     assert_eq!(live(&mut machine, 2, &[1, 2]), [Applied(1), Applied(2)]);
     // The beginning of the third life is lost.
     assert_eq!(live(&mut machine, 3, &[1]), [Cleared(Restart), Applied(1)]);
-    assert_eq!((machine.trust(), machine.take_tally().restarts), (Trust::Partial, 2));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Partial, 2)
+    );
 }
 
 #[test]
@@ -294,10 +345,16 @@ fn a_reconnection_to_the_same_life_goes_on() {
     assert_eq!(machine.trust(), Trust::Stale);
     machine.connected();
     assert_eq!(drain(&mut machine), [Asked(3)]);
-    assert_eq!(replay(&mut machine, 1, &[3, 4]), [Dropped(1, Duplicate), Applied(4)]);
+    assert_eq!(
+        replay(&mut machine, 1, &[3, 4]),
+        [Dropped(1, Duplicate), Applied(4)]
+    );
     assert_eq!(live(&mut machine, 1, &[5]), [Applied(5)]);
     let tally = machine.take_tally();
-    assert_eq!((machine.trust(), tally.restarts, tally.gaps), (Trust::Exact, 0, 0));
+    assert_eq!(
+        (machine.trust(), tally.restarts, tally.gaps),
+        (Trust::Exact, 0, 0)
+    );
 }
 
 #[test]
@@ -310,13 +367,21 @@ fn a_restart_that_overtook_us_while_away_is_caught() {
     machine.replayed(batch(2, 3));
     assert_eq!(
         drain(&mut machine),
-        [Dropped(1, OtherLife), Cleared(Restart), Dropped(1, OtherLife), Asked(0)]
+        [
+            Dropped(1, OtherLife),
+            Cleared(Restart),
+            Dropped(1, OtherLife),
+            Asked(0)
+        ]
     );
     assert_eq!(
         replay(&mut machine, 2, &[0, 1, 2, 3, 4]),
         [Applied(0), Applied(1), Applied(2), Applied(3), Applied(4)]
     );
-    assert_eq!((machine.trust(), machine.take_tally().restarts), (Trust::Exact, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Exact, 1)
+    );
 }
 
 #[test]
@@ -459,7 +524,10 @@ fn too_much_held_back_becomes_a_gap_that_is_asked_for() {
         replay(&mut machine, 1, &[2, 3, 4]),
         [Dropped(1, Duplicate), Applied(3), Applied(4)]
     );
-    assert_eq!((machine.trust(), machine.take_tally().gaps), (Trust::Exact, 1));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Exact, 1)
+    );
 }
 
 #[test]
@@ -479,7 +547,10 @@ fn losing_the_connection_stops_the_replay_and_the_next_one_asks_again() {
     assert_eq!(machine.trust(), Trust::Stale);
     machine.connected();
     assert_eq!(drain(&mut machine), [Asked(0)]);
-    assert_eq!(replay(&mut machine, 1, &[0, 1]), [Dropped(1, Duplicate), Applied(1)]);
+    assert_eq!(
+        replay(&mut machine, 1, &[0, 1]),
+        [Dropped(1, Duplicate), Applied(1)]
+    );
     assert_eq!(machine.trust(), Trust::Exact);
 }
 

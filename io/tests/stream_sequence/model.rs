@@ -28,7 +28,11 @@ impl Payload for Told {
 impl Told {
     fn batch(&self) -> Batch<Self> {
         let checksum = self.sequence.wrapping_add(self.life << 40);
-        Batch { sequence: self.sequence, checksum, payload: self.clone() }
+        Batch {
+            sequence: self.sequence,
+            checksum,
+            payload: self.clone(),
+        }
     }
 }
 
@@ -128,7 +132,11 @@ impl World {
     }
 
     fn publish(&mut self, clears: bool, lost: bool) {
-        let told = Told { life: self.life, sequence: self.next, clears };
+        let told = Told {
+            life: self.life,
+            sequence: self.next,
+            clears,
+        };
         self.next += 1;
         self.ring.push_back(told.clone());
         if self.ring.len() > self.faults.ring {
@@ -149,7 +157,11 @@ impl World {
     fn turn(&mut self, messages: usize) {
         // After a connection everything that was on the way is taken first.
         let all = self.connections.contains(&true);
-        let messages = if all { self.wire.len() } else { messages.min(self.wire.len()) };
+        let messages = if all {
+            self.wire.len()
+        } else {
+            messages.min(self.wire.len())
+        };
         for told in self.wire.drain(..messages) {
             self.machine.live(told.batch());
         }
@@ -251,16 +263,27 @@ impl World {
                 Action::Drop { batches, .. } => assert_ne!(batches, 0),
             }
         }
-        assert_eq!(self.machine.last(), self.applied.last().map(|told| told.sequence));
+        assert_eq!(
+            self.machine.last(),
+            self.applied.last().map(|told| told.sequence)
+        );
         if self.machine.trust() == Trust::Exact {
-            assert!(self.applied.first().is_none_or(|_| self.is_whole()), "{:?}", self.applied);
+            assert!(
+                self.applied.first().is_none_or(|_| self.is_whole()),
+                "{:?}",
+                self.applied
+            );
         }
     }
 
     fn apply(&mut self, batch: Batch<Told>) {
         let told = batch.payload;
         if let Some(before) = self.applied.last() {
-            assert_eq!((before.life, before.sequence + 1), (told.life, told.sequence), "a hole");
+            assert_eq!(
+                (before.life, before.sequence + 1),
+                (told.life, told.sequence),
+                "a hole"
+            );
         }
         let clears = told.clears;
         self.applied.push(told);

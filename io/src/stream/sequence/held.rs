@@ -11,7 +11,10 @@ pub(super) struct Held<P> {
 
 impl<P> Default for Held<P> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), bytes: 0 }
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+        }
     }
 }
 

@@ -209,10 +209,17 @@ impl<P: Payload> Sequence<P> {
             Phase::Live => self.dropped(1, DropReason::NotAsked),
             Phase::Replaying { proof, .. } => self.accept_replayed(batch, proof),
             Phase::Rebuilding => {
-                if self.run.as_ref().is_none_or(|run| batch.sequence < run.first()) {
+                if self
+                    .run
+                    .as_ref()
+                    .is_none_or(|run| batch.sequence < run.first())
+                {
                     self.clear(ClearReason::Rebuild);
-                    self.phase =
-                        Phase::Replaying { proof: Proof::Missing, why: Why::Start, all: true };
+                    self.phase = Phase::Replaying {
+                        proof: Proof::Missing,
+                        why: Why::Start,
+                        all: true,
+                    };
                     self.accept_replayed(batch, Proof::Missing);
                 } else {
                     self.phase = Phase::Live;
@@ -316,7 +323,11 @@ impl<P: Payload> Sequence<P> {
     #[must_use]
     pub fn trust(&self) -> Trust {
         if !self.connected {
-            return if self.patient { Trust::Replaying } else { Trust::Stale };
+            return if self.patient {
+                Trust::Replaying
+            } else {
+                Trust::Stale
+            };
         }
         match (&self.phase, &self.run) {
             (Phase::Replaying { .. }, _) => Trust::Replaying,
@@ -358,7 +369,11 @@ impl<P: Payload> Sequence<P> {
 
     fn judge(&self, front: &Batch<P>) -> Verdict {
         let Some(run) = &self.run else {
-            return if self.can_begin(front) { Verdict::Next } else { Verdict::Gap };
+            return if self.can_begin(front) {
+                Verdict::Next
+            } else {
+                Verdict::Gap
+            };
         };
         let goes_back = self.heard.is_some_and(|heard| front.sequence <= heard);
         match run.seen(front.sequence, front.checksum) {
@@ -475,14 +490,21 @@ impl<P: Payload> Sequence<P> {
         while let Some(front) = self.held.front().filter(|front| front.sequence == sequence) {
             // What was held back came before the answer, so the answer knows better.
             let same = front.checksum == checksum;
-            self.drop_front(if same { DropReason::Duplicate } else { DropReason::OtherLife });
+            self.drop_front(if same {
+                DropReason::Duplicate
+            } else {
+                DropReason::OtherLife
+            });
         }
     }
 
     /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
     fn count_hole(&mut self) {
         match &mut self.phase {
-            Phase::Replaying { why: why @ Why::Gap, .. } => *why = Why::Start,
+            Phase::Replaying {
+                why: why @ Why::Gap,
+                ..
+            } => *why = Why::Start,
             _ => self.tally.gaps += 1,
         }
     }
@@ -497,7 +519,11 @@ impl<P: Payload> Sequence<P> {
         match &mut self.run {
             Some(run) => run.extend(batch.sequence, batch.checksum),
             None => {
-                self.run = Some(Run::begin(batch.sequence, batch.checksum, begins_whole(&batch)));
+                self.run = Some(Run::begin(
+                    batch.sequence,
+                    batch.checksum,
+                    begins_whole(&batch),
+                ));
             }
         }
         self.empty = false;
@@ -506,11 +532,17 @@ impl<P: Payload> Sequence<P> {
 
     fn ask(&mut self, why: Why) {
         let from = self.last();
-        self.phase = Phase::Replaying { proof: Proof::Missing, why, all: from.is_none() };
+        self.phase = Phase::Replaying {
+            proof: Proof::Missing,
+            why,
+            all: from.is_none(),
+        };
         self.before_ask = self.held.len();
         self.settled = 0;
         self.empty = false;
-        self.actions.push_back(Action::AskReplay { from: from.unwrap_or(0) });
+        self.actions.push_back(Action::AskReplay {
+            from: from.unwrap_or(0),
+        });
     }
 
     fn clear(&mut self, reason: ClearReason) {
@@ -521,7 +553,9 @@ impl<P: Payload> Sequence<P> {
 
     fn front_is_ahead(&self) -> bool {
         let last = self.last();
-        self.held.front().is_some_and(|front| last.is_none_or(|last| front.sequence > last))
+        self.held
+            .front()
+            .is_some_and(|front| last.is_none_or(|last| front.sequence > last))
     }
 
     /// The replay is over: so many of the held batches have got from it what they will ever get.

@@ -31,7 +31,12 @@ impl Run {
     /// A run that begins with this batch. `whole`: nothing before it matters.
     pub(super) fn begin(sequence: u64, checksum: u64, whole: bool) -> Self {
         let recent = VecDeque::from([checksum]);
-        Self { begin: sequence, last: sequence, whole, recent }
+        Self {
+            begin: sequence,
+            last: sequence,
+            whole,
+            recent,
+        }
     }
 
     /// The number of its first batch.
@@ -57,7 +62,11 @@ impl Run {
     /// Compares a batch with the run. O(1).
     pub(super) fn seen(&self, sequence: u64, checksum: u64) -> Seen {
         let Some(back) = self.last.checked_sub(sequence) else {
-            return if sequence - self.last == 1 { Seen::Next } else { Seen::Ahead };
+            return if sequence - self.last == 1 {
+                Seen::Next
+            } else {
+                Seen::Ahead
+            };
         };
         let known = usize::try_from(back)
             .ok()
@@ -72,7 +81,11 @@ impl Run {
 
     /// Adds the next batch.
     pub(super) fn extend(&mut self, sequence: u64, checksum: u64) {
-        debug_assert_eq!(self.last.checked_add(1), Some(sequence), "a run has no holes");
+        debug_assert_eq!(
+            self.last.checked_add(1),
+            Some(sequence),
+            "a run has no holes"
+        );
         if self.recent.len() >= RECENT_BATCHES_MAX {
             self.recent.pop_front();
         }

@@ -1,0 +1,218 @@
+//! The loop of an IO thread: waits on all its workers' sockets, gives each its turn.
+//!
+//! libzmq's descriptors are edge-triggered hints, so a worker that had more to read than its turn
+//! allows goes to the end of the ready list instead of being waited for. A turn is bounded by
+//! [`crate::limits::BATCHES_PER_TURN_MAX`], so one flooding worker delays another by one turn at most.
+use super::socket::{Message, Sockets};
+use super::worker::{Turn, Worker};
+use super::{Inbox, NewWorker};
+use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX};
+use crate::wire::Scratch;
+use ahash::AHashMap;
+use crossbeam_channel::Receiver;
+use kvroute_engine::types::WorkerId;
+use kvroute_engine::{Index, Participant};
+use mio::{Events, Poll, Registry, Token};
+use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The token of the thread's waker.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// Sockets of one worker that are waited on, each with a token of its own.
+const TOKENS: usize = 3;
+
+/// What a thread is started with.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) index: Arc<Index>,
+    pub(super) sockets: Sockets,
+    pub(super) replay_time: Duration,
+    pub(super) commands: Receiver<NewWorker>,
+    pub(super) inbox: Arc<Inbox>,
+}
+
+/// What a worker needs of its thread during a turn.
+#[derive(Debug)]
+pub(super) struct Context<'t> {
+    pub(super) at: &'t Participant,
+    pub(super) sockets: &'t Sockets,
+    pub(super) registry: &'t Registry,
+    /// The first of the worker's tokens.
+    pub(super) token: usize,
+    pub(super) replay_time: Duration,
+    pub(super) now: Instant,
+    pub(super) scratch: &'t mut Scratch,
+    pub(super) message: &'t mut Message,
+}
+
+/// A worker in its slot.
+#[derive(Debug)]
+struct Slot {
+    worker: Worker,
+    id: WorkerId,
+    /// It is on the ready list.
+    ready: bool,
+    timer: Option<Instant>,
+}
+
+/// One thread's workers.
+#[derive(Debug, Default)]
+struct Workers {
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    by_id: AHashMap<WorkerId, usize>,
+    ready: VecDeque<usize>,
+    timers: BTreeSet<(Instant, usize)>,
+}
+
+/// Runs until it is told to stop.
+pub(super) fn run(mut poll: Poll, setup: Setup) {
+    let at = setup.index.participant();
+    let mut workers = Workers::default();
+    let mut events = Events::with_capacity(READINESS_EVENTS_MAX);
+    let mut scratch = Scratch::default();
+    let mut message = Message::default();
+    // Acquire: pairs with the Release in `Streams::drop`.
+    while !setup.inbox.stop.load(Ordering::Acquire) {
+        let timeout = workers.timeout(&setup.commands, Instant::now());
+        match poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                tracing::error!(%error, "cannot wait for sockets");
+                return;
+            }
+            _ => {}
+        }
+        let readable = events.iter().map(|event| event.token());
+        for token in readable.filter(|&token| token != WAKE) {
+            workers.make_ready(token.0 / TOKENS);
+        }
+        workers.obey(&setup);
+        let now = Instant::now();
+        workers.ring(now);
+        for _ in 0..workers.ready.len() {
+            let Some(slot) = workers.ready.pop_front() else {
+                break;
+            };
+            let mut context = Context {
+                at: &at,
+                sockets: &setup.sockets,
+                registry: poll.registry(),
+                token: slot * TOKENS,
+                replay_time: setup.replay_time,
+                now,
+                scratch: &mut scratch,
+                message: &mut message,
+            };
+            workers.turn(slot, &mut context);
+        }
+    }
+}
+
+impl Workers {
+    /// How long nothing needs to be done unless a socket is ready; `None` for ever.
+    fn timeout(&self, commands: &Receiver<NewWorker>, now: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() || !commands.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers
+            .first()
+            .map(|(due, _)| due.saturating_duration_since(now))
+    }
+
+    fn make_ready(&mut self, at: usize) {
+        if let Some(Some(slot)) = self.slots.get_mut(at)
+            && !std::mem::replace(&mut slot.ready, true)
+        {
+            self.ready.push_back(at);
+        }
+    }
+
+    /// Takes in new workers, then lets removed ones go. A worker is removed after it was added, so
+    /// the removals are taken first, and its addition is then in the queue already.
+    fn obey(&mut self, setup: &Setup) {
+        let removals = setup.inbox.removed.len();
+        let removed: Vec<_> = (0..removals)
+            .map_while(|_| setup.inbox.removed.pop())
+            .collect();
+        let limit = match removed.is_empty() {
+            true => COMMANDS_PER_TURN_MAX,
+            false => usize::MAX,
+        };
+        for new in setup
+            .commands
+            .try_iter()
+            .take(limit.min(setup.commands.len()))
+        {
+            self.insert(new);
+        }
+        for id in removed {
+            if let Some(at) = self.by_id.remove(&id) {
+                self.take_out(at);
+            }
+        }
+    }
+
+    fn insert(&mut self, new: NewWorker) {
+        let id = new.writer.id();
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[at] = Some(Slot {
+            worker: Worker::new(new),
+            id,
+            ready: false,
+            timer: None,
+        });
+        self.by_id.insert(id, at);
+        self.make_ready(at);
+    }
+
+    /// Closes a worker's sockets and drops its writer, which empties its place in the index.
+    fn take_out(&mut self, at: usize) {
+        if let Some(slot) = self.slots[at].take() {
+            if let Some(due) = slot.timer {
+                self.timers.remove(&(due, at));
+            }
+            self.ready.retain(|&ready| ready != at);
+            self.free.push(at);
+            tracing::debug!(worker = slot.id.index(), "unsubscribed");
+        }
+    }
+
+    /// Makes workers ready whose time has come.
+    fn ring(&mut self, now: Instant) {
+        while let Some(&(due, at)) = self.timers.first()
+            && due <= now
+        {
+            self.timers.pop_first();
+            if let Some(Some(slot)) = self.slots.get_mut(at) {
+                slot.timer = None;
+            }
+            self.make_ready(at);
+        }
+    }
+
+    fn turn(&mut self, at: usize, context: &mut Context<'_>) {
+        let Some(Some(slot)) = self.slots.get_mut(at) else {
+            return;
+        };
+        slot.ready = false;
+        let Turn { more, timer } = slot.worker.turn(context);
+        if slot.timer != timer {
+            if let Some(old) = std::mem::replace(&mut slot.timer, timer) {
+                self.timers.remove(&(old, at));
+            }
+            if let Some(due) = timer {
+                self.timers.insert((due, at));
+            }
+        }
+        if more {
+            self.make_ready(at);
+        }
+    }
+}
