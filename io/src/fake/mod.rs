@@ -1,0 +1,301 @@
+//! A scripted engine with real sockets, for tests and the demo: it publishes what it is given and
+//! answers replays from a ring, as vLLM does.
+//!
+//! What it copies of the real publisher, seen in recorded traffic: a request is answered only if it
+//! arrives as exactly three frames (the first is the asker's identity, the second is not looked at);
+//! the start is a big-endian number of any length; a start that is older than the ring is answered
+//! from the oldest batch left, without a word; the end marker has the number -1 and no payload; a
+//! batch enters the ring after it was sent, and no replay is answered in between.
+//!
+//! Numbers are the caller's, so that tests can leave some out, repeat them, or begin again at 0.
+use crate::stream::replay::sequence_frame;
+use crate::stream::socket::{Message, Socket, SocketError, Sockets};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a socket is waited for before other things are looked at.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// How long a new process waits for the ports of the one before.
+const REBIND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The frames of a replay's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// `["", number, payload]`: vLLM 0.9 to 0.25.
+    Three,
+    /// `["", topic, number, payload]`: vLLM from 0.26.
+    Four,
+}
+
+/// What kind of engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to publish; port 0 is one that the system chooses.
+    pub events: String,
+    /// Where to answer replays; `None` for an engine without.
+    pub replay: Option<String>,
+    /// How many batches the ring keeps.
+    pub ring: usize,
+    /// The frames of its answers.
+    pub framing: Framing,
+    /// The topic of every batch.
+    pub topic: String,
+}
+
+impl Default for Options {
+    /// vLLM's defaults since 0.26, on ports of this machine that the system chooses.
+    fn default() -> Self {
+        Self {
+            events: "tcp://127.0.0.1:0".to_owned(),
+            replay: Some("tcp://127.0.0.1:0".to_owned()),
+            ring: 10_000,
+            framing: Framing::Four,
+            topic: String::new(),
+        }
+    }
+}
+
+/// A running engine. Dropping it is its sudden death: what was not sent yet is lost.
+#[derive(Debug)]
+pub struct FakeEngine {
+    /// With the endpoints that it is really bound to.
+    options: Options,
+    publisher: Mutex<Socket>,
+    /// What the publisher and the thread that answers replays share.
+    shared: Arc<Shared>,
+    replier: Option<JoinHandle<()>>,
+    /// Whether somebody subscribes, as far as was looked.
+    subscribed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ring: Mutex<VecDeque<(u64, Vec<u8>)>>,
+    silent: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl FakeEngine {
+    /// Starts an engine that has published nothing.
+    ///
+    /// # Errors
+    /// An endpoint cannot be bound.
+    pub fn bind(options: Options) -> io::Result<Self> {
+        let sockets = Sockets::default();
+        let publisher = sockets.publisher(&options.events).map_err(other)?;
+        let mut options = options;
+        options.events = publisher.bound_to().map_err(other)?;
+        let shared = Arc::<Shared>::default();
+        let replier = match options.replay.take() {
+            None => None,
+            Some(endpoint) => {
+                let socket = sockets.replier(&endpoint).map_err(other)?;
+                options.replay = Some(socket.bound_to().map_err(other)?);
+                let replier = Replier {
+                    socket,
+                    shared: Arc::clone(&shared),
+                    framing: options.framing,
+                    topic: options.topic.clone(),
+                };
+                let thread = thread::Builder::new().name("fake-replay".to_owned());
+                Some(thread.spawn(move || replier.run())?)
+            }
+        };
+        Ok(Self {
+            options,
+            publisher: Mutex::new(publisher),
+            shared,
+            replier,
+            subscribed: AtomicBool::new(false),
+        })
+    }
+
+    /// Where it publishes, to be connected to.
+    #[must_use]
+    pub fn events_endpoint(&self) -> &str {
+        &self.options.events
+    }
+
+    /// Where it answers replays.
+    #[must_use]
+    pub fn replay_endpoint(&self) -> Option<&str> {
+        self.options.replay.as_deref()
+    }
+
+    /// Publishes a batch and puts it into the ring. Without a subscriber only the ring gets it.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn publish(&self, sequence: u64, payload: &[u8]) -> io::Result<()> {
+        let mut ring = self.ring();
+        let number = sequence_frame(sequence);
+        self.publish_frames(&[self.options.topic.as_bytes(), &number, payload])?;
+        self.remember(&mut ring, sequence, payload);
+        Ok(())
+    }
+
+    /// Puts a batch into the ring only: one that was lost on its way to the subscribers.
+    pub fn lose(&self, sequence: u64, payload: &[u8]) {
+        self.remember(&mut self.ring(), sequence, payload);
+    }
+
+    /// Publishes any frames, also such as no engine sends. The ring does not get them.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn publish_frames(&self, frames: &[&[u8]]) -> io::Result<()> {
+        self.publisher().send(frames).map_err(other)?;
+        Ok(())
+    }
+
+    /// From now on replays are not answered, or are again. A request that comes meanwhile is lost.
+    pub fn set_silent(&self, silent: bool) {
+        // Relaxed: a switch for tests that guards nothing else.
+        self.shared.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// A new life behind the same connections, as behind a proxy: the ring is empty.
+    pub fn restart(&self) {
+        self.ring().clear();
+    }
+
+    /// A new life as engines really have it: the connections break, the ports stay.
+    ///
+    /// # Errors
+    /// The ports cannot be had again in time.
+    pub fn restart_process(self) -> io::Result<Self> {
+        let options = self.options.clone();
+        drop(self);
+        let give_up = Instant::now() + REBIND_TIME_MAX;
+        loop {
+            // libzmq closes sockets in the background, so the ports come free a little later.
+            match Self::bind(options.clone()) {
+                Err(_) if Instant::now() < give_up => thread::sleep(GLANCE),
+                bound => return bound,
+            }
+        }
+    }
+
+    /// Waits until somebody subscribes: what is published before reaches nobody.
+    ///
+    /// # Errors
+    /// Nobody did in time, or the socket fails.
+    pub fn wait_for_subscriber(&self, timeout: Duration) -> io::Result<()> {
+        let give_up = Instant::now() + timeout;
+        let mut message = Message::default();
+        loop {
+            let publisher = self.publisher();
+            while publisher.receive(&mut message).map_err(other)? {
+                // libzmq: 1 and the prefix when one is subscribed to, 0 when nobody is left.
+                let first = message.frames().first();
+                if let Some(&kind) = first.and_then(|frame| frame.bytes().first()) {
+                    self.subscribed.store(kind == 1, Ordering::Relaxed);
+                }
+            }
+            if self.subscribed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if Instant::now() >= give_up {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody subscribes"));
+            }
+            publisher.wait(GLANCE).map_err(other)?;
+        }
+    }
+
+    fn remember(&self, ring: &mut VecDeque<(u64, Vec<u8>)>, sequence: u64, payload: &[u8]) {
+        ring.push_back((sequence, payload.to_vec()));
+        while ring.len() > self.options.ring {
+            ring.pop_front();
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, VecDeque<(u64, Vec<u8>)>> {
+        self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publisher(&self) -> MutexGuard<'_, Socket> {
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for FakeEngine {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if self.replier.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the fake engine's replay thread has panicked");
+        }
+    }
+}
+
+/// Answers replays on a thread of its own.
+struct Replier {
+    socket: Socket,
+    shared: Arc<Shared>,
+    framing: Framing,
+    topic: String,
+}
+
+impl Replier {
+    fn run(self) {
+        let mut message = Message::default();
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let answered = self.socket.wait(GLANCE).and_then(|_| self.answer_all(&mut message));
+            if let Err(error) = answered {
+                tracing::error!(%error, "the fake engine answers no more replays");
+                return;
+            }
+        }
+    }
+
+    fn answer_all(&self, message: &mut Message) -> Result<(), SocketError> {
+        while self.socket.receive(message)? {
+            if self.shared.silent.load(Ordering::Relaxed) || message.is_too_long() {
+                continue;
+            }
+            if let [identity, _, start] = message.frames()
+                && let Some(start) = number(start.bytes())
+            {
+                self.answer(identity.bytes(), start)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, identity: &[u8], start: u64) -> Result<(), SocketError> {
+        let ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        for (sequence, payload) in ring.iter().filter(|(sequence, _)| *sequence >= start) {
+            self.reply(identity, self.topic.as_bytes(), *sequence, payload)?;
+        }
+        self.reply(identity, b"", u64::MAX, b"")
+    }
+
+    fn reply(
+        &self,
+        identity: &[u8],
+        topic: &[u8],
+        sequence: u64,
+        payload: &[u8],
+    ) -> Result<(), SocketError> {
+        let number = sequence_frame(sequence);
+        match self.framing {
+            Framing::Three => self.socket.send(&[identity, b"", &number, payload])?,
+            Framing::Four => self.socket.send(&[identity, b"", topic, &number, payload])?,
+        };
+        Ok(())
+    }
+}
+
+/// A big-endian number of any length, as engines read the start; `None` if it is beyond 64 bits.
+fn number(bytes: &[u8]) -> Option<u64> {
+    let add = |number: u64, &byte| number.checked_mul(256)?.checked_add(u64::from(byte));
+    bytes.iter().try_fold(0, add)
+}
+
+fn other(error: SocketError) -> io::Error {
+    io::Error::other(error)
+}

@@ -1,0 +1,97 @@
+//! Restarts and lost connections.
+use super::rig::*;
+use kvroute::status::{SkipReason, Trust};
+
+#[test]
+fn a_restart_behind_the_same_connection() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 5);
+    engine.restart();
+    publish(&engine, 2, 0..2);
+    worker.wait_for(1);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..6), []);
+    assert_eq!(rig.held(&worker, 2, 0..6), [0, 1]);
+    assert_eq!((worker.status.restarts(), worker.status.gaps()), (1, 0));
+}
+
+#[test]
+fn a_restart_without_a_replay_socket() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = following(&rig, &engine, 3);
+    engine.restart();
+    publish(&engine, 2, 0..1);
+    worker.wait_for(0);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..4), []);
+    assert_eq!(rig.held(&worker, 2, 0..4), [0]);
+    assert_eq!(worker.status.restarts(), 1);
+}
+
+#[test]
+fn a_restarted_process_that_is_still_behind_is_noticed_before_it_publishes() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 5);
+    let engine = engine.restart_process().unwrap();
+    until("the old life is gone", || worker.status.restarts() == 1);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..6), []);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 2, 0..2);
+    worker.wait_for(1);
+    assert_eq!(rig.held(&worker, 2, 0..6), [0, 1]);
+}
+
+#[test]
+fn a_restarted_process_that_has_overtaken_us_is_caught() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 3);
+    let engine = engine.restart_process().unwrap();
+    // By its number the next live batch would continue the life before. These are in the ring before
+    // the node can have asked, or they are missing when it does; either way it must notice.
+    lose(&engine, 2, 0..3);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 2, 3..4);
+    worker.wait_for(3);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..5), []);
+    assert_eq!(rig.held(&worker, 2, 0..5), [0, 1, 2, 3]);
+    assert_eq!(worker.status.restarts(), 1);
+}
+
+#[test]
+fn a_restarted_process_without_replay_leaves_nothing_of_the_life_before() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = following(&rig, &engine, 3);
+    let engine = engine.restart_process().unwrap();
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 2, 3..5);
+    worker.wait_for(4);
+    assert_eq!(worker.status.trust(), Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..6), []);
+    assert_eq!(rig.held(&worker, 2, 0..6), [3, 4]);
+}
+
+#[test]
+fn a_dead_engine_is_stale() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 3);
+    drop(engine);
+    worker.wait_until(Trust::Stale);
+    // It may come back as it was, so what it held is kept until more is known.
+    assert_eq!(rig.held(&worker, 1, 0..4), [0, 1, 2]);
+}
+
+#[test]
+fn trust_that_events_have_spoilt_comes_back_with_a_restart() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 2);
+    engine.publish(2, b"no batch").unwrap();
+    worker.wait_for(2);
+    assert_eq!(worker.status.trust(), Trust::Partial);
+    assert_eq!(worker.skipped(SkipReason::MalformedBatch), 1);
+    engine.restart();
+    publish(&engine, 2, 0..2);
+    worker.wait_for(1);
+    worker.wait_until(Trust::Exact);
+}

@@ -1,0 +1,167 @@
+//! Late starts, gaps, and what a ring can and cannot give back.
+use super::rig::*;
+use kvroute::fake::{FakeEngine, Framing, Options};
+use kvroute::status::{SkipReason, Trust};
+use std::time::Duration;
+
+#[test]
+fn a_late_node_learns_from_the_ring_what_the_engine_holds() {
+    for framing in [Framing::Three, Framing::Four] {
+        let topic = "kv@pod@tiny".to_owned();
+        let engine = FakeEngine::bind(Options { framing, topic, ..Options::default() }).unwrap();
+        publish(&engine, 1, 0..5);
+        let rig = Rig::new();
+        let worker = rig.follow(&engine);
+        worker.wait_for(4);
+        worker.wait_until(Trust::Exact);
+        assert_eq!(rig.held(&worker, 1, 0..6), [0, 1, 2, 3, 4], "{framing:?}");
+        engine.wait_for_subscriber(PATIENCE).unwrap();
+        publish(&engine, 1, 5..6);
+        worker.wait_for(5);
+        assert_eq!(rig.held(&worker, 1, 0..6), [0, 1, 2, 3, 4, 5]);
+        let status = &worker.status;
+        assert_eq!((status.trust(), status.batches(), status.gaps()), (Trust::Exact, 6, 0));
+        assert_eq!((status.replays(), status.restarts()), (1, 0));
+        assert_eq!((status.blocks(), status.block_size()), (6, Some(4)));
+    }
+}
+
+#[test]
+fn a_gap_is_healed_by_a_replay() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 3);
+    lose(&engine, 1, 3..5);
+    // What was lost held a removal.
+    engine.lose(5, &payload(1, 5, vec![removed(1, 0)]));
+    publish(&engine, 1, 6..8);
+    worker.wait_for(7);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..9), [1, 2, 3, 4, 6, 7]);
+    assert_eq!((worker.status.gaps(), worker.status.replays()), (1, 2));
+    assert_eq!(worker.status.batches(), 8);
+}
+
+#[test]
+fn a_gap_without_a_replay_socket_keeps_nothing_from_before() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = following(&rig, &engine, 2);
+    publish(&engine, 1, 3..5);
+    worker.wait_for(4);
+    assert_eq!(worker.status.trust(), Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..6), [3, 4]);
+    assert_eq!((worker.status.gaps(), worker.status.replays()), (1, 0));
+    // A clear makes all that was missed void.
+    engine.publish(5, &payload(1, 5, vec![cleared(), stored(1, 5)])).unwrap();
+    worker.wait_for(5);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..6), [5]);
+}
+
+#[test]
+fn a_clear_in_the_middle_of_a_batch_is_exact_too() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = rig.follow(&engine);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 1, 7..8);
+    worker.wait_for(7);
+    assert_eq!(worker.status.trust(), Trust::Partial);
+    let events = vec![stored(1, 8), cleared(), stored(1, 9)];
+    engine.publish(8, &payload(1, 8, events)).unwrap();
+    worker.wait_for(8);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..10), [9]);
+}
+
+#[test]
+fn a_rotated_ring_is_never_silently_exact() {
+    let engine = FakeEngine::bind(Options { ring: 8, ..Options::default() }).unwrap();
+    publish(&engine, 1, 0..20);
+    let rig = Rig::new();
+    let worker = rig.follow(&engine);
+    worker.wait_for(19);
+    worker.wait_until(Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..20), (12..20).collect::<Vec<_>>());
+    // The same in the middle of a stream: 21 to 28 are gone from the ring.
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 1, 20..21);
+    worker.wait_for(20);
+    lose(&engine, 1, 21..36);
+    publish(&engine, 1, 36..37);
+    worker.wait_for(36);
+    worker.wait_until(Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..37), (29..37).collect::<Vec<_>>());
+    assert_eq!((worker.status.gaps(), worker.status.restarts()), (1, 0));
+}
+
+#[test]
+fn a_silent_replay_socket_is_not_waited_for_and_heals_later() {
+    let rig = Rig::with_replay_time(Duration::from_millis(200));
+    let engine = engine();
+    engine.set_silent(true);
+    lose(&engine, 1, 0..3);
+    let worker = rig.follow(&engine);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 1, 3..5);
+    worker.wait_for(4);
+    worker.wait_until(Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..6), [3, 4]);
+    // Live batches go on while it is asked again and again.
+    publish(&engine, 1, 5..6);
+    worker.wait_for(5);
+    until("several replays", || worker.status.replays() >= 3);
+    engine.set_silent(false);
+    worker.wait_until(Trust::Exact);
+    worker.wait_for(5);
+    assert_eq!(rig.held(&worker, 1, 0..6), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn an_engine_that_says_nothing_at_all_is_stale_until_it_speaks() {
+    let rig = Rig::with_replay_time(Duration::from_millis(200));
+    let engine = engine();
+    engine.set_silent(true);
+    lose(&engine, 1, 0..3);
+    let worker = rig.follow(&engine);
+    worker.wait_until(Trust::Stale);
+    engine.set_silent(false);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..4), [0, 1, 2]);
+}
+
+#[test]
+fn an_engine_that_comes_up_late_is_found() {
+    // Its ports are known before it is there, as a pod's are.
+    let born = engine();
+    let (events, replay) = (born.events_endpoint().to_owned(), born.replay_endpoint().unwrap());
+    let rig = Rig::with_replay_time(Duration::from_millis(200));
+    let replay = replay.to_owned();
+    drop(born);
+    let worker = rig.follow_at(&events, Some(&replay));
+    worker.wait_until(Trust::Stale);
+    assert_eq!(worker.status.last_sequence(), None);
+    let mut engine = None;
+    until("the ports are free", || {
+        let (events, replay) = (events.clone(), Some(replay.clone()));
+        engine = FakeEngine::bind(Options { events, replay, ..Options::default() }).ok();
+        engine.is_some()
+    });
+    publish(engine.as_ref().unwrap(), 1, 0..2);
+    worker.wait_for(1);
+    worker.wait_until(Trust::Exact);
+}
+
+#[test]
+fn frames_that_are_no_batch_are_counted_and_the_stream_goes_on() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 2);
+    let number = 2_u64.to_le_bytes();
+    engine.publish_frames(&[&number, b"two frames"]).unwrap();
+    engine.publish_frames(&[b"", b"", &number, b"four frames"]).unwrap();
+    engine.publish_frames(&[b"", b"7 bytes", b"a bad number"]).unwrap();
+    engine.publish_frames(&[b"x"; 20]).unwrap();
+    publish(&engine, 1, 2..4);
+    worker.wait_for(3);
+    assert_eq!(worker.skipped(SkipReason::Framing), 4);
+    assert_eq!((worker.status.trust(), worker.status.gaps()), (Trust::Exact, 0));
+    assert_eq!(rig.held(&worker, 1, 0..5), [0, 1, 2, 3]);
+}
