@@ -118,7 +118,6 @@ pub fn circumstances(recording: &Recording) -> Vec<Circumstances> {
         let What::Request(request) = &entry.what else {
             return Circumstances::default();
         };
-        let concurrent = overlaps[at] || entry.label.contains("concurrent");
         let mut excuses = Vec::new();
         if reset_unsaid(recording, &server, entry) {
             excuses.push(Excuse::Reset);
@@ -136,7 +135,7 @@ pub fn circumstances(recording: &Recording) -> Vec<Circumstances> {
             excuses.push(Excuse::SaltUnsaid);
         }
         Circumstances {
-            skip: concurrent.then_some(Skip::Concurrent),
+            skip: overlaps[at].then_some(Skip::Concurrent),
             excuses,
             rank: rank(entry),
         }
@@ -422,9 +421,6 @@ mod tests {
             skipped(vec![], vec![stream, asked(3.1, "a")]),
             [false, true]
         );
-        let mut labelled = asked(1.0, "a");
-        labelled.label = "conv0.concurrent".into();
-        assert_eq!(skipped(vec![], vec![labelled]), [true]);
     }
 
     #[test]
