@@ -7,6 +7,7 @@
 //!
 //! Threads: one per replayed pod; the caller's thread prints. They end when `stop` is set.
 mod client;
+mod engine;
 mod player;
 mod recordings;
 mod tally;

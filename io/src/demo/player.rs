@@ -1,11 +1,11 @@
 //! Plays a recording against a running node: real publishers, real lookups.
 //!
-//! Each recorded publisher becomes a [`FakeEngine`] that the node subscribes to. A recorded message is
+//! Each recorded publisher becomes a [`crate::fake::FakeEngine`] that the node subscribes to. A recorded message is
 //! published frame by frame as it was, and the player goes on when the node says that it has applied it; a
 //! recorded request is asked of the node, and what follows from the answer is compared with what the
 //! recorded engine reused.
 use super::client::{Client, ClientError};
-use crate::fake::{FakeEngine, Options};
+use super::engine::Engine;
 use crate::limits::{APPLIED_POLL_TIME, APPLIED_TIME_MAX};
 use crate::trace::judge::{Circumstances, Verdict, circumstances, predicted};
 use crate::trace::{Entry, Message, Recording, Request};
@@ -21,16 +21,7 @@ pub struct Player<'r> {
     recording: &'r Recording,
     circumstances: Vec<Circumstances>,
     client: Client,
-    workers: Vec<Worker<'r>>,
-}
-
-/// One rank of a pod, played.
-#[derive(Debug)]
-struct Worker<'r> {
-    publisher: &'r str,
-    pod: String,
-    rank: u32,
-    engine: FakeEngine,
+    engines: Vec<Engine<'r>>,
 }
 
 /// One request, asked and compared.
@@ -49,8 +40,8 @@ pub struct Outcome {
 /// Why a recording could not be played on.
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
-    /// An engine's sockets cannot be had.
-    #[error("the sockets of {pod}: {source}")]
+    /// An engine's sockets cannot be had, or nobody subscribes to them in time.
+    #[error("the engine of {pod}: {source}")]
     Engine {
         /// The pod.
         pod: String,
@@ -63,14 +54,6 @@ pub enum PlayError {
     /// A message names a publisher that the recording does not have.
     #[error("{0} publishes, but is not in the recording")]
     Publisher(String),
-    /// The node did not subscribe in time.
-    #[error("{pod}, rank {rank}: the node did not subscribe within {APPLIED_TIME_MAX:?}")]
-    Subscription {
-        /// The pod.
-        pod: String,
-        /// The rank.
-        rank: u32,
-    },
     /// The node did not apply a batch in time.
     #[error(
         "{pod}, rank {rank}: batch {number} is not applied after {APPLIED_TIME_MAX:?}; the node says {last:?}"
@@ -125,61 +108,38 @@ impl<'r> Player<'r> {
             recording,
             circumstances: circumstances(recording),
             client: Client::new(node),
-            workers: Vec::new(),
+            engines: Vec::new(),
         };
         let ranks = recording.messages.iter().any(|message| message.rank() > 0);
         let publishers = recording.publishers();
         for &publisher in &publishers {
-            let mut own = recording
-                .messages
-                .iter()
-                .filter(|message| message.pod == publisher);
-            let rank = own.next().map_or(0, Message::rank);
             // Ranks of one server are one pod; its name is that of its first rank.
             let name = if ranks { publishers[0] } else { publisher };
             let pod = format!("{prefix}{name}");
-            let engine =
-                FakeEngine::bind(Options::default()).map_err(|source| PlayError::Engine {
-                    pod: pod.clone(),
-                    source,
-                })?;
-            player.register(&pod, ranks.then_some(rank), &engine)?;
-            player.workers.push(Worker {
-                publisher,
-                pod,
-                rank,
-                engine,
-            });
-        }
-        for worker in &player.workers {
-            if worker.engine.wait_for_subscriber(APPLIED_TIME_MAX).is_err() {
-                let (pod, rank) = (worker.pod.clone(), worker.rank);
-                return Err(PlayError::Subscription { pod, rank });
-            }
+            let failed = |source| PlayError::Engine {
+                pod: pod.clone(),
+                source,
+            };
+            let engine = Engine::start(recording, publisher, pod.clone()).map_err(failed)?;
+            player.register(&engine, ranks)?;
+            engine.wait_for_subscriber().map_err(failed)?;
+            player.engines.push(engine);
         }
         Ok(player)
     }
 
-    fn register(
-        &mut self,
-        pod: &str,
-        rank: Option<u32>,
-        engine: &FakeEngine,
-    ) -> Result<(), PlayError> {
+    fn register(&mut self, engine: &Engine<'_>, by_rank: bool) -> Result<(), PlayError> {
         let model = self.recording.base_model();
-        let (events, replay) = (engine.events_endpoint(), engine.replay_endpoint());
-        let _: Value = match rank {
-            None => {
-                let body = json!({"pod": pod, "model": model, "events": events, "replay": replay});
-                self.client.post("/v1/workers", &body)?
-            }
-            Some(rank) => {
-                let body = json!({
-                    "instance_id": pod, "model_name": model, "endpoint": events, "dp_rank": rank,
-                    "replay_endpoint": replay, "block_size": self.recording.block_size,
-                });
-                self.client.post("/register", &body)?
-            }
+        let (pod, (events, replay)) = (&engine.pod, engine.endpoints());
+        let _: Value = if by_rank {
+            let body = json!({
+                "instance_id": pod, "model_name": model, "endpoint": events, "dp_rank": engine.rank,
+                "replay_endpoint": replay, "block_size": self.recording.block_size,
+            });
+            self.client.post("/register", &body)?
+        } else {
+            let body = json!({"pod": pod, "model": model, "events": events, "replay": replay});
+            self.client.post("/v1/workers", &body)?
         };
         Ok(())
     }
@@ -190,20 +150,20 @@ impl<'r> Player<'r> {
     /// # Errors
     /// A node that does not answer or does not apply the batch in time.
     pub fn publish(&mut self, message: &Message, number: Option<u64>) -> Result<(), PlayError> {
-        let worker = self
-            .workers
-            .iter()
-            .find(|worker| worker.publisher == message.pod)
+        let engine = self
+            .engines
+            .iter_mut()
+            .find(|engine| engine.publisher == message.pod)
             .ok_or_else(|| PlayError::Publisher(message.pod.clone()))?;
         let mut message = message.clone();
         if let Some(number) = number {
             message.set_number(number);
         }
-        worker
-            .engine
-            .publish_recorded(&message.topic, &message.sequence, &message.payload)
+        let (pod, rank) = (engine.pod.clone(), engine.rank);
+        engine
+            .publish(&message)
             .map_err(|source| PlayError::Engine {
-                pod: worker.pod.clone(),
+                pod: pod.clone(),
                 source,
             })?;
         // A message without a number is not applied by anybody: there is nothing to wait for.
@@ -214,13 +174,12 @@ impl<'r> Player<'r> {
         loop {
             let entries: Vec<WorkerEntry> = self.client.get("/v1/workers")?;
             let mut entries = entries.into_iter();
-            let entry = entries.find(|e| e.pod == worker.pod && e.rank == worker.rank);
+            let entry = entries.find(|e| e.pod == pod && e.rank == rank);
             let last = entry.and_then(|entry| entry.last_sequence);
             if last == Some(number) {
                 return Ok(());
             }
             if begun.elapsed() > APPLIED_TIME_MAX {
-                let (pod, rank) = (worker.pod.clone(), worker.rank);
                 return Err(PlayError::Applied {
                     pod,
                     rank,
@@ -302,18 +261,18 @@ impl<'r> Player<'r> {
 
     /// The names under which the node knows the pod that a request was sent to.
     fn pods_of(&self, entry: &Entry) -> Vec<String> {
-        let sent_to = |worker: &&Worker<'_>| {
-            let own = entry.pod.as_deref() == Some(worker.publisher);
-            // Requests go to a server; its ranks publish under names of their own.
-            own || self.workers.iter().any(|other| {
-                other.pod == worker.pod && entry.pod.as_deref() == Some(other.publisher)
-            })
+        let of = |publisher: &str| entry.pod.as_deref() == Some(publisher);
+        // Requests go to a server; its ranks publish under names of their own.
+        let served = |engine: &&Engine<'_>| {
+            self.engines
+                .iter()
+                .any(|other| other.pod == engine.pod && of(other.publisher))
         };
         let mut pods: Vec<_> = self
-            .workers
+            .engines
             .iter()
-            .filter(sent_to)
-            .map(|worker| worker.pod.clone())
+            .filter(served)
+            .map(|e| e.pod.clone())
             .collect();
         pods.dedup();
         pods
