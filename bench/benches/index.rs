@@ -7,7 +7,7 @@ use kvroute_bench::{
     BLOCK_SIZE, Conversation, Filled, Random, Size, conversations, keys, names, store,
 };
 use kvroute_engine::types::{BlockKey, Tier};
-use kvroute_engine::{Index, IndexConfig, Keys, Matches, TokenKeys};
+use kvroute_engine::{Index, IndexConfig, Keys, Matches, Participant, TokenKeys, Writer};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
@@ -122,78 +122,59 @@ fn lookups(criterion: &mut Criterion, filled: &Filled, all: &[Conversation]) {
     });
 }
 
+/// An empty index with one worker.
+fn fresh() -> (Participant, Writer) {
+    let index = Index::new(IndexConfig::default());
+    let writer = index.writer("m").unwrap_or_else(|e| panic!("{e}"));
+    (index.participant(), writer)
+}
+
+/// Stores the sample in events of `turn` blocks.
+fn fill((at, writer): &mut (Participant, Writer), sample: &[Conversation], turn: usize) {
+    for conversation in sample {
+        let turns: Vec<_> = (0..conversation.blocks())
+            .step_by(turn)
+            .map(|from| turn.min(conversation.blocks() - from))
+            .collect();
+        store(at, writer, 0, conversation, &turns);
+    }
+}
+
 fn writes(criterion: &mut Criterion, all: &[Conversation]) {
     let sample = &all[..all.len().min(64)];
     let blocks: usize = sample.iter().map(Conversation::blocks).sum();
     let mut group = criterion.benchmark_group("write");
     group.throughput(Throughput::Elements(blocks as u64));
-    let fresh = || {
-        let index = Index::new(IndexConfig::default());
-        let writer = index.writer("m").unwrap_or_else(|e| panic!("{e}"));
-        (index.participant(), writer)
-    };
-    let fill = |(at, writer): &mut (_, _), turn: usize| {
-        for conversation in sample {
-            let turns: Vec<_> = (0..conversation.blocks())
-                .step_by(turn)
-                .map(|from| turn.min(conversation.blocks() - from))
-                .collect();
-            store(at, writer, 0, conversation, &turns);
-        }
-    };
-    group.bench_function("store", |b| {
-        b.iter_batched(
-            fresh,
-            |mut w| {
-                fill(&mut w, 20);
-                w
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.bench_function("append", |b| {
-        b.iter_batched(
-            fresh,
-            |mut w| {
-                fill(&mut w, 1);
-                w
-            },
-            BatchSize::PerIteration,
-        );
-    });
+    for (name, turn) in [("store", 20), ("append", 1)] {
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(fresh, |w| fill(w, sample, turn), BatchSize::PerIteration);
+        });
+    }
     let filled = || {
         let mut w = fresh();
-        fill(&mut w, 20);
+        fill(&mut w, sample, 20);
         w
     };
-    let named: Vec<_> = sample
-        .iter()
-        .map(|c| {
-            let mut names = names(0, &keys(&c.tokens, 1337));
-            names.reverse();
-            names
-        })
-        .collect();
+    // Chains leave from their tails, as engines evict them.
+    let reversed = |c: &Conversation| {
+        let mut names = names(0, &keys(&c.tokens, 1337));
+        names.reverse();
+        names
+    };
+    let named: Vec<_> = sample.iter().map(reversed).collect();
     group.bench_function("remove", |b| {
-        b.iter_batched(
-            filled,
-            |(at, mut writer)| {
-                for names in &named {
-                    writer.remove(&at, Tier::Gpu, names);
-                }
-                assert_eq!(writer.blocks(), 0);
-                (at, writer)
-            },
-            BatchSize::PerIteration,
-        );
+        let remove = |(at, writer): &mut (Participant, Writer)| {
+            for names in &named {
+                writer.remove(at, Tier::Gpu, names);
+            }
+            assert_eq!(writer.blocks(), 0);
+        };
+        b.iter_batched_ref(filled, remove, BatchSize::PerIteration);
     });
     group.bench_function("clear", |b| {
-        b.iter_batched(
+        b.iter_batched_ref(
             filled,
-            |(at, mut writer)| {
-                writer.clear(&at);
-                (at, writer)
-            },
+            |(at, writer)| writer.clear(at),
             BatchSize::PerIteration,
         );
     });

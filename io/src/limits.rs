@@ -3,7 +3,7 @@ use std::time::Duration;
 
 /// Bytes of one event frame. A step that stores 100,000 tokens is about 500 kB; a batch above this is
 /// skipped and counted.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of one file of a recording, decompressed: hours of traffic, and no bomb.
 pub const RECORDING_BYTES_MAX: u64 = 1 << 30;
