@@ -27,15 +27,28 @@ fn bytes(hex: &Value) -> Vec<u8> {
 }
 
 fn frames(list: &Value) -> Frames {
-    list.as_array().expect("a list of frames").iter().map(bytes).collect()
+    list.as_array()
+        .expect("a list of frames")
+        .iter()
+        .map(bytes)
+        .collect()
 }
 
 fn probes(version: &str) -> Vec<Probe> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/replay");
     let text = std::fs::read_to_string(folder.join(format!("{version}.replay.jsonl")))
         .expect("the recorded probes are there");
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let messages = |value: &Value| value.as_array().expect("messages").iter().map(frames).collect();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let messages = |value: &Value| {
+        value
+            .as_array()
+            .expect("messages")
+            .iter()
+            .map(frames)
+            .collect()
+    };
     lines
         .filter(|probe| probe["socket"] == "DEALER")
         .map(|probe| Probe {
@@ -70,12 +83,28 @@ fn recorded_answers_are_read_in_both_framings() {
         let probes = probes(version);
         let all = &probes[0];
         assert_eq!(all.label, "all from 0, DEALER with empty delimiter");
-        assert!(all.first.iter().chain(&all.last).all(|frames| frames.len() == framing));
+        assert!(
+            all.first
+                .iter()
+                .chain(&all.last)
+                .all(|frames| frames.len() == framing)
+        );
         assert_eq!(number(&all.first[0]), Some(first), "{version}");
         assert_eq!(number(&all.first[1]), Some(second), "{version}");
-        assert_eq!(all.last.last().map(number), Some(None), "{version}: the end marker");
-        let beyond = probes.iter().find(|probe| probe.label.contains("future")).expect("there");
-        assert_eq!(beyond.first.iter().map(number).collect::<Vec<_>>(), [None], "{version}");
+        assert_eq!(
+            all.last.last().map(number),
+            Some(None),
+            "{version}: the end marker"
+        );
+        let beyond = probes
+            .iter()
+            .find(|probe| probe.label.contains("future"))
+            .expect("there");
+        assert_eq!(
+            beyond.first.iter().map(number).collect::<Vec<_>>(),
+            [None],
+            "{version}"
+        );
     }
 }
 
@@ -83,21 +112,42 @@ fn recorded_answers_are_read_in_both_framings() {
 fn frames_that_no_engine_sends_are_refused_by_reason() {
     let number = sequence_frame(258);
     assert_eq!(number, [0, 0, 0, 0, 0, 0, 1, 2]);
-    let batch = RawBatch { sequence: 258, payload: b"p" };
+    let batch = RawBatch {
+        sequence: 258,
+        payload: b"p",
+    };
     assert_eq!(read_live(&[b"topic", &number, b"p"]), Ok(batch));
     assert_eq!(read_answer(&[b"", &number, b"p"]), Ok(Answer::Batch(batch)));
-    assert_eq!(read_answer(&[b"", b"topic", &number, b"p"]), Ok(Answer::Batch(batch)));
+    assert_eq!(
+        read_answer(&[b"", b"topic", &number, b"p"]),
+        Ok(Answer::Batch(batch))
+    );
 
     assert_eq!(read_live(&[]), Err(SkipReason::Framing));
     assert_eq!(read_live(&[&number, b"p"]), Err(SkipReason::Framing));
-    assert_eq!(read_live(&[b"", b"topic", &number, b"p"]), Err(SkipReason::Framing));
-    assert_eq!(read_live(&[b"", &number[1..], b"p"]), Err(SkipReason::Framing));
+    assert_eq!(
+        read_live(&[b"", b"topic", &number, b"p"]),
+        Err(SkipReason::Framing)
+    );
+    assert_eq!(
+        read_live(&[b"", &number[1..], b"p"]),
+        Err(SkipReason::Framing)
+    );
     assert_eq!(read_live(&[b"", b"", b"p"]), Err(SkipReason::Framing));
     assert_eq!(read_answer(&[&number, b"p"]), Err(SkipReason::Framing));
-    assert_eq!(read_answer(&[b"", b"", b"", &number, b"p"]), Err(SkipReason::Framing));
+    assert_eq!(
+        read_answer(&[b"", b"", b"", &number, b"p"]),
+        Err(SkipReason::Framing)
+    );
     // Only an empty payload is the end.
-    let last = RawBatch { sequence: u64::MAX, payload: b"p" };
-    assert_eq!(read_answer(&[b"", &[0xff; 8], b"p"]), Ok(Answer::Batch(last)));
+    let last = RawBatch {
+        sequence: u64::MAX,
+        payload: b"p",
+    };
+    assert_eq!(
+        read_answer(&[b"", &[0xff; 8], b"p"]),
+        Ok(Answer::Batch(last))
+    );
     assert_eq!(read_answer(&[b"", &[0xff; 8], b""]), Ok(Answer::End));
     assert_eq!(read_answer(&[b"", b"", &[0xff; 8], b""]), Ok(Answer::End));
 }
@@ -109,7 +159,11 @@ fn answers(socket: &Socket) -> Vec<Frames> {
     // An engine that does not answer is waited for this long.
     while socket.wait(Duration::from_millis(400)).expect("wait") {
         while socket.receive(&mut message).expect("receive") {
-            let frames: Frames = message.frames().iter().map(|f| f.bytes().to_vec()).collect();
+            let frames: Frames = message
+                .frames()
+                .iter()
+                .map(|f| f.bytes().to_vec())
+                .collect();
             let ended = number(&frames).is_none();
             got.push(frames);
             if ended {
@@ -128,10 +182,18 @@ fn the_fake_engine_answers_the_recorded_probes_like_the_real_one() {
         ("v0.32.0-buffer8", Framing::Four, "kv@pod0@tiny", 8, 74),
     ] {
         let topic = topic.to_owned();
-        let options = Options { ring, framing, topic, ..Options::default() };
+        let options = Options {
+            ring,
+            framing,
+            topic,
+            ..Options::default()
+        };
         let engine = FakeEngine::bind(options).expect("bind");
         (0..published).for_each(|n| engine.publish(n, b"payload").expect("publish"));
-        let endpoint = engine.replay_endpoint().expect("a replay endpoint").to_owned();
+        let endpoint = engine
+            .replay_endpoint()
+            .expect("a replay endpoint")
+            .to_owned();
         for probe in probes(version) {
             let socket = Sockets::default().requester(&endpoint).expect("connect");
             assert!(socket.send(&borrowed(&probe.sent)).expect("send"));
@@ -143,8 +205,16 @@ fn the_fake_engine_answers_the_recorded_probes_like_the_real_one() {
                 let head = |frames: &Frames| frames[..frames.len() - 1].to_vec();
                 messages.iter().map(head).collect()
             };
-            assert_eq!(heads(&got)[..probe.first.len()], heads(&probe.first), "{name}");
-            assert_eq!(heads(&got)[got.len() - probe.last.len()..], heads(&probe.last), "{name}");
+            assert_eq!(
+                heads(&got)[..probe.first.len()],
+                heads(&probe.first),
+                "{name}"
+            );
+            assert_eq!(
+                heads(&got)[got.len() - probe.last.len()..],
+                heads(&probe.last),
+                "{name}"
+            );
         }
     }
 }

@@ -283,10 +283,13 @@ fn of_equal_keys_the_last_counts_but_of_types_the_first() {
     let mut fields = fields();
     fields.push(("token_ids", list(&[9.into()])));
     fields.push(("medium", Value::Nil));
+    fields.push(("extra_keys", list(&[list(&["salt".into()])])));
+    fields.push(("extra_keys", list(&[Value::Nil])));
     fields.push(("type", "AllBlocksCleared".into()));
     let event = stored(&as_map(&fields));
     assert_eq!(event.tokens, [9]);
     assert_eq!(event.medium, None);
+    assert_eq!(event.extra, []);
 }
 
 #[test]

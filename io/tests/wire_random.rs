@@ -290,7 +290,7 @@ fn shape((seen, fields): Fields, choices: &mut Choices) -> (Seen, Value) {
     let mut values = vec![Value::from(tag)];
     values.extend(fields[..len].iter().map(|(_, value)| value.clone()));
     if len == fields.len() {
-        values.extend((0..choices.below(3)).map(|further| Value::from(further)));
+        values.extend((0..choices.below(3)).map(Value::from));
     }
     let says_extra = values.len() >= 9;
     (cut(seen, len, says_extra), Value::Array(values))

@@ -4,6 +4,7 @@ use kvroute::config::{Config, ConfigError, Settings};
 use kvroute::node::Node;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
@@ -51,6 +52,7 @@ pub(crate) fn run(args: Args) -> Exit {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     // Before the node starts, so that no signal is missed.
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {

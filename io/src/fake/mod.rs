@@ -8,7 +8,7 @@
 //! batch enters the ring after it was sent, and no replay is answered in between.
 //!
 //! Numbers are the caller's, so that tests can leave some out, repeat them, or begin again at 0.
-use crate::stream::replay::sequence_frame;
+use crate::stream::replay::{read_live, sequence_frame};
 use crate::stream::socket::{Message, Socket, SocketError, Sockets};
 use std::collections::VecDeque;
 use std::io;
@@ -139,6 +139,20 @@ impl FakeEngine {
         Ok(())
     }
 
+    /// Publishes a recorded message as it was, its topic and number too. The ring gets it if the number
+    /// is one.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn publish_recorded(&self, topic: &[u8], number: &[u8], payload: &[u8]) -> io::Result<()> {
+        let mut ring = self.ring();
+        self.publish_frames(&[topic, number, payload])?;
+        if let Ok(batch) = read_live(&[topic, number, payload]) {
+            self.remember(&mut ring, batch.sequence, payload);
+        }
+        Ok(())
+    }
+
     /// Puts a batch into the ring only: one that was lost on its way to the subscribers.
     pub fn lose(&self, sequence: u64, payload: &[u8]) {
         self.remember(&mut self.ring(), sequence, payload);
@@ -215,18 +229,27 @@ impl FakeEngine {
     }
 
     fn ring(&self) -> MutexGuard<'_, VecDeque<(u64, Vec<u8>)>> {
-        self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publisher(&self) -> MutexGuard<'_, Socket> {
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
+        self.publisher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for FakeEngine {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        if self.replier.take().is_some_and(|thread| thread.join().is_err()) {
+        if self
+            .replier
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
             tracing::error!("the fake engine's replay thread has panicked");
         }
     }
@@ -244,7 +267,10 @@ impl Replier {
     fn run(self) {
         let mut message = Message::default();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let answered = self.socket.wait(GLANCE).and_then(|_| self.answer_all(&mut message));
+            let answered = self
+                .socket
+                .wait(GLANCE)
+                .and_then(|_| self.answer_all(&mut message));
             if let Err(error) = answered {
                 tracing::error!(%error, "the fake engine answers no more replays");
                 return;
@@ -267,7 +293,11 @@ impl Replier {
     }
 
     fn answer(&self, identity: &[u8], start: u64) -> Result<(), SocketError> {
-        let ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self
+            .shared
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (sequence, payload) in ring.iter().filter(|(sequence, _)| *sequence >= start) {
             self.reply(identity, self.topic.as_bytes(), *sequence, payload)?;
         }
@@ -284,7 +314,9 @@ impl Replier {
         let number = sequence_frame(sequence);
         match self.framing {
             Framing::Three => self.socket.send(&[identity, b"", &number, payload])?,
-            Framing::Four => self.socket.send(&[identity, b"", topic, &number, payload])?,
+            Framing::Four => self
+                .socket
+                .send(&[identity, b"", topic, &number, payload])?,
         };
         Ok(())
     }

@@ -115,7 +115,7 @@ mod tests {
             "7",
             "{",
             "{\"numbers\":[1}",
-            "{} x",
+            "{\"numbers\":[]} x",
             "{\"a\":\"\u{1}\"}",
         ] {
             let (code, field, message) = refusal::<Sample>(body);

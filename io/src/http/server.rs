@@ -234,7 +234,6 @@ async fn serve(stream: TcpStream, shared: Rc<Shared>, stop: watch::Receiver<bool
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {

@@ -27,7 +27,7 @@ impl fmt::Debug for Engines {
 }
 
 /// Workers that [`Engines`] has room for.
-const ROOM: usize = 8;
+const ROOM: usize = 20;
 
 impl Subscribe for Engines {
     fn add(&self, worker: NewWorker) -> Result<(), QueueFull> {
@@ -53,8 +53,7 @@ pub(crate) struct Fixture {
     participant: Participant,
 }
 
-/// Blocks to be stored: the prompt from its first token on, of which the first `held` blocks are
-/// held already.
+/// Blocks to be stored: those of a prompt, but for the first ones.
 pub(crate) struct Blocks<'b> {
     pub(crate) adapter: Option<&'b str>,
     pub(crate) block_size: u32,
@@ -136,7 +135,7 @@ impl Fixture {
 
     /// Stores blocks as an event of the worker would.
     pub(crate) fn store(&self, worker: &str, blocks: &Blocks<'_>) {
-        let name = |block: u64| EngineHash(blocks.chain << 32 | block + 1);
+        let name = |block: u64| EngineHash((blocks.chain << 32) | (block + 1));
         let size = blocks.block_size as usize;
         let count = blocks.prompt.len() / size;
         let hashes: Vec<_> = (blocks.after..count)

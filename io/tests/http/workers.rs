@@ -115,8 +115,8 @@ fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
         (status, code.as_str(), field.as_deref()),
         (409, "conflict", Some("model"))
     );
-    // The fixture's engines have room for eight workers.
-    let many = pod(json!({"pod": "b", "ranks": 8}));
+    // The fixture's engines have room for twenty workers.
+    let many = pod(json!({"pod": "b", "ranks": 20}));
     let (status, code, field) = client.post("/v1/workers", &many).refusal();
     assert_eq!((status, code.as_str(), field), (503, "no_room", None));
     assert_eq!(

@@ -9,12 +9,19 @@ fn adapters_are_contexts_of_their_own() {
     let worker = following(&rig, &engine, 1);
     let by_name = stored_with(1, 1, &[("lora_name", "sql".into())]);
     let by_number = stored_with(1, 2, &[("lora_id", 7.into())]);
-    engine.publish(1, &payload(1, 1, vec![by_name, by_number])).unwrap();
+    engine
+        .publish(1, &payload(1, 1, vec![by_name, by_number]))
+        .unwrap();
     worker.wait_for(1);
     assert_eq!(rig.score(&worker, None, &tokens(1, 1)), 0);
     assert_eq!(rig.score(&worker, Some("sql"), &tokens(1, 1)), 1);
     assert_eq!(rig.score(&worker, Some("lora_id:7"), &tokens(1, 2)), 1);
-    let names: Vec<String> = worker.status.adapter_names().iter().map(|n| n.to_string()).collect();
+    let names: Vec<String> = worker
+        .status
+        .adapter_names()
+        .iter()
+        .map(|n| n.to_string())
+        .collect();
     assert_eq!(names, ["lora_id:7", "sql"]);
     assert_eq!(worker.status.trust(), Trust::Exact);
 }
@@ -27,9 +34,15 @@ fn a_removal_takes_the_copy_of_its_medium_only() {
     engine.publish(1, &payload(1, 1, copies.to_vec())).unwrap();
     for (n, medium, left) in [(2, "CPU", 1), (3, "Disk", 1), (4, "GPU", 0)] {
         let event = removed_with(1, 1, &[("medium", medium.into())]);
-        engine.publish(n, &payload(1, n as u32, vec![event])).unwrap();
+        engine
+            .publish(n, &payload(1, n as u32, vec![event]))
+            .unwrap();
         worker.wait_for(n);
-        assert_eq!(rig.score(&worker, None, &tokens(1, 1)), left, "after {medium}");
+        assert_eq!(
+            rig.score(&worker, None, &tokens(1, 1)),
+            left,
+            "after {medium}"
+        );
     }
     assert_eq!(worker.status.trust(), Trust::Exact);
 }
@@ -38,7 +51,12 @@ fn a_removal_takes_the_copy_of_its_medium_only() {
 fn a_removal_of_what_is_not_there_is_counted_and_harmless() {
     let (rig, engine) = (Rig::new(), engine());
     let worker = following(&rig, &engine, 2);
-    engine.publish(2, &payload(1, 2, vec![removed(1, 9), removed(1, 0), removed(1, 0)])).unwrap();
+    engine
+        .publish(
+            2,
+            &payload(1, 2, vec![removed(1, 9), removed(1, 0), removed(1, 0)]),
+        )
+        .unwrap();
     worker.wait_for(2);
     assert_eq!(worker.skipped(SkipReason::UnknownRemoval), 2);
     assert_eq!(worker.status.trust(), Trust::Exact);
@@ -69,7 +87,11 @@ fn a_store_that_is_not_understood_only_makes_the_worker_partial() {
     events.push(stored(1, 1));
     engine.publish(1, &payload(1, 1, events)).unwrap();
     worker.wait_for(1);
-    for reason in [SkipReason::TokenPairs, SkipReason::Counts, SkipReason::Medium] {
+    for reason in [
+        SkipReason::TokenPairs,
+        SkipReason::Counts,
+        SkipReason::Medium,
+    ] {
         assert_eq!(worker.skipped(reason), 1, "{reason:?}");
     }
     assert_eq!(worker.status.trust(), Trust::Partial);
@@ -88,7 +110,9 @@ fn a_fault_that_may_hide_a_removal_leaves_nothing_credited() {
     ] {
         let (rig, engine) = (Rig::new(), engine());
         let worker = following(&rig, &engine, 2);
-        engine.publish(2, &payload(1, 2, vec![fault, stored(1, 2)])).unwrap();
+        engine
+            .publish(2, &payload(1, 2, vec![fault, stored(1, 2)]))
+            .unwrap();
         worker.wait_for(2);
         assert_eq!(worker.skipped(reason), 1, "{reason:?}");
         assert_eq!(worker.status.trust(), Trust::Partial, "{reason:?}");
@@ -105,9 +129,11 @@ fn a_batch_that_breaks_off_leaves_nothing_credited() {
     worker.wait_for(2);
     assert_eq!(worker.skipped(SkipReason::MalformedBatch), 1);
     assert_eq!(worker.status.trust(), Trust::Partial);
-    assert_eq!(rig.held(&worker, 1, 0..4), []);
+    assert_eq!(rig.held(&worker, 1, 0..4), NONE);
     // A clear makes it void.
-    engine.publish(3, &payload(1, 3, vec![cleared(), stored(1, 3)])).unwrap();
+    engine
+        .publish(3, &payload(1, 3, vec![cleared(), stored(1, 3)]))
+        .unwrap();
     worker.wait_for(3);
     worker.wait_until(Trust::Exact);
     assert_eq!(rig.held(&worker, 1, 0..4), [3]);
@@ -118,7 +144,10 @@ fn a_group_of_unknown_meaning_is_never_credited() {
     let (rig, engine) = (Rig::new(), engine());
     let worker = following(&rig, &engine, 2);
     let kind = |name: &str, group: u32| {
-        [("group_idx", Value::from(group)), ("kv_cache_spec_kind", Value::from(name))]
+        [
+            ("group_idx", Value::from(group)),
+            ("kv_cache_spec_kind", Value::from(name)),
+        ]
     };
     let events = vec![
         stored_with(1, 2, &kind("full_attention", 0)),
@@ -129,12 +158,14 @@ fn a_group_of_unknown_meaning_is_never_credited() {
     worker.wait_for(2);
     assert_eq!(worker.status.trust(), Trust::Distrusted);
     assert_eq!(worker.skipped(SkipReason::Group), 1);
-    assert_eq!(rig.held(&worker, 1, 0..5), []);
+    assert_eq!(rig.held(&worker, 1, 0..5), NONE);
     // It stays so through a clear, and ends with the engine's life.
-    engine.publish(3, &payload(1, 3, vec![cleared(), stored(1, 3)])).unwrap();
+    engine
+        .publish(3, &payload(1, 3, vec![cleared(), stored(1, 3)]))
+        .unwrap();
     worker.wait_for(3);
     assert_eq!(worker.status.trust(), Trust::Distrusted);
-    assert_eq!(rig.held(&worker, 1, 0..5), []);
+    assert_eq!(rig.held(&worker, 1, 0..5), NONE);
     engine.restart();
     publish(&engine, 2, 0..1);
     worker.wait_for(0);
@@ -147,7 +178,10 @@ fn two_full_groups_are_not_mistaken_for_one() {
     let (rig, engine) = (Rig::new(), engine());
     let worker = following(&rig, &engine, 1);
     let group = |n: u32| {
-        [("group_idx", Value::from(n)), ("kv_cache_spec_kind", Value::from("full_attention"))]
+        [
+            ("group_idx", Value::from(n)),
+            ("kv_cache_spec_kind", Value::from("full_attention")),
+        ]
     };
     // Both groups hold the block; then one of them evicts it, so it cannot be reused.
     let events = vec![stored_with(1, 1, &group(0)), stored_with(1, 1, &group(1))];

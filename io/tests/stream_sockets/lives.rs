@@ -10,7 +10,7 @@ fn a_restart_behind_the_same_connection() {
     publish(&engine, 2, 0..2);
     worker.wait_for(1);
     worker.wait_until(Trust::Exact);
-    assert_eq!(rig.held(&worker, 1, 0..6), []);
+    assert_eq!(rig.held(&worker, 1, 0..6), NONE);
     assert_eq!(rig.held(&worker, 2, 0..6), [0, 1]);
     assert_eq!((worker.status.restarts(), worker.status.gaps()), (1, 0));
 }
@@ -23,7 +23,7 @@ fn a_restart_without_a_replay_socket() {
     publish(&engine, 2, 0..1);
     worker.wait_for(0);
     worker.wait_until(Trust::Exact);
-    assert_eq!(rig.held(&worker, 1, 0..4), []);
+    assert_eq!(rig.held(&worker, 1, 0..4), NONE);
     assert_eq!(rig.held(&worker, 2, 0..4), [0]);
     assert_eq!(worker.status.restarts(), 1);
 }
@@ -35,7 +35,7 @@ fn a_restarted_process_that_is_still_behind_is_noticed_before_it_publishes() {
     let engine = engine.restart_process().unwrap();
     until("the old life is gone", || worker.status.restarts() == 1);
     worker.wait_until(Trust::Exact);
-    assert_eq!(rig.held(&worker, 1, 0..6), []);
+    assert_eq!(rig.held(&worker, 1, 0..6), NONE);
     engine.wait_for_subscriber(PATIENCE).unwrap();
     publish(&engine, 2, 0..2);
     worker.wait_for(1);
@@ -54,7 +54,7 @@ fn a_restarted_process_that_has_overtaken_us_is_caught() {
     publish(&engine, 2, 3..4);
     worker.wait_for(3);
     worker.wait_until(Trust::Exact);
-    assert_eq!(rig.held(&worker, 1, 0..5), []);
+    assert_eq!(rig.held(&worker, 1, 0..5), NONE);
     assert_eq!(rig.held(&worker, 2, 0..5), [0, 1, 2, 3]);
     assert_eq!(worker.status.restarts(), 1);
 }
@@ -68,7 +68,7 @@ fn a_restarted_process_without_replay_leaves_nothing_of_the_life_before() {
     publish(&engine, 2, 3..5);
     worker.wait_for(4);
     assert_eq!(worker.status.trust(), Trust::Partial);
-    assert_eq!(rig.held(&worker, 1, 0..6), []);
+    assert_eq!(rig.held(&worker, 1, 0..6), NONE);
     assert_eq!(rig.held(&worker, 2, 0..6), [3, 4]);
 }
 

@@ -10,7 +10,9 @@ fn flood(engine: &FakeEngine, stop: &AtomicBool, published: &AtomicU32) {
     while !stop.load(Relaxed) {
         let n = published.load(Relaxed);
         // The blocks repeat, so the index does not grow.
-        engine.publish(n.into(), &plain(1, n % 100)).expect("publish");
+        engine
+            .publish(n.into(), &plain(1, n % 100))
+            .expect("publish");
         published.store(n + 1, Relaxed);
     }
 }
@@ -52,13 +54,25 @@ fn a_worker_that_is_removed_under_a_flood_leaves_nothing() {
         until("the flood has begun", || worker.status.batches() > 100);
         rig.streams.remove(worker.id);
         until("the worker is gone", || {
-            rig.index.participant().pin().contexts(MODEL, None).next().is_none()
+            rig.index
+                .participant()
+                .pin()
+                .contexts(MODEL, None)
+                .next()
+                .is_none()
         });
         let at = published.load(Relaxed);
         until("the flood goes on", || published.load(Relaxed) > at + 100);
         stop.store(true, Relaxed);
     });
-    assert!(rig.index.participant().pin().contexts(MODEL, None).next().is_none());
+    assert!(
+        rig.index
+            .participant()
+            .pin()
+            .contexts(MODEL, None)
+            .next()
+            .is_none()
+    );
     // The same engine can be followed again.
     let again = rig.follow(&engine);
     again.wait_for(u64::from(published.load(Relaxed)) - 1);
@@ -75,17 +89,24 @@ fn a_worker_that_is_removed_at_once_was_never_there() {
     }
     let worker = rig.follow(&engine);
     worker.wait_for(2);
-    until("only one worker is left", || rig.held(&worker, 1, 0..4) == [0, 1, 2]);
+    until("only one worker is left", || {
+        rig.held(&worker, 1, 0..4) == [0, 1, 2]
+    });
 }
 
 #[test]
 fn many_workers_with_dead_ones_among_them() {
     let rig = Rig::new();
     let dead = engine();
-    let (events, replay) = (dead.events_endpoint().to_owned(), dead.replay_endpoint().unwrap());
+    let (events, replay) = (
+        dead.events_endpoint().to_owned(),
+        dead.replay_endpoint().unwrap(),
+    );
     let replay = replay.to_owned();
     drop(dead);
-    let dead: Vec<_> = (0..10).map(|_| rig.follow_at(&events, Some(&replay))).collect();
+    let dead: Vec<_> = (0..10)
+        .map(|_| rig.follow_at(&events, Some(&replay)))
+        .collect();
     let engines: Vec<_> = (0..10).map(|_| engine()).collect();
     engines.iter().for_each(|engine| publish(engine, 1, 0..5));
     let workers: Vec<_> = engines.iter().map(|engine| rig.follow(engine)).collect();
@@ -94,7 +115,10 @@ fn many_workers_with_dead_ones_among_them() {
         worker.wait_until(Trust::Exact);
         assert_eq!(rig.held(worker, 1, 0..6), [0, 1, 2, 3, 4]);
     }
-    assert!(dead.iter().all(|worker| worker.status.last_sequence().is_none()));
+    assert!(
+        dead.iter()
+            .all(|worker| worker.status.last_sequence().is_none())
+    );
     // With everything still connected, or trying to.
     drop(rig);
 }

@@ -8,7 +8,12 @@ use std::time::Duration;
 fn a_late_node_learns_from_the_ring_what_the_engine_holds() {
     for framing in [Framing::Three, Framing::Four] {
         let topic = "kv@pod@tiny".to_owned();
-        let engine = FakeEngine::bind(Options { framing, topic, ..Options::default() }).unwrap();
+        let engine = FakeEngine::bind(Options {
+            framing,
+            topic,
+            ..Options::default()
+        })
+        .unwrap();
         publish(&engine, 1, 0..5);
         let rig = Rig::new();
         let worker = rig.follow(&engine);
@@ -20,7 +25,10 @@ fn a_late_node_learns_from_the_ring_what_the_engine_holds() {
         worker.wait_for(5);
         assert_eq!(rig.held(&worker, 1, 0..6), [0, 1, 2, 3, 4, 5]);
         let status = &worker.status;
-        assert_eq!((status.trust(), status.batches(), status.gaps()), (Trust::Exact, 6, 0));
+        assert_eq!(
+            (status.trust(), status.batches(), status.gaps()),
+            (Trust::Exact, 6, 0)
+        );
         assert_eq!((status.replays(), status.restarts()), (1, 0));
         assert_eq!((status.blocks(), status.block_size()), (6, Some(4)));
     }
@@ -51,7 +59,9 @@ fn a_gap_without_a_replay_socket_keeps_nothing_from_before() {
     assert_eq!(rig.held(&worker, 1, 0..6), [3, 4]);
     assert_eq!((worker.status.gaps(), worker.status.replays()), (1, 0));
     // A clear makes all that was missed void.
-    engine.publish(5, &payload(1, 5, vec![cleared(), stored(1, 5)])).unwrap();
+    engine
+        .publish(5, &payload(1, 5, vec![cleared(), stored(1, 5)]))
+        .unwrap();
     worker.wait_for(5);
     worker.wait_until(Trust::Exact);
     assert_eq!(rig.held(&worker, 1, 0..6), [5]);
@@ -74,7 +84,11 @@ fn a_clear_in_the_middle_of_a_batch_is_exact_too() {
 
 #[test]
 fn a_rotated_ring_is_never_silently_exact() {
-    let engine = FakeEngine::bind(Options { ring: 8, ..Options::default() }).unwrap();
+    let engine = FakeEngine::bind(Options {
+        ring: 8,
+        ..Options::default()
+    })
+    .unwrap();
     publish(&engine, 1, 0..20);
     let rig = Rig::new();
     let worker = rig.follow(&engine);
@@ -132,7 +146,10 @@ fn an_engine_that_says_nothing_at_all_is_stale_until_it_speaks() {
 fn an_engine_that_comes_up_late_is_found() {
     // Its ports are known before it is there, as a pod's are.
     let born = engine();
-    let (events, replay) = (born.events_endpoint().to_owned(), born.replay_endpoint().unwrap());
+    let (events, replay) = (
+        born.events_endpoint().to_owned(),
+        born.replay_endpoint().unwrap(),
+    );
     let rig = Rig::with_replay_time(Duration::from_millis(200));
     let replay = replay.to_owned();
     drop(born);
@@ -142,7 +159,12 @@ fn an_engine_that_comes_up_late_is_found() {
     let mut engine = None;
     until("the ports are free", || {
         let (events, replay) = (events.clone(), Some(replay.clone()));
-        engine = FakeEngine::bind(Options { events, replay, ..Options::default() }).ok();
+        engine = FakeEngine::bind(Options {
+            events,
+            replay,
+            ..Options::default()
+        })
+        .ok();
         engine.is_some()
     });
     publish(engine.as_ref().unwrap(), 1, 0..2);
@@ -156,12 +178,19 @@ fn frames_that_are_no_batch_are_counted_and_the_stream_goes_on() {
     let worker = following(&rig, &engine, 2);
     let number = 2_u64.to_le_bytes();
     engine.publish_frames(&[&number, b"two frames"]).unwrap();
-    engine.publish_frames(&[b"", b"", &number, b"four frames"]).unwrap();
-    engine.publish_frames(&[b"", b"7 bytes", b"a bad number"]).unwrap();
-    engine.publish_frames(&[b"x"; 20]).unwrap();
+    engine
+        .publish_frames(&[b"", b"", &number, b"four frames"])
+        .unwrap();
+    engine
+        .publish_frames(&[b"", b"7 bytes", b"a bad number"])
+        .unwrap();
+    engine.publish_frames(&[b"x".as_slice(); 20]).unwrap();
     publish(&engine, 1, 2..4);
     worker.wait_for(3);
     assert_eq!(worker.skipped(SkipReason::Framing), 4);
-    assert_eq!((worker.status.trust(), worker.status.gaps()), (Trust::Exact, 0));
+    assert_eq!(
+        (worker.status.trust(), worker.status.gaps()),
+        (Trust::Exact, 0)
+    );
     assert_eq!(rig.held(&worker, 1, 0..5), [0, 1, 2, 3]);
 }

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 pub(crate) const MODEL: &str = "tiny";
 pub(crate) const BLOCK_SIZE: usize = 4;
 
+/// No batch.
+pub(crate) const NONE: [u32; 0] = [];
+
 /// A test that waits longer has failed. No test asserts that anything takes time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,7 +47,10 @@ impl Rig {
 
     pub(crate) fn with_replay_time(replay_time: Duration) -> Self {
         let index = Index::new(IndexConfig::default());
-        let config = StreamsConfig { replay_time, ..StreamsConfig::default() };
+        let config = StreamsConfig {
+            replay_time,
+            ..StreamsConfig::default()
+        };
         let streams = Streams::start(&index, &config).expect("start");
         Self { index, streams }
     }
@@ -55,7 +61,10 @@ impl Rig {
 
     pub(crate) fn follow_at(&self, events: &str, replay: Option<&str>) -> Followed {
         let writer = self.index.writer(MODEL).expect("room");
-        let followed = Followed { id: writer.id(), status: Arc::default() };
+        let followed = Followed {
+            id: writer.id(),
+            status: Arc::default(),
+        };
         let worker = NewWorker {
             writer,
             events: events.to_owned(),
@@ -90,7 +99,9 @@ impl Rig {
         life: u32,
         batches: std::ops::Range<u32>,
     ) -> Vec<u32> {
-        batches.filter(|&n| self.score(worker, None, &tokens(life, n)) == 1).collect()
+        batches
+            .filter(|&n| self.score(worker, None, &tokens(life, n)) == 1)
+            .collect()
     }
 }
 
@@ -102,11 +113,16 @@ impl Followed {
     }
 
     pub(crate) fn wait_until(&self, trust: Trust) {
-        until(&format!("{trust:?}, {:?}", self.status), || self.status.trust() == trust);
+        until(&format!("{trust:?}, {:?}", self.status), || {
+            self.status.trust() == trust
+        });
     }
 
     pub(crate) fn skipped(&self, reason: SkipReason) -> u64 {
-        self.status.skipped().find(|&(of, _)| of == reason).map_or(0, |(_, count)| count)
+        self.status
+            .skipped()
+            .find(|&(of, _)| of == reason)
+            .map_or(0, |(_, count)| count)
     }
 }
 
@@ -115,11 +131,17 @@ pub(crate) fn engine() -> FakeEngine {
 }
 
 pub(crate) fn engine_without_replay() -> FakeEngine {
-    FakeEngine::bind(Options { replay: None, ..Options::default() }).expect("bind")
+    FakeEngine::bind(Options {
+        replay: None,
+        ..Options::default()
+    })
+    .expect("bind")
 }
 
 pub(crate) fn tokens(life: u32, n: u32) -> Vec<u32> {
-    (0..BLOCK_SIZE as u32).map(|at| life * 10_000_000 + n * 10 + at).collect()
+    (0..BLOCK_SIZE as u32)
+        .map(|at| life * 10_000_000 + n * 10 + at)
+        .collect()
 }
 
 fn hash(life: u32, n: u32) -> u64 {
@@ -129,7 +151,11 @@ fn hash(life: u32, n: u32) -> u64 {
 /// An event in the shape of vLLM 0.24 and later.
 pub(crate) fn event(tag: &str, fields: &[(&str, Value)]) -> Value {
     let mut map = vec![(Value::from("type"), Value::from(tag))];
-    map.extend(fields.iter().map(|(name, value)| (Value::from(*name), value.clone())));
+    map.extend(
+        fields
+            .iter()
+            .map(|(name, value)| (Value::from(*name), value.clone())),
+    );
     Value::Map(map)
 }
 
@@ -140,7 +166,10 @@ pub(crate) fn stored(life: u32, n: u32) -> Value {
 pub(crate) fn stored_with(life: u32, n: u32, further: &[(&str, Value)]) -> Value {
     let tokens = tokens(life, n).into_iter().map(Value::from).collect();
     let mut fields = vec![
-        ("block_hashes", Value::Array(vec![Value::from(hash(life, n))])),
+        (
+            "block_hashes",
+            Value::Array(vec![Value::from(hash(life, n))]),
+        ),
         ("parent_block_hash", Value::Nil),
         ("token_ids", Value::Array(tokens)),
         ("block_size", Value::from(BLOCK_SIZE)),
@@ -150,7 +179,10 @@ pub(crate) fn stored_with(life: u32, n: u32, further: &[(&str, Value)]) -> Value
 }
 
 pub(crate) fn removed_with(life: u32, n: u32, further: &[(&str, Value)]) -> Value {
-    let mut fields = vec![("block_hashes", Value::Array(vec![Value::from(hash(life, n))]))];
+    let mut fields = vec![(
+        "block_hashes",
+        Value::Array(vec![Value::from(hash(life, n))]),
+    )];
     fields.extend_from_slice(further);
     event("BlockRemoved", &fields)
 }

@@ -1,0 +1,232 @@
+//! The program as it is started: exit codes, precedence of the settings, signals.
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// The program without the variables of whoever runs the tests.
+fn kvroute() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvroute"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KVROUTE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// (exit code, stdout, stderr) of a run that ends by itself.
+fn run(command: &mut Command) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn write(dir: &TempDir, name: &str, text: &str) -> String {
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let (code, out, _) = run(kvroute().arg("--version"));
+    assert_eq!(
+        (code, out),
+        (0, format!("kvroute {}\n", env!("CARGO_PKG_VERSION")))
+    );
+    let (code, out, _) = run(kvroute().arg("--help"));
+    assert!(code == 0 && out.contains("serve"), "{out}");
+    let (code, out, _) = run(kvroute().args(["serve", "--help"]));
+    assert_eq!(code, 0);
+    for name in [
+        "listen",
+        "fleet",
+        "io-threads",
+        "http-threads",
+        "pin",
+        "log",
+        "config",
+    ] {
+        let variable = format!("KVROUTE_{}", name.replace('-', "_").to_uppercase());
+        assert!(
+            out.contains(&format!("--{name}")) && out.contains(&variable),
+            "{name}: {out}"
+        );
+    }
+}
+
+#[test]
+fn bad_usage_is_64_and_names_the_culprit() {
+    let dir = TempDir::new().unwrap();
+    let unknown = write(&dir, "unknown.yaml", "listne: x\n");
+    let typed = write(&dir, "typed.yaml", "io_threads: many\n");
+    let pods = write(
+        &dir,
+        "pods.yaml",
+        "pods:\n- {pod: a, model: m, events: 'tcp://a:1', rank: 2}\n",
+    );
+    let collide = "pods:\n- {pod: a, model: m, events: 'tcp://a:5557'}\n\
+                   - {pod: b, model: m, events: 'tcp://b:5557', replay: 'tcp://b:5558', ranks: 2}\n";
+    let collide = write(&dir, "collide.yaml", collide);
+    for (args, named) in [
+        (vec![], vec!["Usage"]),
+        (vec!["swerve"], vec!["swerve"]),
+        (vec!["serve", "--frobnicate"], vec!["--frobnicate"]),
+        (vec!["serve", "--io-threads", "x"], vec!["--io-threads"]),
+        (vec!["serve", "--io-threads", "0"], vec!["io_threads"]),
+        (vec!["serve", "--ready-share", "2"], vec!["ready_share"]),
+        (vec!["serve", "--listen", "here"], vec!["listen", "here"]),
+        (vec!["serve", "--log", "kvroute=loud"], vec!["log", "loud"]),
+        (
+            vec!["serve", "--config", "/no/such.yaml"],
+            vec!["/no/such.yaml"],
+        ),
+        (
+            vec!["serve", "--config", &unknown],
+            vec!["unknown.yaml", "listne"],
+        ),
+        (
+            vec!["serve", "--config", &typed],
+            vec!["typed.yaml", "io_threads"],
+        ),
+        (
+            vec!["serve", "--listen", "127.0.0.1:0", "--fleet", "/no/f"],
+            vec!["fleet", "/no/f"],
+        ),
+        (
+            vec!["serve", "--listen", "127.0.0.1:0", "--fleet", &pods],
+            vec!["pods.yaml", "rank"],
+        ),
+        (
+            vec!["serve", "--listen", "127.0.0.1:0", "--fleet", &collide],
+            vec!["pods[1]", "replay"],
+        ),
+    ] {
+        let (code, _, err) = run(kvroute().args(&args));
+        assert_eq!(code, 64, "{args:?}: {err}");
+        for word in named {
+            assert!(err.contains(word), "{word} in {args:?}: {err}");
+        }
+    }
+    let (code, _, err) = run(kvroute().arg("serve").env("KVROUTE_HTTP_THREADS", "x"));
+    assert!(code == 64 && err.contains("http-threads"), "{err}");
+}
+
+#[test]
+fn an_address_in_use_is_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = run(kvroute().args(["serve", "--listen", &address]));
+    assert_eq!(code, 69, "{err}");
+    assert!(err.contains("listen") && err.contains(&address), "{err}");
+}
+
+/// A running node. Killed if the test fails before it has stopped it.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let address = line
+            .split("listen=")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
+        // So that the node never waits for a reader of its log.
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        Self { child, address }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn signal(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let dir = TempDir::new().unwrap();
+    let fleet = |pod: &str| {
+        let pods = format!("pods:\n- {{pod: {pod}, model: m, events: 'tcp://127.0.0.1:9'}}\n");
+        write(&dir, &format!("{pod}.yaml"), &pods)
+    };
+    let (file, environment, flag) = (fleet("by-file"), fleet("by-environment"), fleet("by-flag"));
+    let config = format!("fleet: {file}\nlisten: 127.0.0.1:0\n");
+    let config = write(&dir, "config.yaml", &config);
+    let serve = || {
+        let mut command = kvroute();
+        command.arg("serve").env("KVROUTE_CONFIG", &config);
+        command
+    };
+    let pod_of = |command: &mut Command| {
+        let node = Running::start(command);
+        let workers = node.get("/v1/workers");
+        let pods = workers
+            .split("\"pod\":\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap().to_owned());
+        pods.collect::<Vec<_>>()
+    };
+    assert_eq!(pod_of(&mut serve()), ["by-file"]);
+    assert_eq!(
+        pod_of(serve().env("KVROUTE_FLEET", &environment)),
+        ["by-environment"]
+    );
+    let all = pod_of(
+        serve()
+            .env("KVROUTE_FLEET", &environment)
+            .args(["--fleet", &flag]),
+    );
+    assert_eq!(all, ["by-flag"]);
+}
+
+#[test]
+fn a_node_without_configuration_takes_registrations_and_stops_when_told() {
+    for signal in ["-TERM", "-INT"] {
+        let mut command = kvroute();
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http-threads",
+            "2",
+            "--pin",
+        ]);
+        let node = Running::start(&mut command);
+        assert!(node.get("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(node.get("/v1/workers").ends_with("\r\n\r\n[]"));
+        assert_eq!(node.signal(signal), Some(0));
+    }
+}
