@@ -169,7 +169,14 @@ fn watch(
 ) -> Result<(), DemoError> {
     const TICK: Duration = Duration::from_millis(50);
     let every = Duration::from_millis(if terminal { 200 } else { 2_000 });
+    // Back to the line's start, empty it; and while it is rewritten, cut it at the edge: a line that
+    // wraps could not be rewritten.
     let clear = if terminal { "\r\x1b[K" } else { "" };
+    let (cut, end) = if terminal {
+        ("\x1b[?7l", "\x1b[?7h")
+    } else {
+        ("", "\n")
+    };
     let mut shown = Instant::now();
     let mut print = |text: &str| {
         out.write_all(text.as_bytes())
@@ -192,11 +199,7 @@ fn watch(
         }
         if shown.elapsed() >= every {
             shown = Instant::now();
-            print(&format!(
-                "{clear}{}{}",
-                line(),
-                if terminal { "" } else { "\n" }
-            ))?;
+            print(&format!("{clear}{cut}{}{end}", line()))?;
         }
     }
     print(&format!("{clear}{}\n", line()))
