@@ -44,6 +44,10 @@ pub const SUBSCRIPTION_QUEUE_MAX: i32 = 100_000;
 /// Batches of one worker that are applied before its thread looks at the next worker.
 pub const BATCHES_PER_TURN_MAX: u32 = 64;
 
+/// Things that the sequence machine may ask for in one turn: each batch is applied or dropped, and
+/// few of them lead to anything else.
+pub const ACTIONS_PER_TURN_MAX: u32 = 2 * BATCHES_PER_TURN_MAX;
+
 /// Live batches held back while a replay runs, in bytes per worker. More becomes a gap.
 pub const HELD_BACK_BYTES_MAX: usize = 32 << 20;
 

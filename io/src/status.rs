@@ -3,7 +3,10 @@
 //! unknown to the reader.
 use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -110,7 +113,8 @@ reasons! {
     UnknownRemoval = "unknown_removal",
 }
 
-/// One worker's counters. Written by its IO thread, read by anybody; each is only a number, so Relaxed.
+/// One worker's counters. Written by its IO thread, read by anybody; each is only a number, so Relaxed,
+/// but for the sequence number: who sees it finds the batch in the index.
 #[derive(Debug)]
 pub struct WorkerStatus {
     trust: AtomicU8,
@@ -170,13 +174,16 @@ impl WorkerStatus {
     /// The number of the last batch applied.
     #[must_use]
     pub fn last_sequence(&self) -> Option<u64> {
-        self.sequence_next.load(Relaxed).checked_sub(1)
+        // Acquire: pairs with the Release in `set_last_sequence`.
+        self.sequence_next.load(Acquire).checked_sub(1)
     }
 
-    /// Sets the number of the last batch applied; `None` after a restart was noticed.
+    /// Sets the number of the last batch applied, after it is in the index; `None` after a restart was
+    /// noticed.
     pub fn set_last_sequence(&self, sequence: Option<u64>) {
+        // Release: pairs with the Acquire in `last_sequence`.
         self.sequence_next
-            .store(sequence.map_or(0, |n| n.saturating_add(1)), Relaxed);
+            .store(sequence.map_or(0, |n| n.saturating_add(1)), Release);
     }
 
     /// Notes that a message arrived now.

@@ -9,7 +9,7 @@
 //! | stored event not understood or not fitting, no room, conflict | stores | counted, partial |
 //! | event of no known shape, removed event not understood, unknown medium removed, malformed batch | removals | counted, cleared, partial |
 //! | removal of a block or copy that is not known | nothing | counted |
-//! | event of a group that is not full attention | how far prefixes can be reused | counted, cleared, distrusted until the engine restarts |
+//! | event of a group that is not full attention, or of a second one that is | how far prefixes can be reused | counted, cleared, distrusted until the engine restarts |
 //!
 //! Full attention is a group whose kind says so (`full_attention`, or `mla_attention`, which caches
 //! prefixes alike), or a group 0 of an engine that says no kind (vLLM before 0.22).
@@ -35,7 +35,7 @@ pub(super) struct Applier {
     /// Its events mean something that is not understood.
     distrusted: bool,
     /// The index of the full-attention group, once an event has named it.
-    full_group: u32,
+    full_group: Option<u32>,
     /// Adapters that were told to the status already.
     adapters: BTreeSet<Box<str>>,
     adapter_name: String,
@@ -49,7 +49,7 @@ impl Applier {
             writer,
             partial: false,
             distrusted: false,
-            full_group: 0,
+            full_group: None,
             adapters: BTreeSet::new(),
             adapter_name: String::new(),
         }
@@ -79,7 +79,7 @@ impl Applier {
         self.partial = false;
         if restarted {
             self.distrusted = false;
-            self.full_group = 0;
+            self.full_group = None;
         }
     }
 
@@ -183,7 +183,10 @@ impl Applier {
         if self.distrusted {
             return;
         }
-        if event.group.is_some_and(|group| group != self.full_group) {
+        if event
+            .group
+            .is_some_and(|group| group != self.full_group.unwrap_or(0))
+        {
             // Blocks of that group were never credited.
             return status.add_skipped(SkipReason::Group, 1);
         }
@@ -196,15 +199,15 @@ impl Applier {
         }
     }
 
+    /// Whether the event is of the one group that decides alone how far a prefix can be reused.
     fn is_full_attention(&mut self, event: &Stored<'_>) -> bool {
-        match event.kind {
-            Some("full_attention" | "mla_attention") => {
-                self.full_group = event.group.unwrap_or(0);
-                true
-            }
+        let group = event.group.unwrap_or(0);
+        let full = match event.kind {
+            Some("full_attention" | "mla_attention") => true,
             Some(_) => false,
-            None => event.group.is_none_or(|group| group == 0),
-        }
+            None => group == 0,
+        };
+        full && *self.full_group.get_or_insert(group) == group
     }
 
     /// Puts the adapter's name into `adapter_name`; whether there is one. Before vLLM 0.14 engines
@@ -247,6 +250,7 @@ fn tier(medium: Option<&str>) -> Option<Tier> {
         ("cpu", Tier::Cpu),
         ("storage", Tier::Disk),
         ("disk", Tier::Disk),
+        ("nvme", Tier::Disk),
         ("remote", Tier::Disk),
     ];
     let Some(medium) = medium else {

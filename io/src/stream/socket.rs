@@ -4,13 +4,15 @@
 //! lingering, so nothing waits when one is closed.
 //!
 //! libzmq allows 1,023 sockets in a context and its binding cannot raise that, so [`Sockets`] opens a
-//! further context when one is full: one for about 300 workers, each with two threads.
+//! further context when one is full: one for about 300 workers, each with two threads. A monitor lies
+//! in its subscriber's context: elsewhere its connection would succeed and wait for ever.
 use crate::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, FRAME_BYTES_CUT, FRAMES_MAX, SUBSCRIPTION_QUEUE_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, FRAME_BYTES_CUT, FRAMES_MAX, SOCKETS_PER_CONTEXT_MAX,
+    SUBSCRIPTION_QUEUE_MAX,
 };
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use zmq::{Error, SocketEvent, SocketType};
@@ -30,7 +32,7 @@ pub struct SocketError {
 /// Opens sockets; one for the whole node.
 #[derive(Clone, Default)]
 pub struct Sockets {
-    contexts: Arc<Mutex<Vec<zmq::Context>>>,
+    rooms: Arc<Mutex<Vec<Arc<Room>>>>,
     monitors: Arc<AtomicU64>,
 }
 
@@ -39,6 +41,28 @@ impl std::fmt::Debug for Sockets {
         f.debug_struct("Sockets").finish_non_exhaustive()
     }
 }
+
+/// A context, and how many of its sockets are taken.
+struct Room {
+    context: zmq::Context,
+    taken: AtomicUsize,
+}
+
+/// Some sockets of a room, given back when dropped.
+struct Place {
+    room: Arc<Room>,
+    sockets: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Relaxed, as everywhere here: only a number, raised under the lock alone.
+        self.room.taken.fetch_sub(self.sockets, Relaxed);
+    }
+}
+
+/// A subscriber, its monitor, and the socket inside libzmq that talks to the monitor.
+const SUBSCRIBER_SOCKETS: usize = 3;
 
 /// A received frame.
 #[derive(Debug)]
@@ -83,6 +107,8 @@ impl Message {
 pub struct Socket {
     socket: zmq::Socket,
     endpoint: String,
+    /// Dropped after the socket. A monitor has none: its subscriber's counts for it.
+    place: Option<Place>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -96,7 +122,7 @@ impl std::fmt::Debug for Socket {
 impl Sockets {
     /// A subscriber to everything, that reconnects for ever, and the monitor of its connection.
     pub fn subscriber(&self, endpoint: &str) -> Result<(Socket, Monitor), SocketError> {
-        let socket = self.open(SocketType::SUB, endpoint)?;
+        let socket = self.open(SocketType::SUB, SUBSCRIBER_SOCKETS, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
             .socket
@@ -113,7 +139,7 @@ impl Sockets {
 
     /// A requester of replays. One that is given up is dropped, so it never reconnects for long.
     pub fn requester(&self, endpoint: &str) -> Result<Socket, SocketError> {
-        let socket = self.open(SocketType::DEALER, endpoint)?;
+        let socket = self.open(SocketType::DEALER, 1, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
             .socket
@@ -125,7 +151,7 @@ impl Sockets {
 
     /// A publisher that is told of its subscriptions, for fake engines.
     pub fn publisher(&self, endpoint: &str) -> Result<Socket, SocketError> {
-        let socket = self.open(SocketType::XPUB, endpoint)?;
+        let socket = self.open(SocketType::XPUB, 1, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
             .socket
@@ -140,47 +166,66 @@ impl Sockets {
 
     /// A replier, for fake engines: messages begin with the asker's identity.
     pub fn replier(&self, endpoint: &str) -> Result<Socket, SocketError> {
-        let socket = self.open(SocketType::ROUTER, endpoint)?;
+        let socket = self.open(SocketType::ROUTER, 1, endpoint)?;
         let queue = socket.socket.set_sndhwm(SUBSCRIPTION_QUEUE_MAX);
         queue.map_err(|source| error(endpoint, "set the queue", source))?;
         socket.bind(endpoint)
     }
 
-    fn open(&self, kind: SocketType, endpoint: &str) -> Result<Socket, SocketError> {
-        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = match contexts.last().map(|context| context.socket(kind)) {
-            Some(Err(Error::EMFILE)) | None => {
-                let context = zmq::Context::new();
-                let socket = context.socket(kind);
-                contexts.push(context);
-                socket
-            }
-            Some(opened) => opened,
-        };
-        drop(contexts);
-        let socket = opened.map_err(|source| error(endpoint, "open a socket", source))?;
+    fn open(
+        &self,
+        kind: SocketType,
+        sockets: usize,
+        endpoint: &str,
+    ) -> Result<Socket, SocketError> {
+        if endpoint.contains('\0') {
+            return Err(error(endpoint, "use the endpoint", Error::EINVAL));
+        }
+        let place = self.place(sockets);
+        let context = &place.room.context;
+        let socket = context
+            .socket(kind)
+            .map_err(|source| error(endpoint, "open a socket", source))?;
         configure(&socket).map_err(|source| error(endpoint, "configure the socket", source))?;
-        let endpoint = endpoint.to_owned();
-        Ok(Socket { socket, endpoint })
+        Ok(Socket {
+            socket,
+            endpoint: endpoint.to_owned(),
+            place: Some(place),
+        })
+    }
+
+    /// Takes room for so many sockets in one context.
+    fn place(&self, sockets: usize) -> Place {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits =
+            |room: &&Arc<Room>| room.taken.load(Relaxed) + sockets <= SOCKETS_PER_CONTEXT_MAX;
+        let room = rooms.iter().find(fits).cloned().unwrap_or_else(|| {
+            let room = Arc::new(Room {
+                context: zmq::Context::new(),
+                taken: AtomicUsize::new(0),
+            });
+            rooms.push(Arc::clone(&room));
+            room
+        });
+        room.taken.fetch_add(sockets, Relaxed);
+        Place { room, sockets }
     }
 
     fn monitor(&self, of: &Socket) -> Result<Monitor, SocketError> {
+        let fail = |source| error(&of.endpoint, "monitor the connection", source);
+        let place = of.place.as_ref().ok_or_else(|| fail(Error::EINVAL))?;
         let number = self.monitors.fetch_add(1, Relaxed);
         let name = format!("inproc://kvroute-monitor-{number}");
-        let fail = |source| error(&of.endpoint, "monitor the connection", source);
         let events = SocketEvent::HANDSHAKE_SUCCEEDED as i32 | SocketEvent::DISCONNECTED as i32;
         of.socket.monitor(&name, events).map_err(fail)?;
-        // In the context of the monitored socket: inproc does not cross contexts.
-        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        for context in contexts.iter().rev() {
-            let socket = context.socket(SocketType::PAIR).map_err(fail)?;
-            configure(&socket).map_err(fail)?;
-            if socket.connect(&name).is_ok() {
-                let endpoint = of.endpoint.clone();
-                return Ok(Monitor(Socket { socket, endpoint }));
-            }
-        }
-        Err(fail(Error::ECONNREFUSED))
+        let socket = place.room.context.socket(SocketType::PAIR).map_err(fail)?;
+        configure(&socket).map_err(fail)?;
+        socket.connect(&name).map_err(fail)?;
+        Ok(Monitor(Socket {
+            socket,
+            endpoint: of.endpoint.clone(),
+            place: None,
+        }))
     }
 }
 

@@ -2,7 +2,13 @@
 //!
 //! A turn receives live batches, then asks what became of the connection, then lets the machine
 //! judge. In this order a batch that came over a new connection is never judged before the machine
-//! knows of the connection: libzmq reports a handshake before it delivers what follows.
+//! knows of the connection: libzmq reports a handshake before it delivers what follows. For the same
+//! reason the connection is looked at between receiving an answer of a replay and judging it: an engine
+//! that answers in a new life has broken the connection of the life before.
+//!
+//! A turn is bounded. While more is held back than one turn may apply, no live batch is received:
+//! libzmq keeps them. While actions are left over, no answer is received: an answer must never meet
+//! a machine that has asked anew.
 use super::NewWorker;
 use super::apply::Applier;
 use super::pinned::Context;
@@ -10,8 +16,8 @@ use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
 use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
 use super::socket::{Frame, Link, Message, Monitor, Socket, SocketError};
 use crate::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAME_BYTES_MAX, FRAMES_MAX,
-    REPLAY_WHOLE_TIME_MAX,
+    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAME_BYTES_MAX,
+    FRAMES_MAX, REPLAY_WHOLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
 };
 use crate::status::{SkipReason, Trust, WorkerStatus};
 use crate::wire;
@@ -70,6 +76,10 @@ pub(super) struct Worker {
     patience: Option<Instant>,
     /// A socket was opened in this turn: its descriptor may have fired before it was waited on.
     opened: bool,
+    /// The number of the last batch that is in the index. The machine may be ahead.
+    applied: Option<u64>,
+    /// A replay has ended, and what was held back meanwhile is not applied yet.
+    catching_up: bool,
 }
 
 impl Payload for Frame {
@@ -98,6 +108,8 @@ impl Worker {
             backoff: BACKOFF_MIN,
             patience: None,
             opened: false,
+            applied: None,
+            catching_up: false,
         }
     }
 
@@ -112,12 +124,15 @@ impl Worker {
             self.reopen(context);
             false
         });
-        self.check_time(context);
+        let more = self.check_time(context) | more | std::mem::take(&mut self.opened);
+        self.catching_up &= self.sequence.waiting() > 0;
         self.publish();
-        Turn {
-            more: more || std::mem::take(&mut self.opened),
-            timer: self.timer(),
-        }
+        let timer = self.timer();
+        debug_assert!(
+            timer.is_none_or(|due| due > context.now),
+            "a timer that stays due would keep the thread busy for ever"
+        );
+        Turn { more, timer }
     }
 
     /// Opens the event socket. The turn that follows reads what the registration may have missed.
@@ -148,31 +163,46 @@ impl Worker {
                 .for_each(|fd| deregister(context.registry, fd));
             self.sequence.disconnected();
         }
+        self.sequence.not_reached();
         self.back_off(context.now);
     }
 
     fn step(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
-        let mut more = self.receive_live(context, BATCHES_PER_TURN_MAX)?;
+        let backlog = self.sequence.waiting() > 0 && !self.sequence.holds_back();
+        let mut more = backlog || self.receive_live(context, BATCHES_PER_TURN_MAX)?;
+        self.read_links(context)?;
+        if self.act(context)? {
+            return Ok(true);
+        }
+        more |= self.receive_replay(context)?;
+        Ok(more)
+    }
+
+    /// Tells the machine what became of the connection; whether anything did.
+    fn read_links(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
         if let Some(subscription) = &self.subscription {
             subscription
                 .monitor
                 .read(context.message, &mut self.links)?;
         }
+        let changed = !self.links.is_empty();
         while let Some(link) = self.links.pop_front() {
             self.patience = None;
             match link {
                 Link::Down => self.sequence.disconnected(),
                 Link::Up => {
-                    // All that came over connections before must be in the machine first. What is
-                    // queued is bounded by the socket, what the machine keeps by itself.
-                    while self.receive_live(context, BATCHES_PER_TURN_MAX)? {}
+                    // All that came over connections before must be in the machine first: no more
+                    // than the socket can queue, so that a flood ends this too.
+                    for _ in 0..=SUBSCRIPTION_QUEUE_MAX.unsigned_abs() / BATCHES_PER_TURN_MAX {
+                        if !self.receive_live(context, BATCHES_PER_TURN_MAX)? {
+                            break;
+                        }
+                    }
                     self.sequence.connected();
                 }
             }
         }
-        self.act(context)?;
-        more |= self.receive_replay(context)?;
-        Ok(more)
+        Ok(changed)
     }
 
     /// Receives live batches; whether there may be more.
@@ -212,10 +242,18 @@ impl Worker {
                 return Ok(false);
             }
             replay.deadline = context.now + context.replay_time;
+            let answer = std::mem::take(context.message);
+            if self.read_links(context)? {
+                // The answer is worth nothing: after a connection another replay is asked for.
+                self.act(context)?;
+                return Ok(true);
+            }
+            *context.message = answer;
             match read_message(context.message, read_answer) {
                 Ok(Answer::End) => {
                     self.close_replay(context.registry);
                     self.backoff = BACKOFF_MIN;
+                    self.catching_up = true;
                     self.sequence.replay_ended();
                 }
                 Ok(Answer::Batch(raw)) => {
@@ -230,37 +268,40 @@ impl Worker {
                 }
                 Err(reason) => self.status.add_skipped(reason, 1),
             }
-            self.act(context)?;
+            if self.act(context)? {
+                return Ok(true);
+            }
         }
         Ok(true)
     }
 
-    /// Does what the machine says.
-    fn act(&mut self, context: &mut Context<'_>) -> Result<(), SocketError> {
-        while let Some(action) = self.sequence.pop() {
+    /// Does what the machine says, up to a bound; whether that was reached.
+    fn act(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
+        for _ in 0..ACTIONS_PER_TURN_MAX {
+            let Some(action) = self.sequence.pop() else {
+                return Ok(false);
+            };
             match action {
                 Action::Apply(batch) => self.apply(&batch, context),
                 Action::Clear(reason) => {
                     tracing::info!(worker = self.name, ?reason, "dropped what it held");
                     let restarted = matches!(reason, ClearReason::Restart | ClearReason::Unproven);
                     self.applier.reset(context.at, restarted);
+                    self.applied = None;
                 }
                 Action::AskReplay { from } => self.ask_replay(from, context),
                 Action::StopReplay => self.close_replay(context.registry),
-                Action::Drop { batches, reason } => match reason {
-                    DropReason::Duplicate => {
-                        self.status.add_skipped(SkipReason::Duplicate, batches);
-                    }
-                    DropReason::OtherLife | DropReason::NotAsked => {
-                        self.status.add_skipped(SkipReason::OtherLife, batches);
-                    }
-                    DropReason::HeldBackFull => {
-                        self.status.add_skipped(SkipReason::HeldBackFull, batches);
-                    }
-                },
+                Action::Drop { batches, reason } => {
+                    let reason = match reason {
+                        DropReason::Duplicate => SkipReason::Duplicate,
+                        DropReason::OtherLife | DropReason::NotAsked => SkipReason::OtherLife,
+                        DropReason::HeldBackFull => SkipReason::HeldBackFull,
+                    };
+                    self.status.add_skipped(reason, batches);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn apply(&mut self, batch: &Batch<Frame>, context: &mut Context<'_>) {
@@ -274,7 +315,8 @@ impl Worker {
         self.status.add_batches(1);
         // The trust first: who sees the number sees at least this batch's trust.
         self.publish_trust();
-        self.status.set_last_sequence(Some(batch.sequence));
+        self.applied = Some(batch.sequence);
+        self.status.set_last_sequence(self.applied);
     }
 
     fn ask_replay(&mut self, from: u64, context: &mut Context<'_>) {
@@ -313,8 +355,8 @@ impl Worker {
         }
     }
 
-    /// Does what is due by the clock.
-    fn check_time(&mut self, context: &mut Context<'_>) {
+    /// Does what is due by the clock; whether something is left to do at once.
+    fn check_time(&mut self, context: &mut Context<'_>) -> bool {
         let now = context.now;
         if self
             .replay
@@ -323,26 +365,32 @@ impl Worker {
         {
             tracing::info!(worker = self.name, "a replay was not answered in time");
             self.close_replay(context.registry);
+            self.catching_up = true;
             self.sequence.replay_failed();
         }
         if self.patience.is_some_and(|at| at <= now) {
             self.patience = None;
             self.sequence.not_reached();
         }
-        if self.subscription.is_some() && self.replay.is_none() && self.sequence.wants_retry() {
-            match self.retry_at {
-                None => self.back_off(now),
-                Some(at) if at <= now => {
-                    self.retry_at = None;
-                    self.sequence.retry();
-                }
-                Some(_) => {}
-            }
-        }
-        if let Err(error) = self.act(context) {
+        let more = self.act(context).unwrap_or_else(|error| {
             tracing::warn!(worker = self.name, %error, "a socket failed");
             self.reopen(context);
+            false
+        });
+        if self.subscription.is_none() || self.replay.is_some() {
+            return more;
         }
+        match self.retry_at {
+            _ if !self.sequence.wants_retry() => self.retry_at = None,
+            None => self.back_off(now),
+            Some(at) if at <= now => {
+                self.retry_at = None;
+                self.sequence.retry();
+                return true;
+            }
+            Some(_) => {}
+        }
+        more
     }
 
     /// The next attempt: after twice the time of the last one, less up to half by chance.
@@ -370,7 +418,7 @@ impl Worker {
         let tally = self.sequence.take_tally();
         self.status.add_gaps(tally.gaps);
         self.status.add_restarts(tally.restarts);
-        self.status.set_last_sequence(self.sequence.last());
+        self.status.set_last_sequence(self.applied);
         self.status.set_blocks(self.applier.writer().blocks());
         self.publish_trust();
     }
@@ -378,6 +426,7 @@ impl Worker {
     fn publish_trust(&self) {
         let trust = match self.sequence.trust() {
             _ if self.applier.is_distrusted() => Trust::Distrusted,
+            Trust::Exact if self.catching_up => Trust::Replaying,
             Trust::Exact if self.applier.is_partial() => Trust::Partial,
             trust => trust,
         };

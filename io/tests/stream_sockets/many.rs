@@ -122,3 +122,44 @@ fn many_workers_with_dead_ones_among_them() {
     // With everything still connected, or trying to.
     drop(rig);
 }
+
+/// More than one libzmq context has room for. Each of the workers must notice its connection.
+#[test]
+fn more_workers_than_fit_into_one_context() {
+    let rig = Rig::new();
+    let engine = engine();
+    publish(&engine, 1, 0..1);
+    let workers: Vec<_> = (0..400).map(|_| rig.follow(&engine)).collect();
+    for worker in &workers {
+        worker.wait_for(0);
+        worker.wait_until(Trust::Exact);
+    }
+    for worker in workers {
+        rig.streams.remove(worker.id);
+    }
+    until("all are gone", || {
+        rig.index
+            .participant()
+            .pin()
+            .contexts(MODEL, None)
+            .next()
+            .is_none()
+    });
+}
+
+#[test]
+fn a_long_backlog_is_applied_in_order_and_whole() {
+    let rig = Rig::new();
+    let engine = engine();
+    publish(&engine, 1, 0..5_000);
+    let worker = rig.follow(&engine);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 1, 5_000..8_000);
+    worker.wait_for(7_999);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..8_001).len(), 8_000);
+    assert_eq!(
+        (worker.status.restarts(), worker.status.batches()),
+        (0, 8_000)
+    );
+}

@@ -129,6 +129,28 @@ fn a_silent_replay_socket_is_not_waited_for_and_heals_later() {
     assert_eq!(rig.held(&worker, 1, 0..6), [0, 1, 2, 3, 4, 5]);
 }
 
+/// The pause before a retry that is no longer wanted must not leave a timer behind that is due for
+/// ever: the IO thread checks that of itself.
+#[test]
+fn a_retry_that_became_needless_is_forgotten() {
+    let rig = Rig::with_replay_time(Duration::from_millis(100));
+    let engine = engine();
+    engine.set_silent(true);
+    let worker = rig.follow(&engine);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 1, 0..1);
+    worker.wait_for(0);
+    worker.wait_until(Trust::Exact);
+    // Longer than the first pause.
+    std::thread::sleep(2 * kvroute::limits::BACKOFF_MIN);
+    publish(&engine, 1, 1..2);
+    worker.wait_for(1);
+    assert_eq!(
+        (worker.status.trust(), worker.status.gaps()),
+        (Trust::Exact, 0)
+    );
+}
+
 #[test]
 fn an_engine_that_says_nothing_at_all_is_stale_until_it_speaks() {
     let rig = Rig::with_replay_time(Duration::from_millis(200));
