@@ -21,7 +21,7 @@ struct Sample {
 
 /// One batch with one stored event, map-shaped as vLLM sends it since 0.24.
 fn sample(blocks: usize, parent: Option<u64>, random: &mut Random) -> Sample {
-    let hashes: Vec<u64> = (0..blocks).map(|_| random.next()).collect();
+    let hashes: Vec<u64> = (0..blocks).map(|_| random.bits()).collect();
     let tokens = (0..blocks * BLOCK_SIZE as usize).map(|_| random.below(128_000) as u32);
     let tokens: Vec<u32> = tokens.collect();
     let list = |values: &[u64]| Value::Array(values.iter().map(|&v| v.into()).collect());

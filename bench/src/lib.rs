@@ -69,7 +69,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -79,11 +79,11 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
+        (self.bits() % bound.max(1) as u64) as usize
     }
 
     fn tokens(&mut self, blocks: usize) -> impl Iterator<Item = u32> {
-        (0..blocks * BLOCK_SIZE as usize).map(|_| (self.next() % 128_000) as u32)
+        (0..blocks * BLOCK_SIZE as usize).map(|_| (self.bits() % 128_000) as u32)
     }
 }
 
@@ -123,7 +123,7 @@ pub fn keys(tokens: &[u32], seed: u64) -> Vec<BlockKey> {
 pub fn names(worker: usize, keys: &[BlockKey]) -> Vec<EngineHash> {
     let mut state = worker as u64;
     let name = |key: &BlockKey| {
-        state = Random(state ^ key.get()).next();
+        state = Random(state ^ key.get()).bits();
         EngineHash(state)
     };
     keys.iter().map(name).collect()

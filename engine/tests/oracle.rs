@@ -247,7 +247,7 @@ impl Pair {
             Vec::new()
         };
         let keys = keys(&tokens, &extra);
-        let mut found = vec![[0; TIERS]; WORKERS];
+        let mut found = [[0; TIERS]; WORKERS];
         let pinned = self.participant.pin();
         for context in pinned.contexts("m", prompt.adapter()) {
             assert_eq!(context.block_size(), BLOCK_SIZE);
