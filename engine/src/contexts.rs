@@ -4,7 +4,7 @@ use crate::sync::Rcu;
 use crate::tree::Tree;
 use crate::types::Context;
 use ahash::AHashMap;
-use crossbeam_epoch::{Collector, Guard};
+use crossbeam_epoch::Guard;
 use std::sync::Arc;
 
 /// The index has [`CONTEXTS_MAX`] contexts already.
@@ -19,7 +19,6 @@ type Map = AHashMap<String, AHashMap<String, Vec<Arc<Tree>>>>;
 #[derive(Debug)]
 pub(crate) struct Contexts {
     map: Rcu<Map>,
-    collector: Collector,
 }
 
 /// A writer's use of a context's tree. Give it back with [`Contexts::end_use`].
@@ -41,10 +40,9 @@ impl TreeUse {
 }
 
 impl Contexts {
-    pub(crate) fn new(collector: Collector) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             map: Rcu::new(Map::default()),
-            collector,
         }
     }
 
@@ -70,6 +68,8 @@ impl Contexts {
         let adapter = context.adapter.unwrap_or_default();
         let mut found = Err(TooManyContexts);
         self.map.update(guard, |map| {
+            // A former round's tree was not published.
+            found = Err(TooManyContexts);
             let trees = map.get(context.model).and_then(|m| m.get(adapter));
             let there = trees
                 .into_iter()
@@ -85,7 +85,7 @@ impl Contexts {
             if there.is_none() && adapters.map(Vec::len).sum::<usize>() >= CONTEXTS_MAX {
                 return None;
             }
-            let new = Arc::new(Tree::new(context.block_size, self.collector.clone()));
+            let new = Arc::new(Tree::new(context.block_size));
             found = Ok(Arc::clone(&new));
             let mut map = map.clone();
             let trees = map

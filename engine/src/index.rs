@@ -46,7 +46,7 @@ impl Index {
         let collector = Collector::new();
         Arc::new(Self {
             config,
-            contexts: Contexts::new(collector.clone()),
+            contexts: Contexts::new(),
             collector,
             workers: Arc::default(),
         })
@@ -93,8 +93,8 @@ impl Index {
     }
 }
 
-/// The numbers of workers. A freed one is used again only when all others are in use or were
-/// freed later, so that a name that was looked up by number does not change under a reader's feet.
+/// The numbers of workers. A freed one rests until [`RESTING`] others were freed after it (or no fresh
+/// number is left), so that a name that was looked up by number does not change under a reader's feet.
 #[derive(Debug, Default)]
 struct WorkerIds {
     /// Numbers never used are from here on.

@@ -16,7 +16,7 @@
 //!    worker, that worker held at some moment during the lookup (not all at the same moment).
 //! 3. Nobody waits: no mutex, no rwlock, no unbounded spin on store, remove, clear or lookup. A lookup does
 //!    not allocate (its reusable [`Matches`] grows with the fleet only) and writes no shared memory but
-//!    its own epoch pin.
+//!    its own epoch pin. Now and then a pin frees what writers have retired (crossbeam-epoch).
 //! 4. Identity is content: equal content that two engines name differently is one block here; one
 //!    worker may name a block twice, and both names are counted.
 //!

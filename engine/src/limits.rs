@@ -1,13 +1,17 @@
 //! Every bound of the index, with its reason.
 
-/// Workers in one index: holder entries carry a worker in 24 bits; 65,000 is what one node must serve.
+/// Workers in one index: holder entries carry a worker in 16 bits; 65,000 is what one node must serve.
 pub const WORKERS_MAX: u32 = 65_000;
 
 /// Contexts (model, adapter, block size) in one index.
 pub const CONTEXTS_MAX: usize = 1_000;
 
-/// Blocks in one run: offsets inside a run fit 16 bits. A longer chain goes on in a child run.
-pub const RUN_BLOCKS_MAX: u32 = if cfg!(crossbeam_loom) { 4 } else { 1 << 16 };
+/// Blocks in one run: offsets and lengths fit 16 bits. A longer chain goes on in a child run.
+pub const RUN_BLOCKS_MAX: u32 = if cfg!(crossbeam_loom) { 4 } else { 0xffff };
+
+/// Blocks that a new run has room for at first, at most, however long its event is: an event that jumps
+/// back and forth opens many runs, and none of them may be sized by all that follows.
+pub const FIRST_SEGMENT_MAX: u32 = 64;
 
 /// Names of one worker that wait for a parent or for their content. One scheduler step of an engine
 /// stores a few hundred blocks; this is room for the steps that a rotated replay ring may have lost.
@@ -16,5 +20,4 @@ pub const WAITING_MAX: usize = 65_536;
 /// Tokens in one block. Engines use 16 to 256, hybrid models with aligned groups up to some thousand.
 pub const BLOCK_SIZE_MAX: u32 = 8_192;
 
-const _: () = assert!(WORKERS_MAX < 1 << 24);
-const _: () = assert!(RUN_BLOCKS_MAX <= 1 << 16);
+const _: () = assert!(FIRST_SEGMENT_MAX <= 0xffff);

@@ -156,8 +156,11 @@ impl OracleWorker {
             position: Position::NoContent,
         });
         name.copies[event.tier.index()] += 1;
+        let newly_placed = name.position != position;
         name.position = position;
-        self.attach(hash);
+        if newly_placed {
+            self.attach(hash);
+        }
     }
 
     /// The path of a block after another, kept apart from a block of the same content that the worker
@@ -175,40 +178,39 @@ impl OracleWorker {
         path
     }
 
-    /// Places what waited for a name that has a path now, depth first.
+    /// Places what waited for a name that has a path now: its children by their hashes, then what
+    /// waited for the last of them, and so on.
     fn attach(&mut self, placed: EngineHash) {
-        let Some(before) = self.path(placed) else {
-            return;
-        };
-        let mut children = Vec::new();
-        for (&hash, name) in &self.names {
-            if let Position::Orphan { parent, .. } = &name.position
-                && *parent == placed
-            {
-                children.push((hash, name.position.clone()));
-            }
-        }
-        for (hash, position) in &children {
-            let Position::Orphan {
-                context,
-                key,
-                says_extra,
-                ..
-            } = position
-            else {
+        let mut parents = vec![placed];
+        while let Some(placed) = parents.pop() {
+            let Some(before) = self.path(placed) else {
                 continue;
             };
-            let position = if *context == before.0 {
-                Position::At(self.extend(before.clone(), *hash, *key, *says_extra))
-            } else {
-                Position::Conflict
-            };
-            if let Some(name) = self.names.get_mut(hash) {
-                name.position = position;
+            let waits = |name: &Name| matches!(name.position, Position::Orphan { parent, .. } if parent == placed);
+            let children = self.names.iter().filter(|(_, name)| waits(name));
+            let children: Vec<_> = children
+                .map(|(&hash, name)| (hash, name.position.clone()))
+                .collect();
+            for (hash, position) in children {
+                let Position::Orphan {
+                    context,
+                    key,
+                    says_extra,
+                    ..
+                } = position
+                else {
+                    continue;
+                };
+                let position = if context == before.0 {
+                    parents.push(hash);
+                    Position::At(self.extend(before.clone(), hash, key, says_extra))
+                } else {
+                    Position::Conflict
+                };
+                if let Some(name) = self.names.get_mut(&hash) {
+                    name.position = position;
+                }
             }
-        }
-        for (hash, _) in children {
-            self.attach(hash);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The runs that branch off a run: a lock-free hash trie keyed by (offset, first key).
 //!
 //! A slot is empty, a run, or a node of the next level (low bit set). The path of a run is made of
-//! the bits of its first key, then of its offset, so two runs never share all of it. A run stands
+//! the bits of its first key mixed with its offset, then of its offset: two runs never share all of it,
+//! and equal keys at different offsets part early. A run stands
 //! in the deepest slot that its path leads to. Two runs that meet in a slot are pushed down: the
 //! slot is exchanged for a node that holds the old one. Nodes are never taken away before their
 //! owner goes, so at each moment exactly one slot can hold a given run: two writers that insert the
@@ -49,19 +50,24 @@ enum Slot<'a> {
     Node(&'a Node),
 }
 
+/// An odd number with its bits well spread (2^64 divided by the golden ratio).
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The digits of a run's place, level by level.
 #[derive(Clone, Copy)]
 struct Path {
-    key: u64,
+    /// The first key, mixed with the offset; with the offset it determines the key.
+    mixed: u64,
     branch: u64,
     level: u32,
 }
 
 impl Path {
     fn new(branch: u32, key: BlockKey) -> Self {
+        let branch = u64::from(branch);
         Self {
-            key: key.get(),
-            branch: u64::from(branch),
+            mixed: key.get() ^ branch.wrapping_mul(ODD),
+            branch,
             level: 0,
         }
     }
@@ -73,13 +79,14 @@ impl Path {
     }
 
     fn leads_to(self, run: &Run) -> bool {
-        u64::from(run.branch()) == self.branch && run.key(0).is_some_and(|k| k.get() == self.key)
+        let other = Self::of(run);
+        other.mixed == self.mixed && other.branch == self.branch
     }
 
     fn digit(self) -> usize {
         let shift = self.level * BITS;
         let bits = match shift.checked_sub(u64::BITS) {
-            None => self.key >> shift,
+            None => self.mixed >> shift,
             Some(shift) => self.branch >> shift,
         };
         (bits as usize) % FAN

@@ -1,7 +1,7 @@
 //! What one worker holds of one run: private to its writer, published as entries of the run.
-use super::lane::{Entry, Lane};
+use super::entry::{Entry, NONE};
 use super::run::{Hold, Run};
-use crate::types::{Tier, WorkerId};
+use crate::types::{TIERS, Tier, WorkerId};
 use crossbeam_epoch::Guard;
 
 /// A set of offsets in a run.
@@ -28,21 +28,46 @@ impl Bits {
         }
     }
 
+    /// Inserts all of `[from, to)`. O(length / 64).
+    fn insert_range(&mut self, from: u32, to: u32) {
+        let mut at = from;
+        while at < to {
+            let end = to.min((at / 64 + 1) * 64);
+            let word = at as usize / 64;
+            if self.0.len() <= word {
+                self.0.resize(word + 1, 0);
+            }
+            let ones = u64::MAX >> (64 - (end - at));
+            self.0[word] |= ones << (at % 64);
+            at = end;
+        }
+    }
+
+    /// Takes out all that is in the set without a break from `from` on; where the break is.
+    /// O(length / 64).
+    fn take_run(&mut self, from: u32) -> u32 {
+        let mut at = from;
+        while let Some(word) = self.0.get_mut(at as usize / 64) {
+            let shift = at % 64;
+            let ones = (*word >> shift).trailing_ones().min(64 - shift);
+            if ones == 0 {
+                break;
+            }
+            *word &= !((u64::MAX >> (64 - ones)) << shift);
+            at += ones;
+            if at % 64 != 0 {
+                break;
+            }
+        }
+        at
+    }
+
     /// O(run length / 64).
     fn first(&self) -> Option<u32> {
         let word = self.0.iter().position(|&word| word != 0)?;
         let at = word * 64 + self.0[word].trailing_zeros() as usize;
         u32::try_from(at).ok()
     }
-}
-
-/// Held blocks that a tier lacks, as one published entry.
-#[derive(Debug)]
-struct TierLane {
-    lane: Lane,
-    missing: Bits,
-    /// Where the entry stands, while there is one.
-    entry: Option<u32>,
 }
 
 /// In which tiers a block has a copy.
@@ -84,8 +109,9 @@ pub(crate) struct Holding {
     count: u32,
     /// Held blocks past the cutoff.
     beyond: Bits,
-    /// Only for workers with other tiers than the GPU.
-    lanes: Vec<TierLane>,
+    /// Held blocks that are not on the GPU; and in neither GPU nor CPU memory. Only for workers with
+    /// other tiers than the GPU.
+    missing: Option<Box<[Bits; TIERS - 1]>>,
 }
 
 impl Holding {
@@ -93,8 +119,9 @@ impl Holding {
     pub(crate) fn enter(run: Hold, worker: WorkerId, context: u32) -> Self {
         let entry = run.claim_entry(Entry {
             worker,
-            lane: Lane::Held,
-            value: 0,
+            cutoff: 0,
+            not_gpu: NONE,
+            not_cpu: NONE,
         });
         Self {
             run,
@@ -104,7 +131,7 @@ impl Holding {
             cutoff: 0,
             count: 0,
             beyond: Bits::default(),
-            lanes: Vec::new(),
+            missing: None,
         }
     }
 
@@ -124,52 +151,30 @@ impl Holding {
         self.count == 0
     }
 
-    /// Sets in which tiers the block at `offset` has copies, and publishes it.
-    ///
-    /// Tier lanes that grow are published before the coverage grows, those that shrink after it has
-    /// shrunk: a racing lookup never counts a block for a tier that it was not in.
+    /// Sets in which tiers the block at `offset` has copies, and publishes it in one store.
     pub(crate) fn set(&mut self, offset: u32, tiers: Tiers) {
-        for tier in [Tier::Gpu, Tier::Cpu] {
-            if tiers.lacks(tier) {
-                self.mark_missing(offset, tier);
-            }
-        }
         match (self.contains(offset), !tiers.is_empty()) {
             (false, true) => self.add(offset),
             (true, false) => self.remove(offset),
             _ => {}
         }
-        if self.lanes.is_empty() {
-            return;
-        }
-        for tier in [Tier::Gpu, Tier::Cpu] {
-            if !tiers.lacks(tier) {
-                self.unmark_missing(offset, tier);
-            }
-        }
+        self.set_missing(offset, tiers);
+        self.publish();
     }
 
     /// Takes the worker out of the run.
     pub(crate) fn leave(self, guard: &Guard) {
-        self.run.clear_entry(self.entry, false);
-        for entry in self.lanes.iter().filter_map(|lane| lane.entry) {
-            self.run.clear_entry(entry, true);
-        }
+        self.run.clear_entry(self.entry);
         self.run.release(guard);
     }
 
     fn add(&mut self, offset: u32) {
         self.count += 1;
-        if offset != self.cutoff {
+        if offset == self.cutoff {
+            self.cutoff = self.beyond.take_run(offset + 1);
+        } else {
             self.beyond.insert(offset);
-            return;
         }
-        self.cutoff += 1;
-        while self.beyond.contains(self.cutoff) {
-            self.beyond.remove(self.cutoff);
-            self.cutoff += 1;
-        }
-        self.publish();
     }
 
     fn remove(&mut self, offset: u32) {
@@ -178,69 +183,37 @@ impl Holding {
             self.beyond.remove(offset);
             return;
         }
-        (offset + 1..self.cutoff).for_each(|held| self.beyond.insert(held));
+        self.beyond.insert_range(offset + 1, self.cutoff);
         self.cutoff = offset;
-        self.publish();
+    }
+
+    fn set_missing(&mut self, offset: u32, tiers: Tiers) {
+        let lacks = [tiers.lacks(Tier::Gpu), tiers.lacks(Tier::Cpu)];
+        if self.missing.is_none() && lacks == [false; TIERS - 1] {
+            return;
+        }
+        let missing = self.missing.get_or_insert_default();
+        for (bits, lacks) in missing.iter_mut().zip(lacks) {
+            match lacks {
+                true => bits.insert(offset),
+                false => bits.remove(offset),
+            }
+        }
     }
 
     fn publish(&self) {
+        let first = |tier: Tier| {
+            let missing = self.missing.as_ref()?;
+            missing[tier.index()].first()
+        };
         self.run.set_entry(
             self.entry,
             Entry {
                 worker: self.worker,
-                lane: Lane::Held,
-                value: self.cutoff,
+                cutoff: self.cutoff,
+                not_gpu: first(Tier::Gpu).unwrap_or(NONE),
+                not_cpu: first(Tier::Cpu).unwrap_or(NONE),
             },
         );
-    }
-
-    fn mark_missing(&mut self, offset: u32, tier: Tier) {
-        let Some(lane) = Lane::limiting(tier) else {
-            return;
-        };
-        let at = match self.lanes.iter().position(|there| there.lane == lane) {
-            Some(at) => at,
-            None => {
-                let missing = Bits::default();
-                self.lanes.push(TierLane {
-                    lane,
-                    missing,
-                    entry: None,
-                });
-                self.lanes.len() - 1
-            }
-        };
-        self.lanes[at].missing.insert(offset);
-        self.lanes[at].publish(&self.run, self.worker);
-    }
-
-    fn unmark_missing(&mut self, offset: u32, tier: Tier) {
-        let lane = Lane::limiting(tier);
-        let found = self.lanes.iter_mut().find(|there| Some(there.lane) == lane);
-        if let Some(there) = found
-            && there.missing.contains(offset)
-        {
-            there.missing.remove(offset);
-            there.publish(&self.run, self.worker);
-        }
-    }
-}
-
-impl TierLane {
-    fn publish(&mut self, run: &Run, worker: WorkerId) {
-        let entry = self.missing.first().map(|value| Entry {
-            worker,
-            lane: self.lane,
-            value,
-        });
-        match (self.entry, entry) {
-            (None, Some(entry)) => self.entry = Some(run.claim_entry(entry)),
-            (Some(at), Some(entry)) => run.set_entry(at, entry),
-            (Some(at), None) => {
-                run.clear_entry(at, true);
-                self.entry = None;
-            }
-            (None, None) => {}
-        }
     }
 }

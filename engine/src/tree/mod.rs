@@ -3,7 +3,7 @@
 //! Nodes are append-only [`run`]s of block keys. A chain that diverges inside a run starts a child
 //! there and the run stays whole, so the place of a block, (run, offset), never changes while
 //! anyone holds it. For each run and holder one atomic word says how many leading blocks of
-//! the run the worker holds ([`lane`]); what it holds beyond that, after an eviction from the head or
+//! the run the worker holds, and in which tiers ([`entry`]); what it holds beyond that, after an eviction from the head or
 //! the middle, is remembered by its writer alone ([`holding`]), because no prefix can use it until the
 //! hole is filled.
 //!
@@ -11,15 +11,14 @@
 //! (slots are written once), else the child at that offset, which is unique ([`children`]).
 pub(crate) mod array;
 mod children;
+pub(crate) mod entry;
 pub(crate) mod holding;
-pub(crate) mod lane;
 #[cfg(all(test, crossbeam_loom))]
 mod models;
 pub(crate) mod read;
 pub(crate) mod run;
 
 use crate::sync::{AtomicU64, Ordering};
-use crossbeam_epoch::Collector;
 use run::Hold;
 
 /// Set once in `users` when the last user is gone for good.
@@ -33,17 +32,15 @@ pub(crate) struct Tree {
     users: AtomicU64,
     /// `None` only while dropping.
     root: Option<Hold>,
-    collector: Collector,
 }
 
 impl Tree {
     /// An empty tree with one user.
-    pub(crate) fn new(block_size: u32, collector: Collector) -> Self {
+    pub(crate) fn new(block_size: u32) -> Self {
         Self {
             block_size,
             users: AtomicU64::new(1),
             root: Some(Hold::root()),
-            collector,
         }
     }
 
@@ -71,9 +68,11 @@ impl Tree {
 }
 
 impl Drop for Tree {
+    /// No epoch is needed: readers reach a tree through a map that keeps it, and writers have left. (A
+    /// collector kept here would be kept by its own garbage for ever.)
     fn drop(&mut self) {
         if let Some(root) = self.root.take() {
-            root.release(&self.collector.register().pin());
+            root.free();
         }
     }
 }

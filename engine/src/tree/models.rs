@@ -6,7 +6,7 @@
 //! push-down and death happen in them. Reads of nodes go through `sync::Watch`, so a node that is
 //! seen before its contents or after its end is reported.
 use super::array::Words;
-use super::lane::{Entry, Lane};
+use super::entry::{Entry, NONE};
 use super::read::{Matches, lookup};
 use super::run::{Claim, Hold};
 use crate::sync::{Ordering, Rcu};
@@ -19,12 +19,12 @@ fn key(n: u64) -> BlockKey {
     BlockKey::new(n)
 }
 
-fn entry(worker: u32, lane: Lane, value: u32) -> Entry {
-    let worker = WorkerId(worker);
+fn entry(worker: u32, cutoff: u32) -> Entry {
     Entry {
-        worker,
-        lane,
-        value,
+        worker: WorkerId(worker),
+        cutoff,
+        not_gpu: NONE,
+        not_cpu: NONE,
     }
 }
 
@@ -148,13 +148,13 @@ fn a_dying_run_is_refused_or_lives_on() {
             // Whichever run it is, it must be the one that lookups find.
             let found = other.root().find_child(0, key(2), &guard).unwrap();
             assert!(std::ptr::eq(found, &*run));
-            run.claim_entry(entry(0, Lane::Held, 1));
+            run.claim_entry(entry(0, 1));
             run
         });
         own.release(&tree.guard());
         let run = rival.join().unwrap();
         assert_eq!(tree.held(&[key(2)], 0), [1; 3]);
-        run.clear_entry(0, false);
+        run.clear_entry(0);
         run.release(&tree.guard());
         assert!(tree.root().find_child(0, key(2), &tree.guard()).is_none());
     });
@@ -179,10 +179,10 @@ fn a_lookup_keeps_what_it_reads() {
     loom::model(|| {
         let tree = Shared::new();
         let run = tree.root().child(0, key(2), 1, &tree.guard());
-        run.claim_entry(entry(0, Lane::Held, 1));
+        run.claim_entry(entry(0, 1));
         let other = Arc::clone(&tree);
         let reader = thread::spawn(move || other.held(&[key(2)], 0));
-        run.clear_entry(0, false);
+        run.clear_entry(0);
         let guard = tree.guard();
         run.release(&guard);
         guard.flush();
@@ -193,20 +193,24 @@ fn a_lookup_keeps_what_it_reads() {
 }
 
 #[test]
-fn coverage_never_runs_ahead_of_its_tiers() {
+fn a_block_is_never_credited_to_a_tier_it_was_not_in() {
     loom::model(|| {
         let tree = Shared::new();
-        let run = tree.root().child(0, key(2), 1, &tree.guard());
-        let at = run.claim_entry(entry(0, Lane::Held, 0));
+        let run = tree.root().child(0, key(2), 2, &tree.guard());
+        assert_eq!(run.claim(1, key(3)), Claim::Ours);
+        let at = run.claim_entry(entry(0, 1));
         let other = Arc::clone(&tree);
-        let reader = thread::spawn(move || other.held(&[key(2)], 0));
-        // A block that was never on the GPU, in the order of `Holding::set`.
-        let lane = run.claim_entry(entry(0, Lane::NotGpu, 0));
-        run.set_entry(at, entry(0, Lane::Held, 1));
+        let reader = thread::spawn(move || other.held(&[key(2), key(3)], 0));
+        // A block that is on the CPU alone comes and goes behind one on the GPU.
+        let on_cpu = Entry {
+            not_gpu: 1,
+            ..entry(0, 2)
+        };
+        run.set_entry(at, on_cpu);
+        run.set_entry(at, entry(0, 1));
         let seen = reader.join().unwrap();
-        assert!(seen == [0; 3] || seen == [0, 1, 1], "{seen:?}");
-        run.clear_entry(at, false);
-        run.clear_entry(lane, true);
+        assert!(seen == [1; 3] || seen == [1, 2, 2], "{seen:?}");
+        run.clear_entry(at);
         run.release(&tree.guard());
     });
 }
@@ -216,15 +220,15 @@ fn a_worker_is_never_credited_with_another_ones_entry() {
     loom::model(|| {
         let tree = Shared::new();
         let run = tree.root().child(0, key(2), 1, &tree.guard());
-        let at = run.claim_entry(entry(0, Lane::Held, 1));
+        let at = run.claim_entry(entry(0, 1));
         let other = Arc::clone(&tree);
         let writer = thread::spawn(move || {
             let guard = other.guard();
             let run = other.root().child(0, key(2), 1, &guard);
-            run.claim_entry(entry(1, Lane::Held, 0));
+            run.claim_entry(entry(1, 0));
             run
         });
-        run.clear_entry(at, false);
+        run.clear_entry(at);
         assert_eq!(tree.held(&[key(2)], 0), [0; 3]);
         assert_eq!(tree.held(&[key(2)], 1), [0; 3]);
         let rival = writer.join().unwrap();

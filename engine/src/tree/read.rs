@@ -7,7 +7,7 @@
 //!
 //! The request's key of a block is asked for only when it is compared, so no token past the first
 //! mismatch is ever hashed.
-use super::lane::{Entry, Lane};
+use super::entry::Entry;
 use super::run::Run;
 use crate::hash::{ExtraDigest, block_key};
 use crate::sync::Ordering;
@@ -122,30 +122,20 @@ impl Matches {
             // Registered after the lookup began: it may be missed.
             return false;
         };
-        if depth.held != base || entry.value == 0 {
+        if depth.held != base || entry.cutoff == 0 {
             return false;
         }
-        depth.held = base + entry.value.min(matched);
+        depth.held = base + entry.cutoff.min(matched);
+        for (limit, first) in depth.limits.iter_mut().zip([entry.not_gpu, entry.not_cpu]) {
+            // A block past the branch that the request takes limits nothing.
+            if first < depth.held - base {
+                *limit = (*limit).min(base + first);
+            }
+        }
         if base == 0 {
             self.touched.push(entry.worker.0);
         }
-        entry.value >= matched
-    }
-
-    /// Takes in where a tier's copies end.
-    fn limit(&mut self, entry: Entry, base: u32) {
-        let Some(depth) = self.depths.get_mut(entry.worker.index()) else {
-            return;
-        };
-        let at = match entry.lane {
-            Lane::Held => return,
-            Lane::NotGpu => Tier::Gpu.index(),
-            Lane::NotCpu => Tier::Cpu.index(),
-        };
-        let first = base.saturating_add(entry.value);
-        if first < depth.held {
-            depth.limits[at] = depth.limits[at].min(first);
-        }
+        entry.cutoff >= matched
     }
 
     fn finish(&mut self) {
@@ -211,13 +201,7 @@ fn read_holders(run: &Run, base: usize, matched: u32, out: &mut Matches) -> bool
     };
     let mut going_on = false;
     for entry in run.entries() {
-        if entry.lane == Lane::Held {
-            going_on |= out.cover(entry, base, matched);
-        }
-    }
-    // After the coverage: see `Holding::set`.
-    if run.has_tier_lanes() {
-        run.entries().for_each(|entry| out.limit(entry, base));
+        going_on |= out.cover(entry, base, matched);
     }
     going_on
 }

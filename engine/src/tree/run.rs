@@ -18,9 +18,9 @@
 //! `parent`, `branch`: before publication only.
 use super::array::Words;
 use super::children::Children;
-use super::lane::Entry;
-use crate::limits::RUN_BLOCKS_MAX;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch};
+use super::entry::Entry;
+use crate::limits::FIRST_SEGMENT_MAX;
+use crate::sync::{AtomicU64, Ordering, Watch};
 use crate::types::BlockKey;
 use crossbeam_epoch::{Guard, Shared};
 use std::ptr::NonNull;
@@ -39,8 +39,6 @@ pub(crate) struct Run {
     parent: Option<NonNull<Run>>,
     /// The offset in the parent at which this run's first block would stand.
     branch: u32,
-    /// Holder entries that are not [`super::lane::Lane::Held`].
-    tier_lanes: AtomicU32,
     keys: Words,
     holders: Words,
     children: Children,
@@ -107,7 +105,7 @@ impl Hold {
                 Some(dead) => dead.unlink(guard),
                 None => {}
             }
-            let keys = Words::starting_with(key.get(), first.min(RUN_BLOCKS_MAX));
+            let keys = Words::starting_with(key.get(), first.min(FIRST_SEGMENT_MAX));
             let new = Box::new(Run::new(Some(self.0), branch, keys));
             // Relaxed: this hold keeps the count above zero.
             self.state.fetch_add(1, Ordering::Relaxed);
@@ -118,6 +116,17 @@ impl Hold {
                     self.dereference(guard);
                 }
             }
+        }
+    }
+
+    /// Frees a root that nobody else refers to; leaks it if somebody does, which cannot be: writers
+    /// leave a tree's runs before they leave the tree.
+    pub(crate) fn free(self) {
+        // Acquire: pairs with the AcqRel in `dereference`: all that others did is over.
+        if self.parent.is_none() && self.state.load(Ordering::Acquire) == 1 {
+            // SAFETY: made by `root` from a box; this is the only reference, no child is linked, and
+            // what borrowed the run through this hold is gone, since the hold was moved here.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }
 
@@ -133,7 +142,6 @@ impl Run {
             state: AtomicU64::new(1),
             parent,
             branch,
-            tier_lanes: AtomicU32::new(0),
             keys,
             holders: Words::new(HOLDERS_FIRST),
             children: Children::empty(),
@@ -196,39 +204,29 @@ impl Run {
 
     /// Enters a holder; the result is the entry's place for [`Run::set_entry`]. O(holders).
     pub(crate) fn claim_entry(&self, entry: Entry) -> u32 {
-        if entry.is_tier_lane() {
-            // Release: pairs with the Acquire in `has_tier_lanes`.
-            self.tier_lanes.fetch_add(1, Ordering::Release);
-        }
-        for at in 0.. {
-            let word = self.holders.at(at);
-            // Relaxed load: only a hint. Release: pairs with the Acquire in `entries`.
-            if word.load(Ordering::Relaxed) == 0
-                && word
-                    .compare_exchange(0, entry.word(), Ordering::Release, Ordering::Relaxed)
-                    .is_ok()
-            {
+        let mut at = 0;
+        for word in self.holders.segments().flatten() {
+            if claim(word, entry) {
                 return at;
             }
+            at += 1;
         }
-        unreachable!("more holders than workers")
+        while !claim(self.holders.at(at), entry) {
+            at += 1;
+        }
+        at
     }
 
     /// Overwrites the caller's own entry.
     pub(crate) fn set_entry(&self, at: u32, entry: Entry) {
-        // Release: pairs with the Acquire in `entries`: who sees a longer coverage sees the tier
-        // lane that was written before it.
+        // Release: pairs with the Acquire in `entries`.
         self.holders.at(at).store(entry.word(), Ordering::Release);
     }
 
     /// Takes the caller's own entry out.
-    pub(crate) fn clear_entry(&self, at: u32, was_tier_lane: bool) {
+    pub(crate) fn clear_entry(&self, at: u32) {
         // Release: pairs with the Acquire in `entries`.
         self.holders.at(at).store(0, Ordering::Release);
-        if was_tier_lane {
-            // Relaxed: a count that is too high costs a reader one more look.
-            self.tier_lanes.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// All entries at this moment, word by word.
@@ -236,14 +234,8 @@ impl Run {
         self.holders
             .segments()
             .flatten()
-            // Acquire: pairs with the Release in `claim_entry`, `set_entry`, `clear_entry`.
+            // Acquire: pairs with the Release in `claim`, `set_entry`, `clear_entry`.
             .filter_map(|word| Entry::from_word(word.load(Ordering::Acquire)))
-    }
-
-    /// Whether some entry says that a block is missing in a tier. Ask after reading the coverage.
-    pub(crate) fn has_tier_lanes(&self) -> bool {
-        // Acquire: pairs with the Release in `claim_entry`.
-        self.tier_lanes.load(Ordering::Acquire) != 0
     }
 
     /// Takes a reference unless the run is dead. Wait-free.
@@ -293,8 +285,17 @@ impl Run {
     }
 }
 
+/// Claims an empty holder word.
+fn claim(word: &AtomicU64, entry: Entry) -> bool {
+    // Relaxed load: only a hint. Release: pairs with the Acquire in `entries`.
+    word.load(Ordering::Relaxed) == 0
+        && word
+            .compare_exchange(0, entry.word(), Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+}
+
 impl Drop for Run {
-    /// A run that dies has no children; a whole tree dropped at once may be deep, so no recursion.
+    /// A run that dies has no children; should one ever have some, they may be deep: no recursion.
     fn drop(&mut self) {
         let mut below = Vec::new();
         self.children.take(&mut below);

@@ -163,6 +163,12 @@ impl Writer {
         self.waiting.len()
     }
 
+    /// Of these, blocks whose parent is not known: what they add to a prefix is not counted yet.
+    #[must_use]
+    pub fn orphans(&self) -> usize {
+        self.waiting.orphans()
+    }
+
     /// Whether blocks were dropped since the last clear: the answers may be too low.
     #[must_use]
     pub fn incomplete(&self) -> bool {
@@ -237,7 +243,8 @@ impl Writer {
         report
     }
 
-    /// Removes all that the worker holds, in all tiers and contexts. O(runs it holds blocks in).
+    /// Removes all that the worker holds, in all tiers and contexts. O(names and runs that it has, and
+    /// contexts of the index for each of its own that nobody else uses).
     ///
     /// # Panics
     /// If `at` belongs to another index.

@@ -39,6 +39,10 @@ impl Waiting {
         self.blocks.len()
     }
 
+    pub(super) fn orphans(&self) -> usize {
+        self.children.len()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.blocks.len() >= WAITING_MAX
     }

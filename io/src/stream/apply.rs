@@ -5,14 +5,15 @@
 //!
 //! | fault | what may be lost | then |
 //! |---|---|---|
-//! | unknown tag | something that later engines say beside stores, removals and clears | counted |
+//! | unknown tag | something that later engines say beside stores, removals and clears | counted, partial |
 //! | stored event not understood or not fitting, no room, conflict | stores | counted, partial |
-//! | event of no known shape, removed event not understood, unknown medium removed, malformed batch | removals | counted, cleared, partial |
+//! | event of no known shape, removed event not understood, unknown medium removed, malformed or too large batch | removals | counted, cleared, partial |
 //! | removal of a block or copy that is not known | nothing | counted |
 //! | event of a group that is not full attention, or of a second one that is | how far prefixes can be reused | counted, cleared, distrusted until the engine restarts |
 //!
 //! Full attention is a group whose kind says so (`full_attention`, or `mla_attention`, which caches
 //! prefixes alike), or a group 0 of an engine that says no kind (vLLM before 0.22).
+use crate::limits::FRAME_BYTES_MAX;
 use crate::status::{SkipReason, WorkerStatus};
 use crate::wire::{self, Event, Removed, Scratch, Step, Stored};
 use kvroute_engine::types::Tier;
@@ -64,7 +65,7 @@ impl Applier {
     /// Whether something that it should hold is missing.
     #[must_use]
     pub(super) fn is_partial(&self) -> bool {
-        self.partial || self.writer.incomplete()
+        self.partial || self.writer.incomplete() || self.writer.orphans() > 0
     }
 
     /// Whether nothing of it may be believed.
@@ -92,6 +93,10 @@ impl Applier {
         status: &WorkerStatus,
     ) -> Applied {
         let mut applied = Applied::default();
+        if payload.len() > FRAME_BYTES_MAX {
+            self.lost_removals(at, SkipReason::FrameTooLarge, status);
+            return applied;
+        }
         let result = self.apply_events(at, payload, scratch, status, &mut applied);
         if let Err(error) = result {
             tracing::debug!(%error, "a malformed batch");
@@ -119,7 +124,7 @@ impl Applier {
                     applied.cleared = true;
                 }
                 Step::Skipped(SkipReason::UnknownTag) => {
-                    status.add_skipped(SkipReason::UnknownTag, 1);
+                    self.lost_stores(SkipReason::UnknownTag, 1, status);
                 }
                 Step::Skipped(reason) if batch.skipped_a_store() => {
                     self.lost_stores(reason, 1, status);

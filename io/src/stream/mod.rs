@@ -123,6 +123,7 @@ impl Streams {
             let join = thread::Builder::new()
                 .name(format!("kvroute-io-{n}"))
                 .spawn(move || {
+                    let _watch = ExitOnPanic;
                     if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
                         tracing::warn!(thread = n, "cannot pin an IO thread to its core");
                     }
@@ -168,6 +169,22 @@ impl Streams {
         let thread = &self.threads[thread];
         thread.inbox.removed.push(worker);
         thread.wake();
+    }
+}
+
+/// An IO thread that panics takes the node with it: its workers would stay credited with what they
+/// held at that moment, for ever.
+struct ExitOnPanic;
+
+/// The exit code of an internal error.
+const INTERNAL_ERROR: i32 = 70;
+
+impl Drop for ExitOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("an IO thread has panicked; the node ends");
+            std::process::exit(INTERNAL_ERROR);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! [`crate::limits::BATCHES_PER_TURN_MAX`], so one flooding worker delays another by one turn at most.
 use super::socket::{Message, Sockets};
 use super::worker::{Turn, Worker};
-use super::{Inbox, NewWorker};
+use super::{INTERNAL_ERROR, Inbox, NewWorker};
 use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX};
 use crate::wire::Scratch;
 use ahash::AHashMap;
@@ -81,8 +81,8 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
         let timeout = workers.timeout(&setup.commands, Instant::now());
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
-                tracing::error!(%error, "cannot wait for sockets");
-                return;
+                tracing::error!(%error, "cannot wait for sockets; the node ends");
+                std::process::exit(INTERNAL_ERROR);
             }
             _ => {}
         }

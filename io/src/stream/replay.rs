@@ -6,7 +6,6 @@
 //! `["", topic, number, payload]` (from 0.26), so the payload is the last frame and the number the one
 //! before it. The end has the number -1, that is eight bytes `ff`, and an empty payload.
 //! Numbers are eight bytes, big endian.
-use crate::limits::FRAME_BYTES_MAX;
 use crate::status::SkipReason;
 
 /// The frame before the start number in a request.
@@ -64,9 +63,6 @@ pub fn read_answer<'a>(frames: &[&'a [u8]]) -> Result<Answer<'a>, SkipReason> {
 #[expect(clippy::big_endian_bytes, reason = "the wire is big endian")]
 fn batch<'a>(sequence: &[u8], payload: &'a [u8]) -> Result<RawBatch<'a>, SkipReason> {
     let sequence = sequence.try_into().map_err(|_| SkipReason::Framing)?;
-    if payload.len() > FRAME_BYTES_MAX {
-        return Err(SkipReason::FrameTooLarge);
-    }
     Ok(RawBatch {
         sequence: u64::from_be_bytes(sequence),
         payload,

@@ -16,8 +16,8 @@ use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
 use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
 use super::socket::{Frame, Link, Message, Monitor, Socket, SocketError};
 use crate::limits::{
-    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAME_BYTES_MAX,
-    FRAMES_MAX, REPLAY_WHOLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
+    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAMES_MAX,
+    REPLAY_WHOLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
 };
 use crate::status::{SkipReason, Trust, WorkerStatus};
 use crate::wire;
@@ -242,6 +242,7 @@ impl Worker {
                 return Ok(false);
             }
             replay.deadline = context.now + context.replay_time;
+            self.status.touch();
             let answer = std::mem::take(context.message);
             if self.read_links(context)? {
                 // The answer is worth nothing: after a connection another replay is asked for.
@@ -285,7 +286,7 @@ impl Worker {
                 Action::Apply(batch) => self.apply(&batch, context),
                 Action::Clear(reason) => {
                     tracing::info!(worker = self.name, ?reason, "dropped what it held");
-                    let restarted = matches!(reason, ClearReason::Restart | ClearReason::Unproven);
+                    let restarted = reason == ClearReason::Restart;
                     self.applier.reset(context.at, restarted);
                     self.applied = None;
                 }
@@ -446,12 +447,6 @@ fn read_message<'m, T>(
     let kept = message.frames();
     for (place, frame) in frames.iter_mut().zip(kept) {
         *place = frame.bytes();
-    }
-    if kept
-        .iter()
-        .any(|frame| frame.bytes().len() > FRAME_BYTES_MAX)
-    {
-        return Err(SkipReason::FrameTooLarge);
     }
     read(&frames[..kept.len().min(FRAMES_MAX)])
 }
