@@ -55,7 +55,7 @@ impl Bits {
             }
             *word &= !((u64::MAX >> (64 - ones)) << shift);
             at += ones;
-            if at % 64 != 0 {
+            if !at.is_multiple_of(64) {
                 break;
             }
         }

@@ -1,5 +1,6 @@
 //! What single events do, and what faults in them do to trust.
 use super::rig::*;
+use kvroute::limits::FRAME_BYTES_MAX;
 use kvroute::status::{SkipReason, Trust};
 use rmpv::Value;
 
@@ -190,4 +191,19 @@ fn two_full_groups_are_not_mistaken_for_one() {
     engine.publish(2, &payload(1, 2, vec![gone])).unwrap();
     worker.wait_for(2);
     assert_eq!(rig.score(&worker, None, &tokens(1, 1)), 0);
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_lost_at_once() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 2);
+    // Whatever it holds, it may remove what was stored before.
+    engine.publish(2, &vec![0; FRAME_BYTES_MAX + 1]).unwrap();
+    worker.wait_for(2);
+    assert_eq!(worker.skipped(SkipReason::FrameTooLarge), 1);
+    assert_eq!(worker.status.trust(), Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..2), NONE);
+    publish(&engine, 1, 3..4);
+    worker.wait_for(3);
+    assert_eq!(rig.held(&worker, 1, 0..4), [3]);
 }
