@@ -1,8 +1,8 @@
 //! The HTTP face: per-core threads that answer lookups inline. The only module that names hyper.
 //!
-//! A request's way: [`server`] accepts and reads the head, [`routes`] finds the handler, [`body`]
-//! reads the body within bounds, the handler parses ([`json`], [`params`]), looks up ([`lookup`]) and
-//! renders. Handlers are plain functions over their thread's [`state::ThreadState`]: nothing of it is held
+//! A request's way: `server` accepts and reads the head, `routes` finds the handler, `body`
+//! reads the body within bounds, the handler parses (`json`, `params`), looks up (`lookup`) and
+//! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
 mod body;
 mod error;

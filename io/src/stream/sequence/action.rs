@@ -69,7 +69,7 @@ pub enum Action<P> {
     },
 }
 
-/// What happened since the last [`Sequence::take_tally`].
+/// What happened since the last [`super::Sequence::take_tally`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Gaps noticed.
