@@ -6,6 +6,10 @@
 //! libzmq allows 1,023 sockets in a context and its binding cannot raise that, so [`Sockets`] opens a
 //! further context when one is full: one for about 300 workers, each with two threads. A monitor lies
 //! in its subscriber's context: elsewhere its connection would succeed and wait for ever.
+//!
+//! libzmq sends to a monitor from its own IO thread, and waits there if nobody is connected: a monitor
+//! that is closed while its subscriber still says something would silence the whole context. So
+//! [`Subscriber`] silences itself before it closes anything.
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, FRAME_BYTES_CUT, FRAMES_MAX, SOCKETS_PER_CONTEXT_MAX,
     SUBSCRIPTION_QUEUE_MAX,
@@ -119,9 +123,42 @@ impl std::fmt::Debug for Socket {
     }
 }
 
+/// A subscription, and the monitor of its connection.
+#[derive(Debug)]
+pub struct Subscriber {
+    socket: Socket,
+    monitor: Monitor,
+    /// A name that nobody connects to.
+    nobody: String,
+}
+
+impl Subscriber {
+    /// What is subscribed to comes out here.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Tells of the connection.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // Monitoring of no events, in place of the monitoring so far: also if it fails, none are
+        // sent any more, and one that is being sent is waited for.
+        if let Err(error) = self.socket.socket.monitor(&self.nobody, 0) {
+            tracing::debug!(%error, "a monitor is stopped without a successor");
+        }
+    }
+}
+
 impl Sockets {
-    /// A subscriber to everything, that reconnects for ever, and the monitor of its connection.
-    pub fn subscriber(&self, endpoint: &str) -> Result<(Socket, Monitor), SocketError> {
+    /// A subscriber to everything, that reconnects for ever.
+    pub fn subscriber(&self, endpoint: &str) -> Result<Subscriber, SocketError> {
         let socket = self.open(SocketType::SUB, SUBSCRIBER_SOCKETS, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
@@ -133,8 +170,17 @@ impl Sockets {
             .set_subscribe(b"")
             .map_err(fail("subscribe"))?;
         let monitor = self.monitor(&socket)?;
-        socket.socket.connect(endpoint).map_err(fail("connect"))?;
-        Ok((socket, monitor))
+        let subscriber = Subscriber {
+            socket,
+            monitor,
+            nobody: self.name(),
+        };
+        subscriber
+            .socket
+            .socket
+            .connect(endpoint)
+            .map_err(fail("connect"))?;
+        Ok(subscriber)
     }
 
     /// A requester of replays. One that is given up is dropped, so it never reconnects for long.
@@ -211,11 +257,16 @@ impl Sockets {
         Place { room, sockets }
     }
 
+    /// A name for a monitor's endpoint, used once.
+    fn name(&self) -> String {
+        let number = self.monitors.fetch_add(1, Relaxed);
+        format!("inproc://kvroute-monitor-{number}")
+    }
+
     fn monitor(&self, of: &Socket) -> Result<Monitor, SocketError> {
         let fail = |source| error(&of.endpoint, "monitor the connection", source);
         let place = of.place.as_ref().ok_or_else(|| fail(Error::EINVAL))?;
-        let number = self.monitors.fetch_add(1, Relaxed);
-        let name = format!("inproc://kvroute-monitor-{number}");
+        let name = self.name();
         let events = SocketEvent::HANDSHAKE_SUCCEEDED as i32 | SocketEvent::DISCONNECTED as i32;
         of.socket.monitor(&name, events).map_err(fail)?;
         let socket = place.room.context.socket(SocketType::PAIR).map_err(fail)?;

@@ -1,10 +1,10 @@
 //! One worker on its IO thread: its sockets, its sequence machine, its writer.
 //!
-//! A turn receives live batches, then asks what became of the connection, then lets the machine
-//! judge. In this order a batch that came over a new connection is never judged before the machine
-//! knows of the connection: libzmq reports a handshake before it delivers what follows. For the same
-//! reason the connection is looked at between receiving an answer of a replay and judging it: an engine
-//! that answers in a new life has broken the connection of the life before.
+//! A turn asks what became of the connection, receives live batches, asks again, and lets the machine
+//! judge. So the machine knows of a lost connection before it judges what came over the next one:
+//! libzmq reports both in order, and what it reports the second time happened while batches were
+//! received. For the same reason the connection is looked at between receiving an answer of a replay
+//! and judging it: an engine that answers in a new life has broken the connection of the life before.
 //!
 //! A turn is bounded. While more is held back than one turn may apply, no live batch is received:
 //! libzmq keeps them. While actions are left over, no answer is received: an answer must never meet
@@ -14,7 +14,7 @@ use super::apply::Applier;
 use super::pinned::Context;
 use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
 use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
-use super::socket::{Frame, Link, Message, Monitor, Socket, SocketError};
+use super::socket::{Frame, Link, Message, Socket, SocketError, Subscriber};
 use crate::limits::{
     ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAMES_MAX,
     REPLAY_WHOLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
@@ -50,13 +50,6 @@ struct Replay {
     end: Instant,
 }
 
-/// The event socket and the monitor of its connection.
-#[derive(Debug)]
-struct Subscription {
-    socket: Socket,
-    monitor: Monitor,
-}
-
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -66,7 +59,7 @@ pub(super) struct Worker {
     status: Arc<WorkerStatus>,
     sequence: Sequence<Frame>,
     applier: Applier,
-    subscription: Option<Subscription>,
+    subscription: Option<Subscriber>,
     replay: Option<Replay>,
     links: VecDeque<Link>,
     /// When a failed replay, or a socket that could not be opened, is tried again.
@@ -78,6 +71,8 @@ pub(super) struct Worker {
     opened: bool,
     /// The number of the last batch that is in the index. The machine may be ahead.
     applied: Option<u64>,
+    /// The last turn's bound was reached before the machine had judged all that it could.
+    backlog: bool,
     /// A replay has ended, and what was held back meanwhile is not applied yet.
     catching_up: bool,
 }
@@ -109,6 +104,7 @@ impl Worker {
             patience: None,
             opened: false,
             applied: None,
+            backlog: false,
             catching_up: false,
         }
     }
@@ -140,10 +136,14 @@ impl Worker {
         if self.retry_at.is_some_and(|at| at > context.now) {
             return Ok(false);
         }
-        let (socket, monitor) = context.sockets.subscriber(&self.events)?;
-        register(context.registry, socket.descriptor()?, context.token);
-        register(context.registry, monitor.descriptor()?, context.token + 1);
-        self.subscription = Some(Subscription { socket, monitor });
+        let subscriber = context.sockets.subscriber(&self.events)?;
+        let (events, links) = (
+            subscriber.socket().descriptor()?,
+            subscriber.monitor().descriptor()?,
+        );
+        register(context.registry, events, context.token);
+        register(context.registry, links, context.token + 1);
+        self.subscription = Some(subscriber);
         self.retry_at = None;
         self.patience = Some(context.now + context.replay_time);
         Ok(true)
@@ -154,8 +154,8 @@ impl Worker {
         self.close_replay(context.registry);
         if let Some(subscription) = self.subscription.take() {
             let sockets = [
-                subscription.socket.descriptor(),
-                subscription.monitor.descriptor(),
+                subscription.socket().descriptor(),
+                subscription.monitor().descriptor(),
             ];
             sockets
                 .into_iter()
@@ -168,8 +168,8 @@ impl Worker {
     }
 
     fn step(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
-        let backlog = self.sequence.waiting() > 0 && !self.sequence.holds_back();
-        let mut more = backlog || self.receive_live(context, BATCHES_PER_TURN_MAX)?;
+        self.read_links(context)?;
+        let mut more = self.backlog || self.receive_live(context, BATCHES_PER_TURN_MAX)?;
         self.read_links(context)?;
         if self.act(context)? {
             return Ok(true);
@@ -178,27 +178,28 @@ impl Worker {
         Ok(more)
     }
 
-    /// Tells the machine what became of the connection; whether anything did.
+    /// Tells the machine what became of the connection; whether anything did. Before it reports that a
+    /// connection is lost, libzmq hands out all that came over it; so this is received first. What
+    /// comes later came over the next connection.
     fn read_links(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
         if let Some(subscription) = &self.subscription {
             subscription
-                .monitor
+                .monitor()
                 .read(context.message, &mut self.links)?;
         }
         let changed = !self.links.is_empty();
         while let Some(link) = self.links.pop_front() {
             self.patience = None;
             match link {
-                Link::Down => self.sequence.disconnected(),
-                Link::Up => {
-                    // All that came over connections before must be in the machine first: no more
-                    // than the socket can queue, so that a flood ends this too.
+                Link::Up => self.sequence.connected(),
+                Link::Down => {
+                    // No more than the socket can queue, so that a flood ends this too.
                     for _ in 0..=SUBSCRIPTION_QUEUE_MAX.unsigned_abs() / BATCHES_PER_TURN_MAX {
                         if !self.receive_live(context, BATCHES_PER_TURN_MAX)? {
                             break;
                         }
                     }
-                    self.sequence.connected();
+                    self.sequence.disconnected();
                 }
             }
         }
@@ -211,7 +212,7 @@ impl Worker {
             return Ok(false);
         };
         for _ in 0..limit {
-            if !subscription.socket.receive(context.message)? {
+            if !subscription.socket().receive(context.message)? {
                 return Ok(false);
             }
             self.status.touch();
@@ -280,6 +281,7 @@ impl Worker {
     fn act(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
         for _ in 0..ACTIONS_PER_TURN_MAX {
             let Some(action) = self.sequence.pop() else {
+                self.backlog = false;
                 return Ok(false);
             };
             match action {
@@ -302,6 +304,7 @@ impl Worker {
                 }
             }
         }
+        self.backlog = true;
         Ok(true)
     }
 

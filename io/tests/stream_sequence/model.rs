@@ -45,7 +45,7 @@ enum Step {
     /// Spends a number on a batch that cannot be encoded.
     Unencodable,
     /// The node takes so many live messages, and sees what became of the connection.
-    Turn { messages: u8 },
+    Turn { messages: u8, messages_first: bool },
     /// The engine answers the replay that was asked for.
     Serve,
     /// So many of the answers arrive.
@@ -68,7 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(batches, a, b)| Step::Publish { batches, lost: a & b }),
         1 => Just(Step::PublishClear),
         1 => Just(Step::Unencodable),
-        8 => (0..8u8).prop_map(|messages| Step::Turn { messages }),
+        8 => (0..8u8, any::<bool>())
+            .prop_map(|(messages, messages_first)| Step::Turn { messages, messages_first }),
         4 => Just(Step::Serve),
         5 => (1..20u8).prop_map(|messages| Step::Answers { messages }),
         1 => Just(Step::Silence),
@@ -154,23 +155,32 @@ impl World {
         }
     }
 
-    fn turn(&mut self, messages: usize) {
-        // After a connection everything that was on the way is taken first.
-        let all = self.connections.contains(&true);
-        let messages = if all {
-            self.wire.len()
-        } else {
-            messages.min(self.wire.len())
-        };
-        for told in self.wire.drain(..messages) {
+    fn receive(&mut self, messages: usize) {
+        for told in self.wire.drain(..messages.min(self.wire.len())) {
             self.machine.live(told.batch());
         }
+    }
+
+    fn look_at_connections(&mut self) {
         while let Some(up) = self.connections.pop_front() {
             if up {
                 self.machine.connected();
             } else {
+                // All that came over it has arrived; if the next one is up already, perhaps more.
+                self.receive(usize::MAX);
                 self.machine.disconnected();
             }
+        }
+    }
+
+    /// Takes messages and looks at the connections, in either order; nothing is judged in between.
+    fn turn(&mut self, messages: usize, messages_first: bool) {
+        if messages_first {
+            self.receive(messages);
+        }
+        self.look_at_connections();
+        if !messages_first {
+            self.receive(messages);
         }
     }
 
@@ -185,7 +195,7 @@ impl World {
     fn take_answers(&mut self, messages: usize) {
         // A connection that was lost is seen before what a new life answers.
         if !self.connections.is_empty() {
-            self.turn(0);
+            self.turn(0, false);
             self.obey();
         }
         for _ in 0..messages {
@@ -229,7 +239,12 @@ impl World {
             }
             Step::PublishClear => self.publish(true, false),
             Step::Unencodable => self.next += 1,
-            Step::Turn { messages } => self.turn(usize::from(messages)),
+            Step::Turn {
+                messages,
+                messages_first,
+            } => {
+                self.turn(usize::from(messages), messages_first);
+            }
             Step::Serve => self.serve(),
             Step::Answers { messages } => self.take_answers(usize::from(messages)),
             Step::Silence => self.silence(),
@@ -302,7 +317,7 @@ impl World {
     fn calm(&mut self) {
         self.connect(true);
         for _ in 0..20 {
-            self.turn(usize::MAX);
+            self.turn(usize::MAX, false);
             self.obey();
             if self.asked.is_none() && self.answers.is_empty() {
                 // A replay whose end was lost.

@@ -60,6 +60,21 @@ fn a_restarted_process_that_has_overtaken_us_is_caught() {
 }
 
 #[test]
+fn a_restarted_process_without_replay_is_followed_from_its_first_batch() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = following(&rig, &engine, 3);
+    let engine = engine.restart_process().unwrap();
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 2, 0..3);
+    until("the old life is gone", || {
+        rig.held(&worker, 1, 0..4) == NONE
+    });
+    worker.wait_for(2);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 2, 0..4), [0, 1, 2]);
+}
+
+#[test]
 fn a_restarted_process_without_replay_leaves_nothing_of_the_life_before() {
     let (rig, engine) = (Rig::new(), engine_without_replay());
     let worker = following(&rig, &engine, 3);

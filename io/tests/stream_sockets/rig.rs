@@ -20,10 +20,14 @@ pub(crate) const NONE: [u32; 0] = [];
 /// A test that waits longer has failed. No test asserts that anything takes time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
+    until_or(holds, || what.to_owned());
+}
+
+fn until_or(mut holds: impl FnMut() -> bool, what: impl Fn() -> String) {
     let give_up = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < give_up, "waited in vain: {what}");
+        assert!(Instant::now() < give_up, "waited in vain: {}", what());
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -107,15 +111,17 @@ impl Rig {
 
 impl Followed {
     pub(crate) fn wait_for(&self, sequence: u64) {
-        until(&format!("number {sequence}, {:?}", self.status), || {
-            self.status.last_sequence() == Some(sequence)
-        });
+        until_or(
+            || self.status.last_sequence() == Some(sequence),
+            || format!("number {sequence}, {:?}", self.status),
+        );
     }
 
     pub(crate) fn wait_until(&self, trust: Trust) {
-        until(&format!("{trust:?}, {:?}", self.status), || {
-            self.status.trust() == trust
-        });
+        until_or(
+            || self.status.trust() == trust,
+            || format!("{trust:?}, {:?}", self.status),
+        );
     }
 
     pub(crate) fn skipped(&self, reason: SkipReason) -> u64 {

@@ -107,6 +107,8 @@ pub struct Sequence<P> {
     /// The last live number judged on this connection.
     heard: Option<u64>,
     held: Held<P>,
+    /// How many of the held batches came over a connection that is lost.
+    old: usize,
     /// How many of the held batches were received before the replay that runs was asked for. Its
     /// answer has them if they are of the life that answers, and what is missing before them.
     before_ask: usize,
@@ -141,6 +143,7 @@ impl<P: Payload> Sequence<P> {
             run: None,
             heard: None,
             held: Held::default(),
+            old: 0,
             before_ask: 0,
             settled: 0,
             gap_counted: false,
@@ -160,8 +163,8 @@ impl<P: Payload> Sequence<P> {
         self
     }
 
-    /// The event socket is connected. All live batches that were received before must have been
-    /// given to [`Self::live`], and those already given may belong to the connection before.
+    /// The event socket is connected. Batches that were given since [`Self::disconnected`] came over
+    /// this connection.
     pub fn connected(&mut self) {
         self.heard = None;
         self.connected = true;
@@ -169,14 +172,16 @@ impl<P: Payload> Sequence<P> {
         if self.has_replay {
             self.ask(if again { Why::Reconnection } else { Why::Start });
         } else if again {
-            self.drop_held(self.held.len());
+            self.drop_held(self.old);
             self.clear(ClearReason::Unproven);
         }
     }
 
-    /// The event socket has lost its connection.
+    /// The event socket has lost its connection. All batches that came over it must have been given to
+    /// [`Self::live`].
     pub fn disconnected(&mut self) {
         self.connected = false;
+        self.old = self.held.len();
         self.patient = false;
         match self.phase {
             Phase::Live => return,
@@ -207,7 +212,7 @@ impl<P: Payload> Sequence<P> {
     pub fn replayed(&mut self, batch: Batch<P>) {
         match self.phase {
             Phase::Live => self.dropped(1, DropReason::NotAsked),
-            Phase::Replaying { proof, .. } => self.accept_replayed(batch, proof),
+            Phase::Replaying { proof, why, .. } => self.accept_replayed(batch, proof, why),
             Phase::Rebuilding => {
                 if self
                     .run
@@ -220,7 +225,7 @@ impl<P: Payload> Sequence<P> {
                         why: Why::Start,
                         all: true,
                     };
-                    self.accept_replayed(batch, Proof::Missing);
+                    self.accept_replayed(batch, Proof::Missing, Why::Start);
                 } else {
                     self.phase = Phase::Live;
                     self.want_more = false;
@@ -243,7 +248,7 @@ impl<P: Payload> Sequence<P> {
         self.drop_unproven(why);
         if self.run.is_some() && proof == Proof::Missing {
             if why != Why::Gap || !self.front_is_ahead() {
-                self.new_life();
+                self.new_life(why);
                 return;
             }
             // The ring has nothing although the engine is past it: it keeps no ring.
@@ -301,7 +306,9 @@ impl<P: Payload> Sequence<P> {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);
             }
-            if matches!(self.phase, Phase::Replaying { .. }) || !self.judge_front() {
+            // What comes over a connection that is not known yet waits for it.
+            let waits = self.holds_back() || !(self.connected || self.old > 0);
+            if waits || !self.judge_front() {
                 return None;
             }
         }
@@ -436,13 +443,17 @@ impl<P: Payload> Sequence<P> {
         }
     }
 
-    /// A replay shows that the engine is in a new life. What is held back was received before the
-    /// next replay is asked for, so that replay has it too, or it is of the life before.
-    fn new_life(&mut self) {
+    /// A replay shows that the engine is in a new life. What came over this connection is of that life,
+    /// unless the connection has outlived the engine. Then what is held back may be of either; it was
+    /// received before the next replay is asked for, so that has what is of the new life.
+    fn new_life(&mut self, why: Why) {
         self.tally.restarts += 1;
         self.clear(ClearReason::Restart);
         self.heard = None;
-        self.drop_held(self.held.len());
+        self.drop_held(match why {
+            Why::Reconnection => self.old,
+            Why::Start | Why::Gap => self.held.len(),
+        });
         self.ask(Why::Start);
     }
 
@@ -458,7 +469,7 @@ impl<P: Payload> Sequence<P> {
         true
     }
 
-    fn accept_replayed(&mut self, batch: Batch<P>, proof: Proof) {
+    fn accept_replayed(&mut self, batch: Batch<P>, proof: Proof, why: Why) {
         let (sequence, checksum) = (batch.sequence, batch.checksum);
         let seen = self.run.as_ref().map(|run| run.seen(sequence, checksum));
         match seen {
@@ -481,7 +492,7 @@ impl<P: Payload> Sequence<P> {
             }
             Some(Seen::Other) if proof == Proof::Missing => {
                 self.dropped(1, DropReason::OtherLife);
-                self.new_life();
+                self.new_life(why);
                 return;
             }
             Some(Seen::Other) => self.dropped(1, DropReason::OtherLife),
@@ -565,16 +576,17 @@ impl<P: Payload> Sequence<P> {
         self.phase = Phase::Live;
     }
 
-    /// After a reconnection: what was received before is of the engine's present life only if the
-    /// replay repeated it, and then it is not held any more.
+    /// After a reconnection: what came before is of the engine's present life only if the replay
+    /// repeated it, and then it is not held any more.
     fn drop_unproven(&mut self, why: Why) {
         if why == Why::Reconnection {
-            self.drop_held(self.before_ask);
+            self.drop_held(self.old);
         }
     }
 
     fn pop_held(&mut self) -> Option<Batch<P>> {
         let batch = self.held.pop()?;
+        self.old = self.old.saturating_sub(1);
         self.before_ask = self.before_ask.saturating_sub(1);
         self.settled = self.settled.saturating_sub(1);
         Some(batch)
