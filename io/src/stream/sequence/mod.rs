@@ -40,6 +40,7 @@
 //! l + 1. Without a replay socket nothing proves it, so a reconnection clears the worker.
 mod action;
 mod held;
+mod phase;
 mod run;
 
 pub use action::{Action, Batch, ClearReason, DropReason, Payload, Tally};
@@ -47,51 +48,9 @@ pub use action::{Action, Batch, ClearReason, DropReason, Payload, Tally};
 use crate::limits::HELD_BACK_BYTES_MAX;
 use crate::status::Trust;
 use held::Held;
+use phase::{Phase, Proof, Verdict, Why};
 use run::{Run, Seen};
 use std::collections::VecDeque;
-
-/// What links the replay's batches to the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// Nothing yet.
-    Missing,
-    /// The replay repeated a batch that was applied.
-    Overlap,
-    /// The run began in this replay.
-    Fresh,
-}
-
-/// Why a replay was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// Nothing is known, or an earlier replay failed.
-    Start,
-    /// The event socket is connected again, to whom is not known.
-    Reconnection,
-    /// Numbers are missing before the first held batch. The gap is counted.
-    Gap,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Live,
-    Rebuilding,
-    Replaying {
-        proof: Proof,
-        why: Why,
-        /// Asked from the very beginning.
-        all: bool,
-    },
-}
-
-#[must_use]
-enum Verdict {
-    Next,
-    Duplicate,
-    Leftover,
-    Gap,
-    Restart,
-}
 
 /// The machine of one worker. See the module's text.
 #[derive(Clone, Debug)]
