@@ -105,25 +105,38 @@ impl Contexts {
         })
     }
 
-    /// Ends a use; the last one removes the context. O(contexts) then.
-    pub(crate) fn end_use(&self, used: &TreeUse, guard: &Guard) {
-        if !used.tree.end_use() {
+    /// Ends uses; the last one of a context removes it. O(contexts) then, once for all.
+    pub(crate) fn end_uses<'a>(
+        &self,
+        uses: impl Iterator<Item = &'a TreeUse>,
+        guard: &Guard,
+    ) {
+        let dead: Vec<_> = uses.filter(|used| used.tree.end_use()).collect();
+        if dead.is_empty() {
             return;
         }
         self.map.update(guard, |map| {
-            let trees = map.get(&used.model)?.get(&used.adapter)?;
-            trees.iter().find(|tree| Arc::ptr_eq(tree, &used.tree))?;
             let mut map = map.clone();
-            let adapters = map.get_mut(&used.model)?;
-            let trees = adapters.get_mut(&used.adapter)?;
-            trees.retain(|tree| !Arc::ptr_eq(tree, &used.tree));
-            if trees.is_empty() {
-                adapters.remove(&used.adapter);
-            }
-            if adapters.is_empty() {
-                map.remove(&used.model);
+            for used in &dead {
+                remove(&mut map, used);
             }
             Some(map)
         });
+    }
+}
+
+/// Takes a tree out of the map, if it is (still) there.
+fn remove(map: &mut Map, used: &TreeUse) {
+    let Some(adapters) = map.get_mut(&used.model) else {
+        return;
+    };
+    if let Some(trees) = adapters.get_mut(&used.adapter) {
+        trees.retain(|tree| !Arc::ptr_eq(tree, &used.tree));
+        if trees.is_empty() {
+            adapters.remove(&used.adapter);
+        }
+    }
+    if adapters.is_empty() {
+        map.remove(&used.model);
     }
 }

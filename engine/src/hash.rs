@@ -10,6 +10,7 @@
 //! Opening a list is an atom that carries the list's length, so nesting is unambiguous.
 //! The adapter's name, which engines put first, is left out by the callers: it selects the context.
 use crate::types::{BlockKey, EngineHash};
+use crate::xxh3::Seeded;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 #[cfg(target_endian = "big")]
@@ -112,17 +113,50 @@ impl ExtraHasher {
     }
 }
 
-/// The key of one block. O(tokens); about 5-10 ns for 16 tokens.
+/// Makes block keys under one seed; made once for a prompt or an event.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockHasher {
+    seed: u64,
+    seeded: Seeded,
+}
+
+impl BlockHasher {
+    /// For one seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        let seeded = Seeded::new(seed);
+        Self { seed, seeded }
+    }
+
+    /// The key of one block. O(tokens); about 3 ns for 16 tokens.
+    #[inline]
+    #[must_use]
+    pub fn key(&self, tokens: &[u32], extra: ExtraDigest) -> BlockKey {
+        let plain = self.seeded.tokens(tokens);
+        if extra.is_none() {
+            return BlockKey::new(plain);
+        }
+        self.with_extra(plain, extra)
+    }
+
+    /// The keys of consecutive blocks of 16 tokens without extra keys: their multiplications overlap.
+    #[inline]
+    pub(crate) fn plain_16<const N: usize>(&self, blocks: &[[u32; 16]; N]) -> [u64; N] {
+        std::array::from_fn(|at| self.seeded.of_16(&blocks[at]).max(1))
+    }
+
+    fn with_extra(&self, plain: u64, extra: ExtraDigest) -> BlockKey {
+        let mut both = [0; 16];
+        both[..8].copy_from_slice(&plain.to_le_bytes());
+        both[8..].copy_from_slice(&extra.0.to_le_bytes());
+        BlockKey::new(xxh3_64_with_seed(&both, self.seed))
+    }
+}
+
+/// The key of one block: [`BlockHasher::key`] for a single one. O(tokens).
 #[must_use]
 pub fn block_key(seed: u64, tokens: &[u32], extra: ExtraDigest) -> BlockKey {
-    let plain = xxh3_64_with_seed(bytemuck::cast_slice(tokens), seed);
-    if extra.is_none() {
-        return BlockKey::new(plain);
-    }
-    let mut both = [0; 16];
-    both[..8].copy_from_slice(&plain.to_le_bytes());
-    both[8..].copy_from_slice(&extra.0.to_le_bytes());
-    BlockKey::new(xxh3_64_with_seed(&both, seed))
+    BlockHasher::new(seed).key(tokens, extra)
 }
 
 /// A checksum of bytes, to tell equal ones from others. Not a block key.

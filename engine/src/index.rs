@@ -1,26 +1,32 @@
 //! The index and a thread's way into it.
+use crate::budget::{Account, Budget, Ledgers};
 use crate::contexts::{Contexts, TooManyContexts, TreeUse};
 use crate::limits::WORKERS_MAX;
 use crate::sync::{AtomicU32, Ordering};
 use crate::tree::Tree;
-use crate::tree::read::{self, Keys, Matches};
+use crate::tree::keys::Keys;
+use crate::tree::read::{self, Matches};
 use crate::types::{Context, WorkerId};
+use crate::worker_set::Marks;
 use crate::writer::Writer;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_queue::SegQueue;
 use std::sync::Arc;
 
 /// What an index is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct IndexConfig {
     /// The seed of the block keys, [`crate::hash::SEED_DEFAULT`] unless the deployment has its own.
     pub hash_seed: u64,
+    /// How many bytes it may take.
+    pub budget: Budget,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
         Self {
             hash_seed: crate::hash::SEED_DEFAULT,
+            budget: Budget::default(),
         }
     }
 }
@@ -33,10 +39,11 @@ pub struct TooManyWorkers;
 /// Which worker holds which prefix, for all contexts.
 #[derive(Debug)]
 pub struct Index {
-    config: IndexConfig,
+    hash_seed: u64,
     collector: Collector,
     contexts: Contexts,
-    workers: Arc<WorkerIds>,
+    workers: Arc<Workers>,
+    ledgers: Ledgers,
 }
 
 impl Index {
@@ -45,17 +52,21 @@ impl Index {
     pub fn new(config: IndexConfig) -> Arc<Self> {
         let collector = Collector::new();
         Arc::new(Self {
-            config,
+            hash_seed: config.hash_seed,
             contexts: Contexts::new(),
             collector,
-            workers: Arc::default(),
+            workers: Arc::new(Workers {
+                ids: WorkerIds::default(),
+                marks: Marks::new(),
+            }),
+            ledgers: Ledgers::new(config.budget),
         })
     }
 
     /// The seed of its block keys.
     #[must_use]
     pub fn hash_seed(&self) -> u64 {
-        self.config.hash_seed
+        self.hash_seed
     }
 
     /// Registers the calling thread: one for each thread, kept as long as the thread works.
@@ -69,7 +80,7 @@ impl Index {
 
     /// A new worker that serves `model` and holds nothing.
     pub fn writer(self: &Arc<Self>, model: &str) -> Result<Writer, TooManyWorkers> {
-        let id = self.workers.take().ok_or(TooManyWorkers)?;
+        let id = self.workers.ids.take().ok_or(TooManyWorkers)?;
         Ok(Writer::new(Arc::clone(self), id, model))
     }
 
@@ -81,16 +92,47 @@ impl Index {
         self.contexts.begin_use(context, guard)
     }
 
-    pub(crate) fn end_use(&self, used: &TreeUse, guard: &Guard) {
-        self.contexts.end_use(used, guard);
+    /// Bytes taken: by runs and by what writers keep for themselves.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.ledgers.used()
+    }
+
+    /// Bytes taken for one model.
+    #[must_use]
+    pub fn model_bytes(&self, model: &str) -> u64 {
+        self.ledgers.used_by(model, &self.collector.register().pin())
+    }
+
+    pub(crate) fn account(&self, model: &str) -> Account {
+        self.ledgers.account(model, &self.collector.register().pin())
+    }
+
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.workers.marks
+    }
+
+    pub(crate) fn end_uses<'a>(&self, uses: impl Iterator<Item = &'a TreeUse>, guard: &Guard) {
+        self.contexts.end_uses(uses, guard);
     }
 
     /// Frees a worker's number once no lookup that began before can still report it.
     pub(crate) fn end_worker(&self, worker: WorkerId, guard: &Guard) {
         let workers = Arc::clone(&self.workers);
-        guard.defer(move || workers.free.push(worker));
+        guard.defer(move || {
+            workers.marks.windowed.set(worker, false);
+            workers.marks.leaving.set(worker, false);
+            workers.ids.free.push(worker);
+        });
         guard.flush();
     }
+}
+
+/// What outlives a worker until no lookup can report it any more.
+#[derive(Debug)]
+struct Workers {
+    ids: WorkerIds,
+    marks: Marks,
 }
 
 /// The numbers of workers. A freed one rests until [`RESTING`] others were freed after it (or no fresh
@@ -179,7 +221,8 @@ impl Pinned<'_> {
         trees.iter().map(|tree| ContextView {
             tree,
             guard: &self.guard,
-            workers: self.index.workers.bound(),
+            workers: self.index.workers.ids.bound(),
+            marks: &self.index.workers.marks,
         })
     }
 }
@@ -190,6 +233,7 @@ pub struct ContextView<'g> {
     tree: &'g Tree,
     guard: &'g Guard,
     workers: usize,
+    marks: &'g Marks,
 }
 
 impl ContextView<'_> {
@@ -203,7 +247,7 @@ impl ContextView<'_> {
     /// Allocates only if the fleet has grown since `out` was last used.
     pub fn lookup(&self, keys: &mut impl Keys, out: &mut Matches) {
         if let Some(root) = self.tree.root() {
-            read::lookup(root, self.workers, keys, out, self.guard);
+            read::lookup(root, self.workers, self.marks, keys, out, self.guard);
         }
     }
 }

@@ -42,6 +42,7 @@
 //! | a run's state | any writer, see `tree/run.rs` | nobody |
 //! | the map of contexts | any writer, replaced whole | any, pinned |
 //! | names, holdings, waiting blocks | the worker's own writer | nobody |
+pub mod budget;
 pub mod contexts;
 pub mod hash;
 pub mod index;
@@ -51,7 +52,13 @@ mod sync;
 mod tree;
 pub mod types;
 pub mod writer;
+mod worker_set;
+mod xxh3;
 
 pub use index::{ContextView, Index, IndexConfig, Participant, Pinned, TooManyWorkers};
-pub use tree::read::{Hit, Keys, Matches, TokenKeys};
-pub use writer::{RemoveReport, Store, StoreError, StoreReport, Writer};
+pub use budget::Budget;
+pub use tree::keys::{Keys, Slots, TokenKeys};
+pub use tree::read::{Hit, Matches};
+pub use writer::{
+    RemoveReport, Store, StoreError, StoreReport, WindowError, WindowGroup, Writer,
+};

@@ -17,6 +17,9 @@ pub const FIRST_SEGMENT_MAX: u32 = 64;
 /// stores a few hundred blocks; this is room for the steps that a rotated replay ring may have lost.
 pub const WAITING_MAX: usize = 65_536;
 
+/// Sliding-window groups of one engine. Models known so far have one or two kinds of layers, some four.
+pub const WINDOW_GROUPS_MAX: usize = 16;
+
 /// Tokens in one block. Engines use 16 to 256, hybrid models with aligned groups up to some thousand.
 pub const BLOCK_SIZE_MAX: u32 = 8_192;
 

@@ -1,10 +1,8 @@
-//! Atomics, std's or loom's, and the two shared cells that everything concurrent here is built from.
+//! Atomics, std's or loom's, and what is built from them without regard to trees.
 //!
-//! [`OnceBox`] is a pointer that is set once and freed with its owner: for memory that only ever
-//! grows. [`Rcu`] is a value that is replaced whole: readers keep the version that they loaded
-//! until their pin ends.
+//! [`Rcu`] is a value that is replaced whole: readers keep the version that they loaded until their
+//! pin ends.
 use crossbeam_epoch::{Atomic, Guard, Owned};
-use std::marker::PhantomData;
 use std::ptr;
 
 #[cfg(crossbeam_loom)]
@@ -51,64 +49,6 @@ impl Drop for Watch {
 // SAFETY: read only while shared, see `read`.
 #[cfg(crossbeam_loom)]
 unsafe impl Sync for Watch {}
-
-/// A box that is put in at most once and lives as long as its owner.
-#[derive(Debug)]
-pub(crate) struct OnceBox<T> {
-    at: AtomicPtr<T>,
-    owned: PhantomData<Box<T>>,
-}
-
-impl<T: Send + Sync> OnceBox<T> {
-    pub(crate) fn empty() -> Self {
-        Self {
-            at: AtomicPtr::new(ptr::null_mut()),
-            owned: PhantomData,
-        }
-    }
-
-    pub(crate) fn get(&self) -> Option<&T> {
-        // Acquire: pairs with the Release in `get_or_set`, so the contents are seen whole.
-        let at = self.at.load(Ordering::Acquire);
-        // SAFETY: null, or a box that was leaked into this cell and is freed only by `drop`, which
-        // needs `&mut self`. Shared access from several threads is sound for `T: Sync`.
-        unsafe { at.as_ref() }
-    }
-
-    /// What is there, or the new value; the loser of a race drops its own.
-    pub(crate) fn get_or_set(&self, new: impl FnOnce() -> T) -> &T {
-        if let Some(there) = self.get() {
-            return there;
-        }
-        let new = Box::into_raw(Box::new(new()));
-        let old = ptr::null_mut();
-        // Release: pairs with the Acquire in `get`. Acquire on failure: the winner's contents.
-        match self
-            .at
-            .compare_exchange(old, new, Ordering::Release, Ordering::Acquire)
-        {
-            // SAFETY: now owned by the cell, see `get`.
-            Ok(_) => unsafe { &*new },
-            Err(there) => {
-                // SAFETY: `new` was not published, so this is its only owner.
-                drop(unsafe { Box::from_raw(new) });
-                // SAFETY: not null (the exchange failed), and owned by the cell, see `get`.
-                unsafe { &*there }
-            }
-        }
-    }
-}
-
-impl<T> Drop for OnceBox<T> {
-    fn drop(&mut self) {
-        // Relaxed: `&mut self` was handed over with synchronisation of its own.
-        let at = self.at.load(Ordering::Relaxed);
-        if !at.is_null() {
-            // SAFETY: set once by `get_or_set` from a box, and nobody else can reach it any more.
-            drop(unsafe { Box::from_raw(at) });
-        }
-    }
-}
 
 /// A value that is read without waiting and replaced whole.
 ///
@@ -158,4 +98,17 @@ impl<T> Drop for Rcu<T> {
         // SAFETY: `&mut self` means that no reader is left, and the cell is never null before.
         drop(unsafe { last.into_owned() });
     }
+}
+
+/// Asks for the cache line of a value that is about to be read. Nothing but speed depends on it.
+#[inline]
+pub(crate) fn prefetch<T>(at: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

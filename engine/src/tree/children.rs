@@ -2,18 +2,25 @@
 //!
 //! A slot is empty, a run, or a node of the next level (low bit set). The path of a run is made of
 //! the bits of its first key mixed with its offset, then of its offset: two runs never share all of it,
-//! and equal keys at different offsets part early. A run stands
-//! in the deepest slot that its path leads to. Two runs that meet in a slot are pushed down: the
-//! slot is exchanged for a node that holds the old one. Nodes are never taken away before their
-//! owner goes, so at each moment exactly one slot can hold a given run: two writers that insert the
+//! and equal keys at different offsets part early. A run stands in the deepest slot that its path leads
+//! to. Two runs that meet in a slot are pushed down: the slot is exchanged for a node that holds the
+//! old one. At each moment exactly one slot can hold a given run, so two writers that insert the
 //! same (offset, key) meet in it, and one of them loses.
 //!
-//! Tried and dropped: linear probing with tombstones, which needs a second table during growth.
-use super::run::Run;
-use crate::sync::{AtomicPtr, Ordering, Watch};
+//! A node lives as runs do: `state` counts its occupied slots and the writers about to occupy
+//! one; who takes it to zero tries to exchange zero for [`DEAD`], and a dead node accepts nobody.
+//! It is then unlinked by its killer or by a writer that wants its place, whoever succeeds
+//! gives back the slot that it occupied one level up, and its killer retires it. So nodes are at most as many
+//! as the levels above live runs.
+//!
+//! Tried and dropped: linear probing with tombstones, which needs a second table during growth; nodes
+//! that stay until their owner goes, which under a long turnover of keys become more without end.
+use super::Pin;
+use super::run::{OwnedRun, Run};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, Watch};
 use crate::types::BlockKey;
-use crossbeam_epoch::Guard;
-use std::ptr;
+use crossbeam_epoch::{Guard, Shared};
+use std::ptr::{self, NonNull};
 
 const FAN: usize = if cfg!(crossbeam_loom) { 2 } else { 16 };
 const BITS: u32 = FAN.trailing_zeros();
@@ -21,25 +28,29 @@ const BITS: u32 = FAN.trailing_zeros();
 /// Set in a slot's pointer when it leads to a node.
 const NODE: usize = 1;
 
+/// Set once in a node's `state`, when its last slot is empty for good.
+const DEAD: u32 = 1 << 31;
+
 #[derive(Debug)]
 struct Node {
     slots: [AtomicPtr<Run>; FAN],
+    /// Occupied slots, and writers about to occupy one; or [`DEAD`].
+    state: AtomicU32,
+    /// The slot that leads here, and the node that it is part of (`None`: of a run).
+    from: NonNull<AtomicPtr<Run>>,
+    above: Option<NonNull<Node>>,
     watch: Watch,
 }
 
-impl Node {
-    fn empty() -> Self {
-        Self {
-            slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
-            watch: Watch::new(),
-        }
-    }
-}
+// SAFETY: `from` and `above` are part of the node above or of the owning run. Those stay while this
+// node is linked, since it occupies their slot; it is unlinked under pins from before that.
+unsafe impl Send for Node {}
+// SAFETY: as above; everything else is atomics.
+unsafe impl Sync for Node {}
 
 /// The children of one run.
 #[derive(Debug)]
 pub(crate) struct Children {
-    /// Null, or a node with the low bit set.
     top: AtomicPtr<Run>,
 }
 
@@ -63,19 +74,17 @@ struct Path {
 }
 
 impl Path {
-    fn new(branch: u32, key: BlockKey) -> Self {
+    fn new(branch: u32, key: u64) -> Self {
         let branch = u64::from(branch);
         Self {
-            mixed: key.get() ^ branch.wrapping_mul(ODD),
+            mixed: key ^ branch.wrapping_mul(ODD),
             branch,
             level: 0,
         }
     }
 
     fn of(run: &Run) -> Self {
-        // A child's first key is there before it is linked.
-        let key = run.key(0).unwrap_or(BlockKey::new(0));
-        Self::new(run.branch(), key)
+        Self::new(run.branch(), run.first_key())
     }
 
     fn leads_to(self, run: &Run) -> bool {
@@ -105,8 +114,8 @@ fn tagged(node: *mut Node) -> *mut Run {
 }
 
 /// # Safety
-/// `at` was loaded (Acquire) from a slot of a trie that outlives `'a`, and a run that it points to
-/// is not freed during `'a`: the caller is pinned since before the load.
+/// `at` was loaded (Acquire) from a slot of a trie under a pin that lasts for `'a`: what it leads to
+/// was linked then, so it is not freed during `'a`.
 unsafe fn read<'a>(at: *mut Run) -> Slot<'a> {
     if at.is_null() {
         return Slot::Empty;
@@ -116,10 +125,38 @@ unsafe fn read<'a>(at: *mut Run) -> Slot<'a> {
         return Slot::Run(unsafe { &*at });
     }
     let node = at.map_addr(|address| address & !NODE).cast::<Node>();
-    // SAFETY: nodes live as long as their trie.
+    // SAFETY: the caller's promise.
     let node = unsafe { &*node };
     node.watch.read();
     Slot::Node(node)
+}
+
+/// A walk down a trie: the slot it stands at, and the node that this is part of.
+struct Walk<'g> {
+    slot: &'g AtomicPtr<Run>,
+    node: Option<&'g Node>,
+    path: Path,
+}
+
+impl<'g> Walk<'g> {
+    /// What the slot holds, after going down to the deepest one on the path.
+    #[inline]
+    fn deepest(&mut self, _pinned: &'g Guard) -> (*mut Run, Option<&'g Run>) {
+        loop {
+            // Acquire: pairs with the Releases of `insert` and `push_down`.
+            let at = self.slot.load(Ordering::Acquire);
+            // SAFETY: loaded from this trie, under the pin that the caller shows.
+            match unsafe { read(at) } {
+                Slot::Empty => return (at, None),
+                Slot::Run(run) => return (at, Some(run)),
+                Slot::Node(node) => {
+                    self.slot = &node.slots[self.path.digit()];
+                    self.node = Some(node);
+                    self.path = self.path.deeper();
+                }
+            }
+        }
+    }
 }
 
 impl Children {
@@ -129,130 +166,173 @@ impl Children {
         }
     }
 
+    fn walk<'g>(&'g self, path: Path) -> Walk<'g> {
+        Walk {
+            slot: &self.top,
+            node: None,
+            path,
+        }
+    }
+
     /// The child at (branch, key); it may be dead. O(log children).
+    #[inline]
     pub(crate) fn find<'g>(
         &'g self,
         branch: u32,
         key: BlockKey,
-        _guard: &'g Guard,
+        guard: &'g Guard,
     ) -> Option<&'g Run> {
-        let mut path = Path::new(branch, key);
-        let mut slot = &self.top;
-        loop {
-            // Acquire: pairs with the Release in `insert`.
-            let at = slot.load(Ordering::Acquire);
-            // SAFETY: loaded under the pin from this trie.
-            match unsafe { read(at) } {
-                Slot::Empty => return None,
-                Slot::Run(run) => return path.leads_to(run).then_some(run),
-                Slot::Node(node) => {
-                    slot = &node.slots[path.digit()];
-                    path = path.deeper();
-                }
-            }
-        }
+        let path = Path::new(branch, key.get());
+        let (_, run) = self.walk(path).deepest(guard);
+        run.filter(|run| path.leads_to(run))
     }
 
     /// Links a run; given back if its place is taken. Lock-free.
-    pub(crate) fn insert<'g>(
-        &'g self,
-        run: Box<Run>,
-        _guard: &'g Guard,
-    ) -> Result<&'g Run, Box<Run>> {
-        let mut path = Path::of(&run);
-        let new = Box::into_raw(run);
-        let mut slot = self.top_node();
+    pub(crate) fn insert(&self, run: OwnedRun, pin: &Pin) -> Result<NonNull<Run>, OwnedRun> {
+        let path = Path::of(&run);
+        let new = NonNull::from(&*run);
+        let mut walk = self.walk(path);
         loop {
-            // Acquire: pairs with the Releases below.
-            let at = slot.load(Ordering::Acquire);
-            // SAFETY: loaded under the pin from this trie.
-            match unsafe { read(at) } {
-                Slot::Node(node) => {
-                    slot = &node.slots[path.digit()];
-                    path = path.deeper();
-                }
-                Slot::Empty => {
-                    // Release: pairs with the Acquire in `find`. Relaxed on failure: loaded again.
+            match walk.deepest(&pin.guard) {
+                (_, Some(there)) if path.leads_to(there) => return Err(run),
+                (_, Some(there)) => push_down(&walk, there, pin),
+                (empty, None) => {
+                    if walk.node.is_some_and(|node| !node.try_reference()) {
+                        if let Some(dead) = walk.node {
+                            dead.unlink(pin);
+                        }
+                        walk = self.walk(path);
+                        continue;
+                    }
+                    let raw = new.as_ptr();
+                    // Release: pairs with the Acquire in `deepest`. Relaxed on failure: loaded again.
                     let linked =
-                        slot.compare_exchange(at, new, Ordering::Release, Ordering::Relaxed);
+                        walk.slot
+                            .compare_exchange(empty, raw, Ordering::Release, Ordering::Relaxed);
                     if linked.is_ok() {
-                        // SAFETY: linked now, and retired at the earliest after the caller's pin.
-                        return Ok(unsafe { &*new });
+                        let _linked = run.into_raw();
+                        return Ok(new);
+                    }
+                    if let Some(node) = walk.node {
+                        node.dereference(pin);
                     }
                 }
-                Slot::Run(there) if path.leads_to(there) => {
-                    // SAFETY: never published, so this is the only owner.
-                    return Err(unsafe { Box::from_raw(new) });
-                }
-                Slot::Run(there) => push_down(slot, there, path),
             }
         }
     }
 
     /// Unlinks a run; whether this call did it. Lock-free.
-    pub(crate) fn remove(&self, run: &Run, _guard: &Guard) -> bool {
-        let mut path = Path::of(run);
-        let mut slot = &self.top;
+    pub(crate) fn remove(&self, run: &Run, pin: &Pin) -> bool {
+        let mut walk = self.walk(Path::of(run));
         loop {
-            // Acquire: pairs with the Release in `insert`.
-            let at = slot.load(Ordering::Acquire);
-            // SAFETY: loaded under the pin from this trie.
-            match unsafe { read(at) } {
-                Slot::Node(node) => {
-                    slot = &node.slots[path.digit()];
-                    path = path.deeper();
+            let (at, there) = walk.deepest(&pin.guard);
+            if !there.is_some_and(|there| ptr::eq(there, run)) {
+                return false;
+            }
+            // Release: what was done to the run comes before it is out of reach. Relaxed on
+            // failure: it was pushed down or unlinked, which the next load shows.
+            let null = ptr::null_mut();
+            let unlinked =
+                walk.slot
+                    .compare_exchange(at, null, Ordering::Release, Ordering::Relaxed);
+            if unlinked.is_ok() {
+                if let Some(node) = walk.node {
+                    node.dereference(pin);
                 }
-                Slot::Run(there) if ptr::eq(there, run) => {
-                    // Release: what was done to the run comes before it is out of reach. Relaxed
-                    // on failure: it was pushed down or unlinked, which the next load shows.
-                    let null = ptr::null_mut();
-                    let unlinked =
-                        slot.compare_exchange(at, null, Ordering::Release, Ordering::Relaxed);
-                    if unlinked.is_ok() {
-                        return true;
-                    }
-                }
-                Slot::Empty | Slot::Run(_) => return false,
+                return true;
             }
         }
     }
 
     /// Moves all runs out, when nobody else can reach them.
-    pub(crate) fn take(&mut self, out: &mut Vec<Run>) {
+    pub(crate) fn take(&mut self, out: &mut Vec<OwnedRun>) {
         let top = std::mem::replace(&mut self.top, AtomicPtr::new(ptr::null_mut()));
         take_slot(&top, out);
     }
+}
 
-    /// The top slot, with its node made.
-    fn top_node(&self) -> &AtomicPtr<Run> {
-        // Relaxed: only asks whether there is a node; `insert` loads it again.
-        if self.top.load(Ordering::Relaxed).is_null() {
-            exchange_for_node(&self.top, ptr::null_mut(), Node::empty());
+impl Node {
+    /// About to occupy a slot, unless the node is dead. Wait-free.
+    fn try_reference(&self) -> bool {
+        // Acquire: pairs with the AcqRel in `dereference`.
+        self.state.fetch_add(1, Ordering::Acquire) & DEAD == 0
+    }
+
+    /// A slot is empty again; the last one kills the node, and perhaps those above.
+    fn dereference(&self, pin: &Pin) {
+        let mut node = self;
+        // AcqRel: whoever kills it comes after all that others did (pairs with itself).
+        while node.state.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // AcqRel: as above. Relaxed on failure: somebody is about to occupy a slot.
+            let killed =
+                node.state
+                    .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
+            if killed.is_err() {
+                return;
+            }
+            let above = node.unlinked_from();
+            pin.gave_back(size_of::<Self>());
+            let retired = Shared::from(ptr::from_ref(node));
+            // SAFETY: made by `push_down` from a box; dead and unlinked, so no new pin reaches it;
+            // this thread alone killed it.
+            unsafe { pin.guard.defer_destroy(retired) };
+            match above {
+                Some(above) => node = above,
+                None => return,
+            }
         }
-        &self.top
+    }
+
+    /// Unlinks a dead node that stands in somebody's way.
+    fn unlink(&self, pin: &Pin) {
+        if let Some(above) = self.unlinked_from() {
+            above.dereference(pin);
+        }
+    }
+
+    /// Unlinks a dead node; the node above, if there is one and this call did it: the caller owes it a
+    /// dereference.
+    fn unlinked_from(&self) -> Option<&Self> {
+        // SAFETY: part of the node above or of the run, see `Send`: linked when this thread's pin
+        // was already in place.
+        let from = unsafe { self.from.as_ref() };
+        let at = tagged(ptr::from_ref(self).cast_mut());
+        // Release: pairs with the Acquire in `deepest`. Relaxed on failure: it is unlinked already.
+        let unlinked =
+            from.compare_exchange(at, ptr::null_mut(), Ordering::Release, Ordering::Relaxed);
+        if unlinked.is_err() {
+            return None;
+        }
+        // SAFETY: as above.
+        self.above.map(|above| unsafe { above.as_ref() })
     }
 }
 
-/// Exchanges the run in a slot for a node that holds it. `path` stands at the node's level.
-fn push_down(slot: &AtomicPtr<Run>, there: &Run, path: Path) {
+/// Exchanges the run in the walk's slot for a node that holds it.
+fn push_down(walk: &Walk<'_>, there: &Run, pin: &Pin) {
     let digit = Path {
-        level: path.level,
+        level: walk.path.level,
         ..Path::of(there)
     }
     .digit();
-    let node = Node::empty();
+    let node = Node {
+        slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+        state: AtomicU32::new(1),
+        from: NonNull::from(walk.slot),
+        above: walk.node.map(NonNull::from),
+        watch: Watch::new(),
+    };
     let at = ptr::from_ref(there).cast_mut();
     // Relaxed: the node is not shared yet.
     node.slots[digit].store(at, Ordering::Relaxed);
-    exchange_for_node(slot, at, node);
-}
-
-fn exchange_for_node(slot: &AtomicPtr<Run>, old: *mut Run, node: Node) {
     let node = Box::into_raw(Box::new(node));
-    // Release: pairs with the Acquire in `find`, `insert`, `remove`. Relaxed on failure: the slot
-    // is loaded again.
-    let exchanged = slot.compare_exchange(old, tagged(node), Ordering::Release, Ordering::Relaxed);
-    if exchanged.is_err() {
+    // Release: pairs with the Acquire in `deepest`. Relaxed on failure: the slot is loaded again.
+    let exchanged =
+        walk.slot
+            .compare_exchange(at, tagged(node), Ordering::Release, Ordering::Relaxed);
+    if exchanged.is_ok() {
+        pin.took(size_of::<Node>());
+    } else {
         // SAFETY: never published; it does not own the run that it points to.
         drop(unsafe { Box::from_raw(node) });
     }
@@ -260,20 +340,19 @@ fn exchange_for_node(slot: &AtomicPtr<Run>, old: *mut Run, node: Node) {
 
 /// Frees the nodes below a slot that nobody else can reach; the runs go to `out`. The depth is
 /// that of a path, so recursion is bounded.
-fn take_slot(slot: &AtomicPtr<Run>, out: &mut Vec<Run>) {
+fn take_slot(slot: &AtomicPtr<Run>, out: &mut Vec<OwnedRun>) {
     // Relaxed: the caller is the only owner.
-    let at = slot.load(Ordering::Relaxed);
-    if at.is_null() {
+    let Some(at) = NonNull::new(slot.load(Ordering::Relaxed)) else {
         return;
-    }
-    if at.addr() & NODE == 0 {
+    };
+    if at.addr().get() & NODE == 0 {
         // SAFETY: linked runs are owned by their slot, and nobody else can reach it.
-        out.push(*unsafe { Box::from_raw(at) });
+        out.push(unsafe { OwnedRun::from_raw(at) });
         return;
     }
-    let node = at.map_addr(|address| address & !NODE).cast::<Node>();
+    let node = at.as_ptr().map_addr(|address| address & !NODE);
     // SAFETY: nodes are owned by their slot, and nobody else can reach it.
-    let node = unsafe { Box::from_raw(node) };
+    let node = unsafe { Box::from_raw(node.cast::<Node>()) };
     for slot in &node.slots {
         take_slot(slot, out);
     }

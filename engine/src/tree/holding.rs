@@ -1,8 +1,10 @@
 //! What one worker holds of one run: private to its writer, published as entries of the run.
+use super::Pin;
 use super::entry::{Entry, NONE};
-use super::run::{Hold, Run};
-use crate::types::{TIERS, Tier, WorkerId};
-use crossbeam_epoch::Guard;
+use super::run::{Claim, Hold, Run};
+use super::seat::Seat;
+use super::window::Word;
+use crate::types::{BlockKey, TIERS, Tier, WorkerId};
 
 /// A set of offsets in a run.
 #[derive(Debug, Default)]
@@ -94,64 +96,111 @@ impl Tiers {
     }
 }
 
-/// One worker's blocks in one run.
+/// One worker's blocks in one run. Changes are seen by lookups after [`Holding::publish`].
 #[derive(Debug)]
 pub(crate) struct Holding {
-    run: Hold,
-    worker: WorkerId,
+    seat: Seat,
     /// Which of the writer's contexts the run belongs to.
     pub(crate) context: u32,
-    /// Where the published entry stands.
-    entry: u32,
+    /// When the writer last stored something here, by its own count.
+    pub(crate) touched: u32,
     /// Blocks `[0, cutoff)` are held, block `cutoff` is not.
     cutoff: u32,
     /// All blocks held.
     count: u32,
+    /// What the cutoff does not say. Most holdings have none.
+    rest: Option<Box<Rest>>,
+}
+
+/// The exceptions of a holding.
+#[derive(Debug, Default)]
+struct Rest {
     /// Held blocks past the cutoff.
     beyond: Bits,
     /// Held blocks that are not on the GPU; and in neither GPU nor CPU memory. Only for workers with
     /// other tiers than the GPU.
-    missing: Option<Box<[Bits; TIERS - 1]>>,
+    missing: Option<[Bits; TIERS - 1]>,
 }
+
+#[cfg(not(crossbeam_loom))]
+const _: () = assert!(size_of::<Holding>() == 64);
 
 impl Holding {
     /// Enters the worker into the run, holding nothing yet.
-    pub(crate) fn enter(run: Hold, worker: WorkerId, context: u32) -> Self {
-        let entry = run.claim_entry(Entry {
+    pub(crate) fn enter(run: Hold, worker: WorkerId, context: u32, pin: &Pin) -> Self {
+        let nothing = Entry {
             worker,
             cutoff: 0,
             not_gpu: NONE,
             not_cpu: NONE,
-        });
+        };
         Self {
-            run,
-            worker,
+            seat: Seat::take(run, nothing, pin),
             context,
-            entry,
+            touched: 0,
             cutoff: 0,
             count: 0,
-            beyond: Bits::default(),
-            missing: None,
+            rest: None,
         }
     }
 
     pub(crate) fn run(&self) -> &Run {
-        &self.run
+        &self.seat
     }
 
     pub(crate) fn hold(&self) -> &Hold {
-        &self.run
+        self.seat.run()
     }
 
+    /// See [`Seat::claim`].
+    #[inline]
+    pub(crate) fn claim(
+        &mut self,
+        offset: u32,
+        key: BlockKey,
+        following: u32,
+        pin: &Pin,
+    ) -> Claim {
+        self.seat.claim(offset, key, following, pin)
+    }
+
+    /// See [`Seat::key`].
+    #[inline]
+    pub(crate) fn key(&mut self, offset: u32, pin: &Pin) -> Option<BlockKey> {
+        self.seat.key(offset, pin)
+    }
+
+    #[inline]
     pub(crate) fn contains(&self, offset: u32) -> bool {
-        offset < self.cutoff || self.beyond.contains(offset)
+        offset < self.cutoff || self.is_beyond(offset)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Sets in which tiers the block at `offset` has copies, and publishes it in one store.
+    /// All blocks held.
+    pub(crate) fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether all blocks held are on the GPU.
+    #[inline]
+    pub(crate) fn is_on_gpu_only(&self) -> bool {
+        self.rest.as_ref().is_none_or(|rest| rest.missing.is_none())
+    }
+
+    /// Bytes of the private parts.
+    pub(crate) fn bytes(&self) -> usize {
+        let bits = |bits: &Bits| bits.0.capacity() * size_of::<u64>();
+        let rest = |rest: &Rest| {
+            let missing = rest.missing.iter().flatten().map(bits);
+            size_of::<Rest>() + bits(&rest.beyond) + missing.sum::<usize>()
+        };
+        size_of::<Self>() + self.rest.as_deref().map_or(0, rest)
+    }
+
+    /// Sets in which tiers the block at `offset` has copies.
     pub(crate) fn set(&mut self, offset: u32, tiers: Tiers) {
         match (self.contains(offset), !tiers.is_empty()) {
             (false, true) => self.add(offset),
@@ -159,61 +208,82 @@ impl Holding {
             _ => {}
         }
         self.set_missing(offset, tiers);
-        self.publish();
+    }
+
+    /// A block that was not held is now, on the GPU.
+    #[inline]
+    pub(crate) fn add(&mut self, offset: u32) {
+        self.count += 1;
+        if offset != self.cutoff {
+            self.rest.get_or_insert_default().beyond.insert(offset);
+            return;
+        }
+        self.cutoff = offset + 1;
+        if let Some(rest) = &mut self.rest {
+            self.cutoff = rest.beyond.take_run(offset + 1);
+        }
+    }
+
+    /// A block that was held is not any more, in no tier. With blocks off the GPU, use
+    /// [`Holding::set`].
+    #[inline]
+    pub(crate) fn remove(&mut self, offset: u32) {
+        self.count -= 1;
+        if offset >= self.cutoff {
+            if let Some(rest) = &mut self.rest {
+                rest.beyond.remove(offset);
+            }
+            return;
+        }
+        if offset + 1 < self.cutoff {
+            let rest = self.rest.get_or_insert_default();
+            rest.beyond.insert_range(offset + 1, self.cutoff);
+        }
+        self.cutoff = offset;
+    }
+
+    /// Lets lookups see what is held, in one store.
+    #[inline]
+    pub(crate) fn publish(&self, worker: WorkerId) {
+        let first = |tier: Tier| {
+            let missing = self.rest.as_ref()?.missing.as_ref()?;
+            missing[tier.index()].first()
+        };
+        self.seat.set(Entry {
+            worker,
+            cutoff: self.cutoff,
+            not_gpu: first(Tier::Gpu).unwrap_or(NONE),
+            not_cpu: first(Tier::Cpu).unwrap_or(NONE),
+        });
+    }
+
+    /// See [`Seat::set_window`].
+    pub(crate) fn set_window(&mut self, word: Word, pin: &Pin) {
+        self.seat.set_window(word, pin);
     }
 
     /// Takes the worker out of the run.
-    pub(crate) fn leave(self, guard: &Guard) {
-        self.run.clear_entry(self.entry);
-        self.run.release(guard);
+    pub(crate) fn leave(self, pin: &Pin) {
+        self.seat.leave(pin);
     }
 
-    fn add(&mut self, offset: u32) {
-        self.count += 1;
-        if offset == self.cutoff {
-            self.cutoff = self.beyond.take_run(offset + 1);
-        } else {
-            self.beyond.insert(offset);
-        }
-    }
-
-    fn remove(&mut self, offset: u32) {
-        self.count -= 1;
-        if offset >= self.cutoff {
-            self.beyond.remove(offset);
-            return;
-        }
-        self.beyond.insert_range(offset + 1, self.cutoff);
-        self.cutoff = offset;
+    fn is_beyond(&self, offset: u32) -> bool {
+        let rest = self.rest.as_ref();
+        rest.is_some_and(|rest| rest.beyond.contains(offset))
     }
 
     fn set_missing(&mut self, offset: u32, tiers: Tiers) {
         let lacks = [tiers.lacks(Tier::Gpu), tiers.lacks(Tier::Cpu)];
-        if self.missing.is_none() && lacks == [false; TIERS - 1] {
+        if self.is_on_gpu_only() && lacks == [false; TIERS - 1] {
             return;
         }
-        let missing = self.missing.get_or_insert_default();
+        let rest = self.rest.get_or_insert_default();
+        let missing = rest.missing.get_or_insert_default();
         for (bits, lacks) in missing.iter_mut().zip(lacks) {
             match lacks {
                 true => bits.insert(offset),
                 false => bits.remove(offset),
             }
         }
-    }
-
-    fn publish(&self) {
-        let first = |tier: Tier| {
-            let missing = self.missing.as_ref()?;
-            missing[tier.index()].first()
-        };
-        self.run.set_entry(
-            self.entry,
-            Entry {
-                worker: self.worker,
-                cutoff: self.cutoff,
-                not_gpu: first(Tier::Gpu).unwrap_or(NONE),
-                not_cpu: first(Tier::Cpu).unwrap_or(NONE),
-            },
-        );
     }
 }

@@ -10,19 +10,54 @@
 //! A (parent block, key) has exactly one place: the parent's successor slot, if it holds that key
 //! (slots are written once), else the child at that offset, which is unique ([`children`]).
 pub(crate) mod array;
-mod children;
+pub(crate) mod children;
 pub(crate) mod entry;
 pub(crate) mod holding;
+pub(crate) mod keys;
 #[cfg(all(test, crossbeam_loom))]
 mod models;
 pub(crate) mod read;
 pub(crate) mod run;
+pub(crate) mod seat;
+mod tail;
+pub(crate) mod window;
 
 use crate::sync::{AtomicU64, Ordering};
+use crossbeam_epoch::Guard;
 use run::Hold;
+use std::cell::Cell;
 
 /// Set once in `users` when the last user is gone for good.
 const DEAD: u64 = 1 << 63;
+
+/// A writer's pin, which also counts the bytes that trees took or gave back under it.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    pub(crate) guard: Guard,
+    taken: Cell<isize>,
+}
+
+impl Pin {
+    pub(crate) fn new(guard: Guard) -> Self {
+        let taken = Cell::new(0);
+        Self { guard, taken }
+    }
+
+    pub(crate) fn took(&self, bytes: usize) {
+        self.taken
+            .set(self.taken.get().saturating_add_unsigned(bytes));
+    }
+
+    pub(crate) fn gave_back(&self, bytes: usize) {
+        self.taken
+            .set(self.taken.get().saturating_sub_unsigned(bytes));
+    }
+
+    /// Bytes taken, less those given back, since the last call.
+    pub(crate) fn settle(&self) -> isize {
+        self.taken.take()
+    }
+}
 
 /// The tree of one context.
 #[derive(Debug)]

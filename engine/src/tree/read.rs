@@ -5,59 +5,17 @@
 //! first c blocks of this run has depth b + min(c, m); it stays in the race only if that is b + m. The
 //! walk ends where the request does, where no child has the next key, or where nobody stays.
 //!
-//! The request's key of a block is asked for only when it is compared, so no token past the first
-//! mismatch is ever hashed.
+//! Hits are written where they are found, in the order of the first run's holders. Only if the walk
+//! goes on beyond that run it is noted at which place each worker's hit stands (a sparse set: a note
+//! counts if the hit there is of that worker, so the notes are never cleared).
 use super::entry::Entry;
+use super::keys::{Keys, Slots};
 use super::run::Run;
-use crate::hash::{ExtraDigest, block_key};
-use crate::sync::Ordering;
-use crate::types::{BlockKey, TIERS, Tier, WorkerId};
+use super::window::{self, Stops};
+use crate::worker_set::{Marks, WorkerSet};
+use crate::sync::{AtomicU64, Ordering};
+use crate::types::{TIERS, WorkerId};
 use crossbeam_epoch::Guard;
-
-/// A request's block keys, computed as they are asked for, in order.
-pub trait Keys {
-    /// The key of a block; `None` past the last whole block. A block may be asked for twice.
-    fn key(&mut self, block: usize) -> Option<BlockKey>;
-}
-
-impl Keys for &[BlockKey] {
-    fn key(&mut self, block: usize) -> Option<BlockKey> {
-        self.get(block).copied()
-    }
-}
-
-/// Keys computed from token ids.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenKeys<'a> {
-    seed: u64,
-    block_size: usize,
-    tokens: &'a [u32],
-    extra: &'a [ExtraDigest],
-}
-
-impl<'a> TokenKeys<'a> {
-    /// `extra` is by block; where it is shorter, the blocks have none.
-    #[must_use]
-    pub fn new(seed: u64, block_size: u32, tokens: &'a [u32], extra: &'a [ExtraDigest]) -> Self {
-        Self {
-            seed,
-            block_size: (block_size as usize).max(1),
-            tokens,
-            extra,
-        }
-    }
-}
-
-impl Keys for TokenKeys<'_> {
-    fn key(&mut self, block: usize) -> Option<BlockKey> {
-        let first = block.checked_mul(self.block_size)?;
-        let tokens = self
-            .tokens
-            .get(first..first.checked_add(self.block_size)?)?;
-        let extra = self.extra.get(block).copied().unwrap_or_default();
-        Some(block_key(self.seed, tokens, extra))
-    }
-}
 
 /// One worker that holds at least the first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,29 +27,39 @@ pub struct Hit {
     pub blocks: [u32; TIERS],
 }
 
+const NOBODY: Hit = Hit {
+    worker: WorkerId(u32::MAX),
+    blocks: [0; TIERS],
+};
+
 /// A lookup's result, to be used again and again: it allocates only while the fleet grows.
 #[derive(Debug, Default)]
 pub struct Matches {
-    /// By worker; all untouched between lookups.
-    depths: Vec<Depth>,
-    /// Workers whose `depths` are touched.
-    touched: Vec<u32>,
+    /// The first `found` are the hits of the last lookup.
     hits: Vec<Hit>,
+    found: usize,
+    /// By worker: where its hit may stand.
+    places: Vec<u32>,
+    /// By hit: the deepest prefix that sliding windows allow.
+    stops: Vec<Stops>,
 }
 
-/// How deep one worker's coverage goes.
-#[derive(Clone, Copy, Debug)]
-struct Depth {
-    /// Leading blocks held, 0 while untouched.
-    held: u32,
-    /// The first block that is not in GPU memory; likewise neither there nor in CPU memory.
-    limits: [u32; TIERS - 1],
+/// One run's entries, as far as the request agrees with the run.
+#[derive(Clone, Copy)]
+struct Reach {
+    base: u32,
+    matched: u32,
 }
 
-const UNTOUCHED: Depth = Depth {
-    held: 0,
-    limits: [u32::MAX; TIERS - 1],
-};
+impl Reach {
+    /// Blocks of the run that count, cumulative by tier.
+    #[inline]
+    fn of(self, entry: Entry) -> [u32; TIERS] {
+        let any = entry.cutoff.min(self.matched);
+        let cpu = any.min(entry.not_cpu);
+        [cpu.min(entry.not_gpu), cpu, any]
+    }
+}
 
 impl Matches {
     /// An empty result.
@@ -103,51 +71,156 @@ impl Matches {
     /// The workers found, in no particular order.
     #[must_use]
     pub fn hits(&self) -> &[Hit] {
-        &self.hits
+        self.hits.get(..self.found).unwrap_or_default()
     }
 
     /// Room for workers `0..workers`, and no hits.
     fn prepare(&mut self, workers: usize) {
-        self.hits.clear();
-        if self.depths.len() < workers {
-            self.depths.resize(workers, UNTOUCHED);
-            self.touched.reserve(workers);
-            self.hits.reserve(workers);
+        self.found = 0;
+        if self.places.len() < workers {
+            self.places.resize(workers, 0);
+            self.hits.resize(workers, NOBODY);
+            self.stops.resize(workers, Stops::default());
         }
     }
 
-    /// Takes one run's entry in; whether its worker covers all of the `matched` blocks.
-    fn cover(&mut self, entry: Entry, base: u32, matched: u32) -> bool {
-        let Some(depth) = self.depths.get_mut(entry.worker.index()) else {
-            // Registered after the lookup began: it may be missed.
-            return false;
-        };
-        if depth.held != base || entry.cutoff == 0 {
-            return false;
+    /// Reads the holders of the first run; how many cover all of `matched`.
+    fn open(&mut self, run: &Run, matched: u32) -> usize {
+        let before = run.departures();
+        let mut staying = 0;
+        let (first, more) = run.holder_segments();
+        self.open_segment(first, matched, &mut staying);
+        for segment in more.iter() {
+            self.open_segment(segment.words(), matched, &mut staying);
         }
-        depth.held = base + entry.cutoff.min(matched);
-        for (limit, first) in depth.limits.iter_mut().zip([entry.not_gpu, entry.not_cpu]) {
-            // A block past the branch that the request takes limits nothing.
-            if first < depth.held - base {
-                *limit = (*limit).min(base + first);
+        if run.departures() != before {
+            self.drop_repeated();
+        }
+        staying
+    }
+
+    #[inline]
+    fn open_segment(&mut self, words: &[AtomicU64], matched: u32, staying: &mut usize) {
+        let reach = Reach { base: 0, matched };
+        let mut found = self.found;
+        for word in words {
+            // Acquire: pairs with the Release of the entry's writer.
+            let Some(entry) = Entry::from_word(word.load(Ordering::Acquire)) else {
+                continue;
+            };
+            // A worker registered after the lookup began may be missed; so may one too many, which
+            // a worker seen twice can cause.
+            let Some(hit) = self.hits.get_mut(found) else {
+                break;
+            };
+            *hit = Hit {
+                worker: entry.worker,
+                blocks: reach.of(entry),
+            };
+            found += usize::from(entry.cutoff > 0);
+            *staying += usize::from(entry.cutoff >= matched);
+        }
+        self.found = found;
+    }
+
+    /// Of hits of one worker, keeps the first. Holders came and went while they were read.
+    fn drop_repeated(&mut self) {
+        let mut kept = 0;
+        for at in 0..self.found {
+            let hit = self.hits[at];
+            let Some(place) = self.places.get_mut(hit.worker.index()) else {
+                continue;
+            };
+            let there = *place as usize;
+            if there < kept && self.hits[there].worker == hit.worker {
+                continue;
+            }
+            *place = kept as u32;
+            self.hits[kept] = hit;
+            kept += 1;
+        }
+        self.found = kept;
+    }
+
+    /// Notes where each hit stands.
+    fn note_places(&mut self) {
+        for (at, hit) in self.hits.iter().take(self.found).enumerate() {
+            if let Some(place) = self.places.get_mut(hit.worker.index()) {
+                *place = at as u32;
             }
         }
-        if base == 0 {
-            self.touched.push(entry.worker.0);
-        }
-        entry.cutoff >= matched
     }
 
-    fn finish(&mut self) {
-        for worker in self.touched.drain(..) {
-            let depth = std::mem::replace(&mut self.depths[worker as usize], UNTOUCHED);
-            let cpu = depth.held.min(depth.limits[Tier::Cpu.index()]);
-            let gpu = cpu.min(depth.limits[Tier::Gpu.index()]);
-            self.hits.push(Hit {
-                worker: WorkerId(worker),
-                blocks: [gpu, cpu, depth.held],
-            });
+    /// Where a worker's hit stands. Places are noted already.
+    #[inline]
+    fn place(&self, worker: WorkerId) -> Option<usize> {
+        let place = *self.places.get(worker.index())? as usize;
+        let there = self.hits().get(place)?;
+        (there.worker == worker).then_some(place)
+    }
+
+    /// Reads the holders of a further run; whether anybody covers all of it that matched.
+    fn extend(&mut self, run: &Run, reach: Reach) -> bool {
+        let mut staying = false;
+        for word in run.holders() {
+            // Acquire: pairs with the Release of the entry's writer.
+            let Some(entry) = Entry::from_word(word.load(Ordering::Acquire)) else {
+                continue;
+            };
+            let Some(place) = self.place(entry.worker) else {
+                continue;
+            };
+            let hit = &mut self.hits[place];
+            if hit.blocks[TIERS - 1] != reach.base {
+                continue;
+            }
+            for (blocks, more) in hit.blocks.iter_mut().zip(reach.of(entry)) {
+                if *blocks == reach.base {
+                    *blocks += more;
+                }
+            }
+            staying |= entry.cutoff >= reach.matched;
         }
+        staying
+    }
+
+    /// Reads which prefixes that end in this run sliding windows allow.
+    fn read_windows(&mut self, run: &Run, reach: Reach) {
+        for word in run.windows() {
+            // Acquire: pairs with the Release of the word's writer.
+            let Some(window) = window::Word::from_word(word.load(Ordering::Acquire)) else {
+                continue;
+            };
+            if let Some(place) = self.place(window.worker) {
+                let held = self.hits[place].blocks;
+                self.stops[place].allow(window, reach.base, reach.matched, held);
+            }
+        }
+    }
+
+    /// Cuts workers with sliding windows down to where their windows allow to stop.
+    fn apply_windows(&mut self, windowed: &WorkerSet) {
+        for at in 0..self.found {
+            if windowed.contains(self.hits[at].worker) {
+                self.hits[at].blocks = self.stops[at].0;
+            }
+        }
+        self.keep(|hit| hit.blocks[TIERS - 1] > 0);
+    }
+
+    /// Drops workers whose old entries may have been read.
+    #[cold]
+    fn drop_leaving(&mut self, leaving: &WorkerSet) {
+        self.keep(|hit| !leaving.contains(hit.worker));
+    }
+
+    fn keep(&mut self, stays: impl Fn(&Hit) -> bool) {
+        let mut kept = 0;
+        for at in 0..self.found {
+            self.hits[kept] = self.hits[at];
+            kept += usize::from(stays(&self.hits[at]));
+        }
+        self.found = kept;
     }
 }
 
@@ -156,52 +229,68 @@ impl Matches {
 pub(crate) fn lookup(
     root: &Run,
     workers: usize,
+    marks: &Marks,
     keys: &mut impl Keys,
     out: &mut Matches,
     guard: &Guard,
 ) {
     out.prepare(workers);
-    let (mut run, mut at, mut base) = (root, 0, 0_usize);
-    while let Some(key) = keys.key(base)
-        && let Some(child) = run.find_child(at, key, guard)
+    let first = keys.key(0);
+    let Some(mut run) = first.and_then(|key| root.find_child(0, key, guard)) else {
+        return;
+    };
+    let any_windows = marks.windowed.any();
+    let mut reach = Reach {
+        base: 0,
+        matched: matched_blocks(run, 0, keys),
+    };
+    let mut staying = out.open(run, reach.matched) > 0;
+    if any_windows {
+        out.note_places();
+        let fresh = out.stops.iter_mut().take(out.found);
+        fresh.for_each(|stops| *stops = Stops::default());
+        out.read_windows(run, reach);
+    }
+    while staying
+        && let next = reach.base + reach.matched
+        && let Some(key) = keys.key(next as usize)
+        && let Some(child) = run.find_child(reach.matched, key, guard)
     {
-        let matched = matched_blocks(child, base, keys);
-        if !read_holders(child, base, matched, out) {
-            break;
+        if reach.base == 0 {
+            out.note_places();
         }
         run = child;
-        at = matched;
-        base += matched as usize;
+        reach = Reach {
+            base: next,
+            matched: matched_blocks(run, next as usize, keys),
+        };
+        staying = out.extend(run, reach);
+        if any_windows {
+            out.read_windows(run, reach);
+        }
     }
-    out.finish();
+    if any_windows {
+        out.apply_windows(&marks.windowed);
+    }
+    if marks.leaving.any() {
+        out.drop_leaving(&marks.leaving);
+    }
 }
 
 /// Blocks of `run` that agree with the request from block `base` on; the first one is known to.
+/// Runs have at most 65,535.
+#[inline]
 fn matched_blocks(run: &Run, base: usize, keys: &mut impl Keys) -> u32 {
-    let mut matched = 0;
-    for segment in run.key_segments() {
-        for slot in segment {
-            let Some(key) = keys.key(base + matched as usize) else {
-                return matched;
-            };
-            // Relaxed: written once, and nothing is reached through it.
-            if slot.load(Ordering::Relaxed) != key.get() {
-                return matched;
+    let first = run.first_keys();
+    let mut matched = keys.matching(base, Slots(first));
+    if matched == first.len() {
+        for segment in run.more_keys().iter() {
+            let more = keys.matching(base + matched, Slots(segment.words()));
+            matched += more;
+            if more < segment.words().len() {
+                break;
             }
-            matched += 1;
         }
     }
-    matched
-}
-
-/// Reads who holds how much of a run; whether anybody holds all that matched.
-fn read_holders(run: &Run, base: usize, matched: u32, out: &mut Matches) -> bool {
-    let Ok(base) = u32::try_from(base) else {
-        return false;
-    };
-    let mut going_on = false;
-    for entry in run.entries() {
-        going_on |= out.cover(entry, base, matched);
-    }
-    going_on
+    matched as u32
 }

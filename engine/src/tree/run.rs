@@ -13,40 +13,68 @@
 //!
 //! # Who writes what
 //!
-//! `keys`: any writer, each word once, from zero to a key, in order of offsets. `holders`: a word
-//! is claimed from zero by compare-and-swap and from then on written by the claiming worker alone.
-//! `parent`, `branch`: before publication only.
-use super::array::Words;
+//! Keys: any writer, each word once, from zero to a key, in order of offsets. Holders and windows: a
+//! word is claimed from zero by compare-and-swap and from then on written by the claiming worker
+//! alone. `parent`, `branch`: before publication only.
+//!
+//! # Layout
+//!
+//! What a lookup needs to get through is in the first line, the first holders and keys follow in
+//! the next ones, all in one allocation.
+use super::array::{Chain, Segment};
 use super::children::Children;
 use super::entry::Entry;
+use super::{Pin, tail};
 use crate::limits::FIRST_SEGMENT_MAX;
-use crate::sync::{AtomicU64, Ordering, Watch};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch};
 use crate::types::BlockKey;
-use crossbeam_epoch::{Guard, Shared};
+use crossbeam_epoch::Guard;
 use std::ptr::NonNull;
 
 /// Set once in `state`, when the last reference is gone for good.
 const DEAD: u64 = 1 << 63;
 
-/// Holder entries in the first segment: most runs are held by a few workers.
+/// Holder entries in line: most runs are held by a few workers.
 const HOLDERS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
+
+/// Fewest holder entries in a further segment, so that 16 are in line or in the first one.
+const HOLDERS_SECOND: u32 = if cfg!(crossbeam_loom) { 1 } else { 12 };
+
+/// Fewest window words in a segment.
+const WINDOWS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 
 /// One run. See the module's text for its life.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Run {
-    state: AtomicU64,
     /// The run it branches off, `None` for a root. Alive while this run is linked.
     parent: Option<NonNull<Run>>,
+    /// The words behind this header: the first segment of keys.
+    first: NonNull<AtomicU64>,
+    first_len: u32,
     /// The offset in the parent at which this run's first block would stand.
     branch: u32,
-    keys: Words,
-    holders: Words,
+    more_keys: Chain,
     children: Children,
+    more_holders: Chain,
+    windows: Chain,
+    /// Entries taken out so far. A lookup that sees it unchanged has seen no worker twice.
+    left: AtomicU32,
+    /// Entries in use: a hint where to look for a free one.
+    used: AtomicU32,
+    holders: [AtomicU64; HOLDERS_FIRST as usize],
+    state: AtomicU64,
+    /// Entries ever claimed at the end: a hint like `used`.
+    ends: AtomicU32,
     watch: Watch,
 }
 
+#[cfg(not(crossbeam_loom))]
+const _: () = assert!(size_of::<Run>() == 112);
+
 // SAFETY: `parent` is only dereferenced while the child's reference keeps it, or under a pin that
-// began before that reference was given back; everything else is atomics.
+// began before that reference was given back; `first` leads to atomics that live as long as the run;
+// everything else is atomics.
 unsafe impl Send for Run {}
 // SAFETY: as above.
 unsafe impl Sync for Run {}
@@ -59,6 +87,75 @@ pub(crate) enum Claim {
     Ours,
     /// The slot holds another key: the chain diverges here.
     Other,
+}
+
+/// A run that nobody else knows of yet, or any more.
+#[derive(Debug)]
+pub(crate) struct OwnedRun(NonNull<Run>);
+
+impl OwnedRun {
+    fn new(parent: Option<NonNull<Run>>, branch: u32, first: Option<BlockKey>, len: u32) -> Self {
+        let run = tail::allocate(len, |words| Run {
+            parent,
+            first: words,
+            first_len: len,
+            branch,
+            more_keys: Chain::empty(),
+            children: Children::empty(),
+            more_holders: Chain::empty(),
+            windows: Chain::empty(),
+            left: AtomicU32::new(0),
+            used: AtomicU32::new(0),
+            holders: std::array::from_fn(|_| AtomicU64::new(0)),
+            state: AtomicU64::new(1),
+            ends: AtomicU32::new(0),
+            watch: Watch::new(),
+        });
+        let this = Self(run);
+        if let (Some(key), Some(word)) = (first, this.first_keys().first()) {
+            // Relaxed: not shared yet; whoever publishes the run releases it.
+            word.store(key.get(), Ordering::Relaxed);
+        }
+        this
+    }
+
+    /// Hands the run over to the slot that links it.
+    pub(crate) fn into_raw(self) -> *mut Run {
+        let run = self.0.as_ptr();
+        std::mem::forget(self);
+        run
+    }
+
+    /// # Safety
+    /// `run` comes from [`OwnedRun::into_raw`], and the caller is now its only user.
+    pub(crate) unsafe fn from_raw(run: NonNull<Run>) -> Self {
+        Self(run)
+    }
+}
+
+impl std::ops::Deref for OwnedRun {
+    type Target = Run;
+
+    fn deref(&self) -> &Run {
+        // SAFETY: owned, so not freed.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for OwnedRun {
+    /// A run that dies has no children; should one ever have some, they may be deep: no recursion.
+    fn drop(&mut self) {
+        let mut below = Vec::new();
+        // SAFETY: owned by this value alone.
+        unsafe { self.0.as_mut() }.children.take(&mut below);
+        while let Some(run) = below.pop() {
+            // SAFETY: taken from its slot, which was its only owner.
+            unsafe { &mut *run.0.as_ptr() }.children.take(&mut below);
+        }
+        let len = self.first_len;
+        // SAFETY: owned by this value alone, and made by `new` with this length.
+        unsafe { tail::free(self.0, len) };
+    }
 }
 
 /// A counted reference on a run: as long as it exists, the run is alive. Must be given back with
@@ -84,11 +181,7 @@ impl std::ops::Deref for Hold {
 impl Hold {
     /// A new tree's root: no blocks, only children.
     pub(crate) fn root() -> Self {
-        Self(NonNull::from(Box::leak(Box::new(Run::new(
-            None,
-            0,
-            Words::new(0),
-        )))))
+        Self(OwnedRun::new(None, 0, None, 0).into_non_null())
     }
 
     /// The run's address: its identity while it is held.
@@ -98,22 +191,25 @@ impl Hold {
 
     /// The child that begins with `key` at `branch`, found or made, with room for `first` blocks.
     /// Lock-free: a retry means that another writer linked or unlinked a run.
-    pub(crate) fn child(&self, branch: u32, key: BlockKey, first: u32, guard: &Guard) -> Self {
+    pub(crate) fn child(&self, branch: u32, key: BlockKey, first: u32, pin: &Pin) -> Self {
         loop {
-            match self.children.find(branch, key, guard) {
+            match self.children.find(branch, key, &pin.guard) {
                 Some(child) if child.try_reference() => return Self(NonNull::from(child)),
-                Some(dead) => dead.unlink(guard),
+                Some(dead) => dead.unlink(pin),
                 None => {}
             }
-            let keys = Words::starting_with(key.get(), first.min(FIRST_SEGMENT_MAX));
-            let new = Box::new(Run::new(Some(self.0), branch, keys));
+            let len = first.clamp(1, FIRST_SEGMENT_MAX);
+            let new = OwnedRun::new(Some(self.0), branch, Some(key), len);
             // Relaxed: this hold keeps the count above zero.
             self.state.fetch_add(1, Ordering::Relaxed);
-            match self.children.insert(new, guard) {
-                Ok(linked) => return Self(NonNull::from(linked)),
+            match self.children.insert(new, pin) {
+                Ok(linked) => {
+                    pin.took(tail::bytes::<Run>(len));
+                    return Self(linked);
+                }
                 Err(refused) => {
                     drop(refused);
-                    self.dereference(guard);
+                    self.dereference(pin);
                 }
             }
         }
@@ -124,72 +220,70 @@ impl Hold {
     pub(crate) fn free(self) {
         // Acquire: pairs with the AcqRel in `dereference`: all that others did is over.
         if self.parent.is_none() && self.state.load(Ordering::Acquire) == 1 {
-            // SAFETY: made by `root` from a box; this is the only reference, no child is linked, and
-            // what borrowed the run through this hold is gone, since the hold was moved here.
-            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+            // SAFETY: made by `root`; this is the only reference, no child is linked, and what
+            // borrowed the run through this hold is gone, since the hold was moved here.
+            drop(unsafe { OwnedRun::from_raw(self.0) });
         }
     }
 
     /// Gives the reference back; the last one kills the run, and perhaps its ancestors.
-    pub(crate) fn release(self, guard: &Guard) {
-        self.dereference(guard);
+    pub(crate) fn release(self, pin: &Pin) {
+        self.dereference(pin);
+    }
+}
+
+impl OwnedRun {
+    fn into_non_null(self) -> NonNull<Run> {
+        let run = self.0;
+        std::mem::forget(self);
+        run
     }
 }
 
 impl Run {
-    fn new(parent: Option<NonNull<Self>>, branch: u32, keys: Words) -> Self {
-        Self {
-            state: AtomicU64::new(1),
-            parent,
-            branch,
-            keys,
-            holders: Words::new(HOLDERS_FIRST),
-            children: Children::empty(),
-            watch: Watch::new(),
-        }
-    }
-
     pub(crate) fn branch(&self) -> u32 {
         self.watch.read();
         self.branch
     }
 
-    /// The key of the block at `offset`, `None` past the end. O(log offset).
-    pub(crate) fn key(&self, offset: u32) -> Option<BlockKey> {
-        let mut before = 0;
-        for segment in self.keys.segments() {
-            let at = offset as usize - before;
-            if at < segment.len() {
-                // Relaxed: written once, and nothing is reached through it.
-                let key = segment[at].load(Ordering::Relaxed);
-                return (key != 0).then(|| BlockKey::new(key));
-            }
-            before += segment.len();
-        }
-        None
+    /// The address of the run that it branches off.
+    pub(crate) fn parent_address(&self) -> Option<usize> {
+        self.parent.map(|parent| parent.addr().get())
     }
 
-    /// Segments of key slots, for walking; zero ends the run.
-    pub(crate) fn key_segments(&self) -> impl Iterator<Item = &[AtomicU64]> {
-        self.keys.segments()
+    /// The first segment of key slots.
+    pub(crate) fn first_keys(&self) -> &[AtomicU64] {
+        self.watch.read();
+        // SAFETY: made with `first_len` words behind it, which live as long as it does.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.first_len as usize) }
     }
 
-    /// Claims the slot at `offset`, whose predecessor is claimed already, for `key`. Wait-free.
-    pub(crate) fn claim(&self, offset: u32, key: BlockKey) -> Claim {
-        let slot = self.keys.at(offset);
-        // Relaxed, both: the word itself is all that is communicated.
-        let mut there = slot.load(Ordering::Relaxed);
-        if there == 0 {
-            match slot.compare_exchange(0, key.get(), Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Claim::Ours,
-                Err(other) => there = other,
-            }
+    /// Further segments of key slots; zero ends the run.
+    pub(crate) fn more_keys(&self) -> &Chain {
+        &self.more_keys
+    }
+
+    /// The first key; there before the run is linked. Zero for a root.
+    pub(crate) fn first_key(&self) -> u64 {
+        // Relaxed: written before the run was published.
+        let first = self.first_keys().first();
+        first.map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// The segment with the slot at `offset` and where it begins, made if needed and then long enough
+    /// for `following` blocks from there, at most as long as all before it. O(log offset).
+    pub(crate) fn segment(&self, offset: u32, following: u32, pin: &Pin) -> (&[AtomicU64], u32) {
+        let (mut words, mut start) = (self.first_keys(), 0);
+        let mut chain = &self.more_keys;
+        while offset - start >= words.len() as u32 {
+            start += words.len() as u32;
+            let most = start.max(if cfg!(crossbeam_loom) { 1 } else { 8 });
+            let len = following.clamp(most.div_ceil(2), most);
+            let segment = chain.next_or_grow(len, pin);
+            words = segment.words();
+            chain = &segment.next;
         }
-        if there == key.get() {
-            Claim::Ours
-        } else {
-            Claim::Other
-        }
+        (words, start)
     }
 
     /// The child that begins with `key` at `branch`.
@@ -202,40 +296,85 @@ impl Run {
         self.children.find(branch, key, guard)
     }
 
-    /// Enters a holder; the result is the entry's place for [`Run::set_entry`]. O(holders).
-    pub(crate) fn claim_entry(&self, entry: Entry) -> u32 {
-        let mut at = 0;
-        for word in self.holders.segments().flatten() {
-            if claim(word, entry) {
-                return at;
+    /// Enters a holder. O(1) while nobody has left, else O(holders).
+    pub(crate) fn claim_entry(&self, entry: Entry, pin: &Pin) -> &AtomicU64 {
+        // Relaxed, all: hints.
+        let used = self.used.fetch_add(1, Ordering::Relaxed);
+        if used < self.ends.load(Ordering::Relaxed)
+            && let Some(word) = self.holders().find(|word| claim(word, entry.word()))
+        {
+            return word;
+        }
+        loop {
+            let at = self.ends.fetch_add(1, Ordering::Relaxed);
+            let word = self.holder(at, pin);
+            if claim(word, entry.word()) {
+                return word;
             }
-            at += 1;
         }
-        while !claim(self.holders.at(at), entry) {
-            at += 1;
-        }
-        at
-    }
-
-    /// Overwrites the caller's own entry.
-    pub(crate) fn set_entry(&self, at: u32, entry: Entry) {
-        // Release: pairs with the Acquire in `entries`.
-        self.holders.at(at).store(entry.word(), Ordering::Release);
     }
 
     /// Takes the caller's own entry out.
-    pub(crate) fn clear_entry(&self, at: u32) {
+    pub(crate) fn clear_entry(&self, entry: &AtomicU64) {
         // Release: pairs with the Acquire in `entries`.
-        self.holders.at(at).store(0, Ordering::Release);
+        entry.store(0, Ordering::Release);
+        // Release: pairs with the Acquire in `departures`: who does not see the count sees the entry gone.
+        self.left.fetch_add(1, Ordering::Release);
+        // Relaxed: a hint.
+        self.used.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// All entries at this moment, word by word.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.holders
-            .segments()
-            .flatten()
-            // Acquire: pairs with the Release in `claim`, `set_entry`, `clear_entry`.
-            .filter_map(|word| Entry::from_word(word.load(Ordering::Acquire)))
+    /// How many holders have left so far. The same before and after reading the entries: no worker
+    /// was seen twice, at its old entry and at a new one.
+    pub(crate) fn departures(&self) -> u32 {
+        // Acquire: pairs with the Release in `clear_entry`.
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// All holder words.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &AtomicU64> {
+        let more = self.more_holders.iter().flat_map(Segment::words);
+        self.holders.iter().chain(more)
+    }
+
+    /// The holder words in line, and the further ones.
+    pub(crate) fn holder_segments(&self) -> (&[AtomicU64], &Chain) {
+        (&self.holders, &self.more_holders)
+    }
+
+    fn holder(&self, at: u32, pin: &Pin) -> &AtomicU64 {
+        let (mut words, mut start) = (&self.holders[..], 0);
+        let mut chain = &self.more_holders;
+        while at - start >= words.len() as u32 {
+            start += words.len() as u32;
+            let len = if start == HOLDERS_FIRST {
+                HOLDERS_SECOND
+            } else {
+                start
+            };
+            let segment = chain.next_or_grow(len, pin);
+            words = segment.words();
+            chain = &segment.next;
+        }
+        &words[(at - start) as usize]
+    }
+
+    /// Window words, of all workers.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.windows.iter().flat_map(Segment::words)
+    }
+
+    /// Enters a window word. O(words).
+    pub(crate) fn claim_window(&self, word: u64, pin: &Pin) -> &AtomicU64 {
+        let (mut chain, mut before) = (&self.windows, 0);
+        loop {
+            let segment = chain.next_or_grow(WINDOWS_FIRST.max(before), pin);
+            if let Some(free) = segment.words().iter().find(|free| claim(free, word)) {
+                return free;
+            }
+            before += segment.words().len() as u32;
+            chain = &segment.next;
+        }
     }
 
     /// Takes a reference unless the run is dead. Wait-free.
@@ -246,7 +385,7 @@ impl Run {
     }
 
     /// Gives a reference back, and kills, unlinks and retires what nobody refers to any more.
-    fn dereference(&self, guard: &Guard) {
+    fn dereference(&self, pin: &Pin) {
         let mut run = self;
         // AcqRel: whoever kills it comes after all that other holders did (pairs with itself).
         while run.state.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -257,10 +396,9 @@ impl Run {
             if killed.is_err() {
                 return;
             }
-            let parent = run.unlinked_from(guard);
-            let retired = Shared::from(std::ptr::from_ref(run));
-            // SAFETY: dead and unlinked, so no new pin reaches it; this thread alone killed it.
-            unsafe { guard.defer_destroy(retired) };
+            let parent = run.unlinked_from(pin);
+            pin.gave_back(run.bytes());
+            run.retire(&pin.guard);
             match parent {
                 Some(parent) => run = parent,
                 None => return,
@@ -268,39 +406,52 @@ impl Run {
         }
     }
 
+    fn bytes(&self) -> usize {
+        tail::bytes::<Self>(self.first_len)
+            + self.more_keys.bytes()
+            + self.more_holders.bytes()
+            + self.windows.bytes()
+    }
+
+    /// Leaves a dead and unlinked run to the epoch. By its killer only.
+    fn retire(&self, guard: &Guard) {
+        /// A run on its way out, sent to whichever thread collects it.
+        struct Dead(NonNull<Run>);
+        // SAFETY: `Run` is `Send` and `Sync`.
+        unsafe impl Send for Dead {}
+        let dead = Dead(NonNull::from(self));
+        let free = move || {
+            let dead = dead;
+            // SAFETY: linked runs come from `into_raw`. This one is dead and unlinked, no pin
+            // from before is left, and its one killer retires it once.
+            drop(unsafe { OwnedRun::from_raw(dead.0) });
+        };
+        // SAFETY: the closure owns what it touches, see above.
+        unsafe { guard.defer_unchecked(free) };
+    }
+
     /// Unlinks a dead run that stands in somebody's way.
-    fn unlink(&self, guard: &Guard) {
-        if let Some(parent) = self.unlinked_from(guard) {
-            parent.dereference(guard);
+    fn unlink(&self, pin: &Pin) {
+        if let Some(parent) = self.unlinked_from(pin) {
+            parent.dereference(pin);
         }
     }
 
     /// Unlinks a dead run; its parent, if this call did it: the caller owes it a dereference.
-    fn unlinked_from<'g>(&self, guard: &'g Guard) -> Option<&'g Self> {
+    fn unlinked_from<'g>(&self, pin: &'g Pin) -> Option<&'g Self> {
         let parent = self.parent?;
         // SAFETY: this run was linked, so its parent alive, when this thread's pin was already
         // in place: it was then found through the parent, or held by this thread.
         let parent = unsafe { parent.as_ref() };
-        parent.children.remove(self, guard).then_some(parent)
+        parent.children.remove(self, pin).then_some(parent)
     }
 }
 
-/// Claims an empty holder word.
-fn claim(word: &AtomicU64, entry: Entry) -> bool {
-    // Relaxed load: only a hint. Release: pairs with the Acquire in `entries`.
+/// Claims an empty word.
+fn claim(word: &AtomicU64, value: u64) -> bool {
+    // Relaxed load: only a hint. Release: pairs with the Acquire of lookups.
     word.load(Ordering::Relaxed) == 0
         && word
-            .compare_exchange(0, entry.word(), Ordering::Release, Ordering::Relaxed)
+            .compare_exchange(0, value, Ordering::Release, Ordering::Relaxed)
             .is_ok()
-}
-
-impl Drop for Run {
-    /// A run that dies has no children; should one ever have some, they may be deep: no recursion.
-    fn drop(&mut self) {
-        let mut below = Vec::new();
-        self.children.take(&mut below);
-        while let Some(mut run) = below.pop() {
-            run.children.take(&mut below);
-        }
-    }
 }

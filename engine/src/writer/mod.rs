@@ -8,22 +8,32 @@
 //! A block leaves when the last copy of its last name does. Several names of one block are counted
 //! together in `crowded`, which has an entry for each place that is not the ordinary case of one
 //! name with copies on the GPU only.
+mod clear;
+mod contexts;
+mod evict;
+mod holdings;
 mod names;
 mod place;
+mod table;
 mod waiting;
+mod windows;
 
-use crate::contexts::TreeUse;
-use crate::hash::{ExtraDigest, block_key};
+use crate::budget::Account;
+use crate::hash::{BlockHasher, ExtraDigest};
 use crate::index::{Index, Participant};
 use crate::limits::BLOCK_SIZE_MAX;
-use crate::tree::holding::Holding;
+use crate::tree::Pin;
 use crate::types::{BlockKey, Context, EngineHash, TIERS, Tier, WorkerId};
 use ahash::AHashMap;
-use crossbeam_epoch::Guard;
+use clear::Leaving;
+use contexts::Used;
+use holdings::Holdings;
 use names::{Names, Place, Taken};
 use place::Cursor;
 use std::sync::Arc;
 use waiting::{Unplaced, Waiting};
+use windows::Windows;
+pub use windows::{WindowError, WindowGroup};
 
 /// A stored event: consecutive blocks of one chain.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +72,8 @@ pub struct StoreReport {
     pub conflicts: u32,
     /// Names that waited and were placed, from this event or earlier ones.
     pub attached: u32,
+    /// Names forgotten to stay within the byte budget, oldest leaves first.
+    pub evicted: u32,
 }
 
 /// What a removed event did, in blocks.
@@ -104,37 +116,48 @@ pub enum StoreError {
     TooManyContexts(#[from] crate::contexts::TooManyContexts),
 }
 
-/// One worker's writer. Dropping it removes all that the worker held and frees its number.
+/// One worker's writer. Dropping it removes all that the worker held, in one go, and frees its number;
+/// to remove very much without a stall, [`Writer::clear`] and [`Writer::settle`] first.
 #[derive(Debug)]
 pub struct Writer {
     index: Arc<Index>,
     id: WorkerId,
     model: String,
-    contexts: Vec<TreeUse>,
+    contexts: Used,
     names: Names,
     waiting: Waiting,
-    holdings: Vec<Option<Holding>>,
-    holdings_free: Vec<u32>,
-    /// Run address -> holding.
-    by_run: AHashMap<usize, u32>,
+    holdings: Holdings,
     /// How many names have copies in each tier, for places that are not the ordinary case.
     crowded: AHashMap<Place, [u32; TIERS]>,
+    /// What former clears left to be taken out.
+    leaving: Leaving,
+    /// Only for engines with sliding-window groups.
+    windows: Option<Box<Windows>>,
+    account: Account,
+    /// Stored events so far, as the time of the least recently used leaves.
+    clock: u32,
     incomplete: bool,
 }
 
+/// Names whose cache lines are asked for before the first is used.
+const PREFETCH: usize = 24;
+
 impl Writer {
     pub(crate) fn new(index: Arc<Index>, id: WorkerId, model: &str) -> Self {
+        let account = index.account(model);
         Self {
             index,
             id,
             model: model.to_owned(),
-            contexts: Vec::new(),
+            contexts: Used::default(),
             names: Names::default(),
             waiting: Waiting::default(),
-            holdings: Vec::new(),
-            holdings_free: Vec::new(),
-            by_run: AHashMap::default(),
+            holdings: Holdings::new(id),
             crowded: AHashMap::default(),
+            leaving: Leaving::default(),
+            windows: None,
+            account,
+            clock: 0,
             incomplete: false,
         }
     }
@@ -169,7 +192,7 @@ impl Writer {
         self.waiting.orphans()
     }
 
-    /// Whether blocks were dropped since the last clear: the answers may be too low.
+    /// Whether blocks were dropped or evicted since the last clear: the answers may be too low.
     #[must_use]
     pub fn incomplete(&self) -> bool {
         self.incomplete
@@ -184,35 +207,61 @@ impl Writer {
         at: &Participant,
         event: &Store<'_>,
     ) -> Result<StoreReport, StoreError> {
-        let guard = &self.guard(at);
+        let pin = &self.begin(at);
         check(event)?;
         let mut report = StoreReport::default();
-        if event.tokens.is_empty() {
-            for &hash in event.hashes {
-                self.store_unplaced(hash, event.tier, &mut report);
+        if self.make_room(event, &mut report, pin) {
+            if event.tokens.is_empty() {
+                for &hash in event.hashes {
+                    self.store_unplaced(hash, event.tier, &mut report);
+                }
+            } else {
+                self.store_blocks(event, &mut report, pin)?;
             }
-            return Ok(report);
         }
-        let context = self.context(event.adapter, event.block_size, guard)?;
+        self.end(pin);
+        Ok(report)
+    }
+
+    fn store_blocks(
+        &mut self,
+        event: &Store<'_>,
+        report: &mut StoreReport,
+        pin: &Pin,
+    ) -> Result<(), StoreError> {
+        let hashes = event.hashes;
+        for &hash in hashes.iter().take(PREFETCH) {
+            self.names.prefetch(hash);
+        }
+        let context = Context {
+            model: &self.model,
+            adapter: event.adapter,
+            block_size: event.block_size,
+        };
+        let context = self.contexts.number(&self.index, context, &pin.guard)?;
+        self.clock = self.clock.wrapping_add(1);
         let mut cursor = match event.parent {
             None => Cursor::Root,
             Some(parent) => self.cursor_after(parent, context),
         };
-        let seed = self.index.hash_seed();
+        let hasher = BlockHasher::new(self.index.hash_seed());
         let blocks = event.tokens.chunks_exact(event.block_size as usize);
-        for (at, (tokens, &hash)) in blocks.zip(event.hashes).enumerate() {
+        for (at, (tokens, &hash)) in blocks.zip(hashes).enumerate() {
+            if let Some(&ahead) = hashes.get(at + PREFETCH) {
+                self.names.prefetch(ahead);
+            }
             let extra = event.extra.get(at).copied().unwrap_or_default();
             let block = Block {
                 hash,
-                key: block_key(seed, tokens, extra),
+                key: hasher.key(tokens, extra),
                 context,
                 says_extra: event.says_extra,
                 tier: event.tier,
-                following: event.hashes.len() - at,
+                following: (hashes.len() - at) as u32,
             };
-            cursor = self.store_block(cursor, &block, &mut report, guard);
+            cursor = self.store_block(cursor, &block, report, pin);
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Applies a removed event. O(blocks).
@@ -220,94 +269,80 @@ impl Writer {
     /// # Panics
     /// If `at` belongs to another index.
     pub fn remove(&mut self, at: &Participant, tier: Tier, hashes: &[EngineHash]) -> RemoveReport {
-        let guard = &self.guard(at);
+        let pin = &self.begin(at);
         let mut report = RemoveReport::default();
-        for &hash in hashes {
-            let place = self.names.place(hash);
-            let taken = self.names.take(hash, tier);
-            match taken {
-                Taken::Unknown => report.unknown += 1,
-                Taken::Copies => report.copies += 1,
-                Taken::LastOfTier | Taken::Last => report.removed += 1,
-            }
-            match (taken, place) {
-                (Taken::Last, None) => {
-                    self.waiting.remove(hash);
-                }
-                (Taken::Last | Taken::LastOfTier, Some(place)) => {
-                    self.leave_tier(place, tier, guard);
-                }
-                _ => {}
-            }
+        for &hash in hashes.iter().take(PREFETCH) {
+            self.names.prefetch(hash);
         }
+        for (at, &hash) in hashes.iter().enumerate() {
+            if let Some(&ahead) = hashes.get(at + PREFETCH) {
+                self.names.prefetch(ahead);
+            }
+            self.remove_copy(hash, tier, &mut report, pin);
+        }
+        self.end(pin);
         report
     }
 
-    /// Removes all that the worker holds, in all tiers and contexts. O(names and runs that it has, and
-    /// contexts of the index for each of its own that nobody else uses).
-    ///
-    /// # Panics
-    /// If `at` belongs to another index.
-    pub fn clear(&mut self, at: &Participant) {
-        let guard = self.guard(at);
-        self.clear_all(&guard);
+    fn remove_copy(
+        &mut self,
+        hash: EngineHash,
+        tier: Tier,
+        report: &mut RemoveReport,
+        pin: &Pin,
+    ) {
+        let Some((at, name)) = self.names.find(hash) else {
+            report.unknown += 1;
+            return;
+        };
+        let taken = self.names.take(hash, at, tier);
+        match taken {
+            Taken::Unknown => report.unknown += 1,
+            Taken::Copies => report.copies += 1,
+            Taken::LastOfTier | Taken::Last => report.removed += 1,
+        }
+        match (taken, name.place()) {
+            (Taken::Last, None) => {
+                self.waiting.remove(hash);
+            }
+            (Taken::Last | Taken::LastOfTier, Some(place)) => {
+                if taken == Taken::Last {
+                    self.unplaced(hash, place, pin);
+                }
+                self.leave_tier(place, tier, pin);
+            }
+            _ => {}
+        }
     }
 
-    fn clear_all(&mut self, guard: &Guard) {
-        for holding in self.holdings.drain(..).flatten() {
-            holding.leave(guard);
-        }
-        self.holdings_free.clear();
-        self.by_run.clear();
-        self.crowded.clear();
-        self.names.clear();
-        self.waiting.clear();
-        for used in self.contexts.drain(..) {
-            self.index.end_use(&used, guard);
-        }
-        self.incomplete = false;
-    }
-
-    fn guard(&self, at: &Participant) -> Guard {
+    /// A pin for one operation, in which some of what former clears left is taken out.
+    fn begin(&mut self, at: &Participant) -> Pin {
         assert!(
             Arc::ptr_eq(at.index(), &self.index),
             "a participant of another index"
         );
-        at.guard()
+        let pin = Pin::new(at.guard());
+        if !self.leaving.is_done() {
+            self.settle_some(clear::SLICE, &pin);
+        }
+        pin
     }
 
-    /// The number of the context among those of this writer.
-    fn context(
-        &mut self,
-        adapter: Option<&str>,
-        block_size: u32,
-        guard: &Guard,
-    ) -> Result<u32, StoreError> {
-        let there = self
-            .contexts
-            .iter()
-            .position(|used| used.is(adapter, block_size));
-        let at = match there {
-            Some(at) => at,
-            None => {
-                let context = Context {
-                    model: &self.model,
-                    adapter,
-                    block_size,
-                };
-                self.contexts.push(self.index.begin_use(context, guard)?);
-                self.contexts.len() - 1
-            }
-        };
-        // Bounded by the contexts of an index.
-        Ok(u32::try_from(at).unwrap_or(u32::MAX))
+    /// The end of an operation: lookups see it all, the account knows what it took.
+    fn end(&mut self, pin: &Pin) {
+        self.holdings.publish();
+        if self.waiting.orphans() == 0 {
+            self.contexts.end_idle(&self.index, &pin.guard);
+        }
+        let own = self.names.bytes() + self.holdings.bytes() + self.leaving.bytes();
+        self.account.settle(own, pin.settle());
     }
 
     /// A copy of a block that is known by name only.
     fn store_unplaced(&mut self, hash: EngineHash, tier: Tier, report: &mut StoreReport) {
-        if self.names.contains(hash) {
+        if let Some((at, name)) = self.names.find(hash) {
             report.copies += 1;
-            self.add_copy(hash, tier);
+            self.add_copy(hash, at, name, tier);
         } else if self.waiting.is_full() {
             report.dropped += 1;
             self.incomplete = true;
@@ -324,9 +359,10 @@ impl Drop for Writer {
         // Not a participant's guard: a writer may be dropped on any thread.
         let index = Arc::clone(&self.index);
         let participant = index.participant();
-        let guard = participant.guard();
-        self.clear_all(&guard);
-        index.end_worker(self.id, &guard);
+        let pin = Pin::new(participant.guard());
+        self.leave_all(&pin);
+        self.account.close(pin.settle());
+        index.end_worker(self.id, &pin.guard);
     }
 }
 
@@ -338,8 +374,8 @@ struct Block {
     context: u32,
     says_extra: bool,
     tier: Tier,
-    /// Blocks of the event from this one on: how long a new run's first segment should be.
-    following: usize,
+    /// Blocks of the event from this one on: how long a new segment should be.
+    following: u32,
 }
 
 fn check(event: &Store<'_>) -> Result<(), StoreError> {

@@ -1,6 +1,8 @@
 //! Engine hash -> place and copies, for one worker.
 //!
-//! The common name (placed, copies on the GPU only) takes 16 bytes; others spill their counts.
+//! The common name (copies on the GPU only) takes 16 bytes of the table; others spill their counts.
+pub(super) use super::table::{At, Name};
+use super::table::Table;
 use crate::tree::holding::Tiers;
 use crate::types::{EngineHash, TIERS, Tier};
 use ahash::AHashMap;
@@ -18,15 +20,15 @@ const NOWHERE: u32 = u32::MAX;
 /// `copies` of a name whose counts have spilled.
 const SPILLED: u16 = u16::MAX;
 
-#[derive(Clone, Copy, Debug)]
-struct Name {
-    holding: u32,
-    offset: u16,
-    /// On the GPU, and none elsewhere; or [`SPILLED`].
-    copies: u16,
+impl Name {
+    #[inline]
+    pub(super) fn place(self) -> Option<Place> {
+        (self.holding != NOWHERE).then_some(Place {
+            holding: self.holding,
+            offset: self.offset,
+        })
+    }
 }
-
-const _: () = assert!(size_of::<(EngineHash, Name)>() == 16);
 
 /// Copies by tier.
 pub(super) type Copies = [u32; TIERS];
@@ -47,8 +49,9 @@ pub(super) enum Taken {
 /// All names of one worker that have at least one copy.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    names: AHashMap<EngineHash, Name>,
-    spilled: AHashMap<EngineHash, Copies>,
+    table: Table,
+    /// By mixed hash.
+    spilled: AHashMap<u64, Copies>,
     placed: usize,
 }
 
@@ -58,37 +61,52 @@ impl Names {
         self.placed
     }
 
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        let spilled = size_of::<(u64, Copies)>() + 1;
+        self.table.bytes() + self.spilled.capacity() * spilled
+    }
+
+    /// Asks for what `find` will read.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: EngineHash) {
+        self.table.prefetch(hash);
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: EngineHash) -> Option<(At, Name)> {
+        let at = self.table.find(hash)?;
+        Some((at, self.table.get(at)?))
+    }
+
     pub(super) fn contains(&self, hash: EngineHash) -> bool {
-        self.names.contains_key(&hash)
+        self.table.find(hash).is_some()
     }
 
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
-        let name = self
-            .names
-            .get(&hash)
-            .filter(|name| name.holding != NOWHERE)?;
-        Some(Place {
-            holding: name.holding,
-            offset: name.offset,
-        })
+        self.find(hash)?.1.place()
     }
 
     /// A new name with one copy.
+    #[inline]
     pub(super) fn insert(&mut self, hash: EngineHash, tier: Tier, place: Option<Place>) {
+        self.placed += usize::from(place.is_some());
         let name = Name {
-            holding: NOWHERE,
-            offset: 0,
-            copies: 0,
+            holding: place.map_or(NOWHERE, |place| place.holding),
+            offset: place.map_or(0, |place| place.offset),
+            copies: if tier == Tier::Gpu { 1 } else { SPILLED },
         };
-        self.names.insert(hash, name);
-        self.add(hash, tier);
-        if let Some(place) = place {
-            self.set_place(hash, Some(place));
+        if tier != Tier::Gpu {
+            let mut copies = Copies::default();
+            copies[tier.index()] = 1;
+            self.spilled.insert(self.table.mixed(hash), copies);
         }
+        self.table.insert(hash, name);
     }
 
     pub(super) fn set_place(&mut self, hash: EngineHash, place: Option<Place>) {
-        let Some(name) = self.names.get_mut(&hash) else {
+        let at = self.table.find(hash);
+        let Some(name) = at.and_then(|at| self.table.get_mut(at)) else {
             return;
         };
         self.placed -= usize::from(name.holding != NOWHERE);
@@ -98,38 +116,43 @@ impl Names {
     }
 
     /// One more copy of a known name; whether it is the first of that tier.
-    pub(super) fn add(&mut self, hash: EngineHash, tier: Tier) -> bool {
-        let Some(name) = self.names.get_mut(&hash) else {
+    pub(super) fn add(&mut self, hash: EngineHash, at: At, tier: Tier) -> bool {
+        let Some(name) = self.table.get_mut(at) else {
             return false;
         };
         if name.copies != SPILLED && tier == Tier::Gpu && name.copies + 1 < SPILLED {
             name.copies += 1;
-            return name.copies == 1;
+            return false;
         }
         let inline = u32::from(name.copies);
-        let copies = self.spilled.entry(hash).or_insert([inline, 0, 0]);
         name.copies = SPILLED;
+        let mixed = self.table.mixed(hash);
+        let copies = self.spilled.entry(mixed).or_insert([inline, 0, 0]);
         let count = &mut copies[tier.index()];
         *count = count.saturating_add(1);
         *count == 1
     }
 
-    /// One copy less.
-    pub(super) fn take(&mut self, hash: EngineHash, tier: Tier) -> Taken {
-        let Some(name) = self.names.get_mut(&hash) else {
+    /// One copy less of a known name.
+    #[inline]
+    pub(super) fn take(&mut self, hash: EngineHash, at: At, tier: Tier) -> Taken {
+        let Some(name) = self.table.get_mut(at) else {
             return Taken::Unknown;
         };
-        if name.copies != SPILLED {
-            match (tier, name.copies) {
-                (Tier::Gpu, 2..) => {
-                    name.copies -= 1;
-                    return Taken::Copies;
-                }
-                (Tier::Gpu, 1) => return self.gone(hash),
-                _ => return Taken::Unknown,
+        match (tier, name.copies) {
+            (_, SPILLED) => self.take_spilled(hash, at, tier),
+            (Tier::Gpu, 2..) => {
+                name.copies -= 1;
+                Taken::Copies
             }
+            (Tier::Gpu, 1) => self.gone(at),
+            _ => Taken::Unknown,
         }
-        let Some(copies) = self.spilled.get_mut(&hash) else {
+    }
+
+    fn take_spilled(&mut self, hash: EngineHash, at: At, tier: Tier) -> Taken {
+        let mixed = self.table.mixed(hash);
+        let Some(copies) = self.spilled.get_mut(&mixed) else {
             return Taken::Unknown;
         };
         let count = &mut copies[tier.index()];
@@ -142,32 +165,59 @@ impl Names {
             }
         }
         if copies.iter().all(|&count| count == 0) {
-            return self.gone(hash);
+            self.spilled.remove(&mixed);
+            return self.gone(at);
         }
         Taken::LastOfTier
     }
 
     /// In which tiers a name has copies.
     pub(super) fn tiers(&self, hash: EngineHash) -> Tiers {
-        let Some(name) = self.names.get(&hash) else {
+        let Some((_, name)) = self.find(hash) else {
             return Tiers::default();
         };
         let inline = [u32::from(name.copies), 0, 0];
-        let copies = self.spilled.get(&hash).unwrap_or(&inline);
+        let copies = match name.copies {
+            SPILLED => self.spilled.get(&self.table.mixed(hash)).unwrap_or(&inline),
+            _ => &inline,
+        };
         Tier::ALL
             .into_iter()
             .filter(|tier| copies[tier.index()] > 0)
             .fold(Tiers::default(), Tiers::with)
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Names.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
     }
 
-    fn gone(&mut self, hash: EngineHash) -> Taken {
-        self.set_place(hash, None);
-        self.names.remove(&hash);
-        self.spilled.remove(&hash);
+    /// Forgets names by place; how many. O(names).
+    pub(super) fn forget(&mut self, mut gone: impl FnMut(Place) -> bool) -> usize {
+        let before = self.table.len();
+        let (placed, spilled) = (&mut self.placed, &mut self.spilled);
+        self.table.retain(|mixed, name| {
+            let goes = name.place().is_some_and(&mut gone);
+            if goes {
+                *placed -= 1;
+                spilled.remove(&mixed);
+            }
+            !goes
+        });
+        before - self.table.len()
+    }
+
+    /// Leaves no names; what they took is to be freed by the caller, in slices.
+    pub(super) fn take_all(&mut self) -> Table {
+        self.spilled = AHashMap::default();
+        self.placed = 0;
+        self.table.take()
+    }
+
+    fn gone(&mut self, at: At) -> Taken {
+        let name = self.table.get(at);
+        self.placed -= usize::from(name.is_some_and(|name| name.holding != NOWHERE));
+        self.table.remove(at);
         Taken::Last
     }
 }

@@ -1,15 +1,35 @@
 //! Finding a block's place in the tree, and keeping count of what stands there.
-use super::names::Place;
+use super::names::{At, Name, Place};
 use super::waiting::{Orphan, Unplaced};
 use super::{Block, StoreReport, Writer};
 use crate::hash::kept_apart_key;
 use crate::limits::RUN_BLOCKS_MAX;
+use crate::tree::Pin;
 use crate::tree::holding::{Holding, Tiers};
 use crate::tree::run::{Claim, Hold};
 use crate::types::{BlockKey, EngineHash, Tier};
-use crossbeam_epoch::Guard;
 
 impl Orphan {
+    fn of(parent: EngineHash, block: &Block) -> Self {
+        Self {
+            parent,
+            key: block.key,
+            context: block.context,
+            says_extra: block.says_extra,
+        }
+    }
+
+    fn block(self, hash: EngineHash) -> Block {
+        Block {
+            hash,
+            key: self.key,
+            context: self.context,
+            says_extra: self.says_extra,
+            tier: Tier::Gpu,
+            following: 1,
+        }
+    }
+
     /// Whether a block that is told again has the content that was told before.
     fn is_of(self, block: &Block) -> bool {
         self.key == block.key && self.context == block.context
@@ -38,47 +58,69 @@ impl Writer {
     }
 
     /// Stores one block of an event; where the next one stands.
+    #[inline]
     pub(super) fn store_block(
         &mut self,
         cursor: Cursor,
         block: &Block,
         report: &mut StoreReport,
-        guard: &Guard,
+        pin: &Pin,
     ) -> Cursor {
         let hash = block.hash;
-        if let Some(place) = self.names.place(hash) {
-            if self.is_consistent(place, block) {
-                report.copies += 1;
-                self.add_copy(hash, block.tier);
-                return Cursor::After(place);
-            }
-            self.discredit(hash, place, guard);
-            return self.conflict(block, report);
+        if let Some((at, name)) = self.names.find(hash) {
+            return self.store_known(cursor, block, at, name, report, pin);
         }
-        let unplaced = self.waiting.get(hash);
-        match unplaced {
-            Some(Unplaced::Orphan(orphan)) if !orphan.is_of(block) => {
-                return self.conflict(block, report);
-            }
-            Some(Unplaced::Conflict) => return self.conflict(block, report),
-            _ => {}
-        }
-        let known = unplaced.is_some();
         if let Cursor::Unknown(parent) = cursor {
-            self.wait(parent, block, known, report);
+            self.wait(parent, block, report);
             return Cursor::Unknown(hash);
         }
-        if known {
-            report.attached += 1;
-            self.waiting.remove(hash);
-            self.add_copy(hash, block.tier);
-        } else {
-            report.stored += 1;
-            self.names.insert(hash, block.tier, None);
-        }
-        let place = self.settle(cursor, block, guard);
-        self.attach_children(hash, report, guard);
+        report.stored += 1;
+        let place = self.find_place(cursor, block, pin);
+        self.enter_tier(place, block.tier);
+        self.names.insert(hash, block.tier, Some(place));
+        self.placed(hash, place, report, pin);
         Cursor::After(place)
+    }
+
+    /// Stores one more copy of a name that is known already.
+    fn store_known(
+        &mut self,
+        cursor: Cursor,
+        block: &Block,
+        at: At,
+        name: Name,
+        report: &mut StoreReport,
+        pin: &Pin,
+    ) -> Cursor {
+        let hash = block.hash;
+        if let Some(place) = name.place() {
+            if self.is_consistent(place, block, pin) {
+                report.copies += 1;
+                self.add_copy(hash, at, name, block.tier);
+                return Cursor::After(place);
+            }
+            self.discredit(hash, place, pin);
+            return self.conflict(block, report);
+        }
+        match (self.waiting.get(hash), cursor) {
+            (Some(Unplaced::Conflict), _) => self.conflict(block, report),
+            (Some(Unplaced::Orphan(orphan)), _) if !orphan.is_of(block) => {
+                self.conflict(block, report)
+            }
+            (_, Cursor::Unknown(parent)) => {
+                report.copies += 1;
+                self.names.add(hash, at, block.tier);
+                let orphan = Orphan::of(parent, block);
+                self.waiting.insert(hash, Unplaced::Orphan(orphan));
+                Cursor::Unknown(hash)
+            }
+            (_, Cursor::Root | Cursor::After(_)) => {
+                report.attached += 1;
+                self.waiting.remove(hash);
+                self.names.add(hash, at, block.tier);
+                Cursor::After(self.give_place(cursor, block, report, pin))
+            }
+        }
     }
 
     /// One more copy of a name that was told with another content before.
@@ -86,38 +128,64 @@ impl Writer {
         report.conflicts += 1;
         self.incomplete = true;
         self.waiting.insert(block.hash, Unplaced::Conflict);
-        self.add_copy(block.hash, block.tier);
+        if let Some((at, _)) = self.names.find(block.hash) {
+            self.names.add(block.hash, at, block.tier);
+        }
         Cursor::Unknown(block.hash)
     }
 
     /// One more copy of a known name.
-    pub(super) fn add_copy(&mut self, hash: EngineHash, tier: Tier) {
-        if self.names.add(hash, tier)
-            && let Some(place) = self.names.place(hash)
+    pub(super) fn add_copy(&mut self, hash: EngineHash, at: At, name: Name, tier: Tier) {
+        if self.names.add(hash, at, tier)
+            && let Some(place) = name.place()
         {
             self.enter_tier(place, tier);
+        }
+        if let Some(holding) = self.holdings.get_mut(name.holding) {
+            holding.touched = self.clock;
         }
     }
 
     /// The last copy that some name had in this tier is gone.
-    pub(super) fn leave_tier(&mut self, place: Place, tier: Tier, guard: &Guard) {
-        let mut count = self.crowded.get(&place).copied().unwrap_or([1, 0, 0]);
-        count[tier.index()] = count[tier.index()].saturating_sub(1);
-        self.set_count(place, count);
-        self.leave_if_empty(place.holding, guard);
+    pub(super) fn leave_tier(&mut self, place: Place, tier: Tier, pin: &Pin) {
+        let offset = u32::from(place.offset);
+        let ordinary = tier == Tier::Gpu && !self.is_crowded(place);
+        match self.holdings.change(place.holding) {
+            Some(holding) if ordinary && holding.is_on_gpu_only() => holding.remove(offset),
+            _ => {
+                let mut count = self.crowded.get(&place).copied().unwrap_or([1, 0, 0]);
+                count[tier.index()] = count[tier.index()].saturating_sub(1);
+                self.set_count(place, count);
+            }
+        }
+        self.leave_if_empty(place.holding, pin);
     }
 
+    #[inline]
     fn enter_tier(&mut self, place: Place, tier: Tier) {
-        let ordinary = self
-            .holding(place)
-            .is_some_and(|there| there.contains(u32::from(place.offset)));
-        let default = [u32::from(ordinary), 0, 0];
+        let offset = u32::from(place.offset);
+        let clock = self.clock;
+        let Some(holding) = self.holdings.change(place.holding) else {
+            return;
+        };
+        holding.touched = clock;
+        let held = holding.contains(offset);
+        if !held && tier == Tier::Gpu {
+            holding.add(offset);
+            return;
+        }
+        let default = [u32::from(held), 0, 0];
         let mut count = self.crowded.get(&place).copied().unwrap_or(default);
         count[tier.index()] += 1;
         self.set_count(place, count);
     }
 
-    /// Sets how many names have copies in each tier of a place, and publishes it.
+    #[inline]
+    fn is_crowded(&self, place: Place) -> bool {
+        !self.crowded.is_empty() && self.crowded.contains_key(&place)
+    }
+
+    /// Sets how many names have copies in each tier of a place.
     fn set_count(&mut self, place: Place, count: [u32; 3]) {
         let tiers = Tier::ALL
             .into_iter()
@@ -128,27 +196,41 @@ impl Writer {
         } else {
             self.crowded.insert(place, count);
         }
-        if let Some(Some(holding)) = self.holdings.get_mut(place.holding as usize) {
-            holding.set(u32::from(place.offset), tiers);
+        self.holdings.set(place, tiers);
+    }
+
+    #[inline]
+    fn leave_if_empty(&mut self, at: u32, pin: &Pin) {
+        if self.holdings.get(at).is_some_and(Holding::is_empty) {
+            self.leave_run(at, pin);
         }
     }
 
-    fn leave_if_empty(&mut self, at: u32, guard: &Guard) {
-        let slot = self.holdings.get_mut(at as usize);
-        if let Some(holding) = slot.and_then(|slot| slot.take_if(|there| there.is_empty())) {
-            self.by_run.remove(&holding.hold().address());
-            self.holdings_free.push(at);
-            holding.leave(guard);
+    /// Takes the worker out of a run in which it holds nothing that counts any more.
+    pub(super) fn leave_run(&mut self, at: u32, pin: &Pin) {
+        if let Some(windows) = &mut self.windows {
+            windows.left(at, &mut self.holdings, pin);
+        }
+        if let Some(context) = self.holdings.leave(at, pin) {
+            self.contexts.left(context);
         }
     }
 
     /// Gives a name without a place its place, with the copies it has.
-    fn settle(&mut self, cursor: Cursor, block: &Block, guard: &Guard) -> Place {
-        let mut place = self.descend(cursor, block.context, block.key, block.following, guard);
-        if !block.says_extra && self.is_held(place) {
-            let apart = kept_apart_key(block.key, block.hash);
-            place = self.descend(cursor, block.context, apart, block.following, guard);
-        }
+    fn give_place(
+        &mut self,
+        cursor: Cursor,
+        block: &Block,
+        report: &mut StoreReport,
+        pin: &Pin,
+    ) -> Place {
+        let place = self.give_one_place(cursor, block, pin);
+        self.placed(block.hash, place, report, pin);
+        place
+    }
+
+    fn give_one_place(&mut self, cursor: Cursor, block: &Block, pin: &Pin) -> Place {
+        let place = self.find_place(cursor, block, pin);
         let tiers = self.names.tiers(block.hash);
         for tier in Tier::ALL.into_iter().filter(|&tier| tiers.contains(tier)) {
             self.enter_tier(place, tier);
@@ -157,66 +239,75 @@ impl Writer {
         place
     }
 
-    /// The place of (cursor, key), made if needed, with a holding of this worker's there.
-    fn descend(
-        &mut self,
-        cursor: Cursor,
-        context: u32,
-        key: BlockKey,
-        first: usize,
-        guard: &Guard,
-    ) -> Place {
-        let first = u32::try_from(first).unwrap_or(RUN_BLOCKS_MAX);
-        let child = match cursor {
-            Cursor::After(place) => {
-                let next = u32::from(place.offset) + 1;
-                let Some(holding) = self.holding(place) else {
-                    unreachable!("a placed name has a holding");
-                };
-                if next < RUN_BLOCKS_MAX && holding.run().claim(next, key) == Claim::Ours {
-                    let offset = u16::try_from(next).unwrap_or(u16::MAX);
-                    return Place { offset, ..place };
-                }
-                holding.hold().child(next, key, first, guard)
-            }
-            Cursor::Root | Cursor::Unknown(_) => {
-                let used = self.contexts.get(context as usize);
-                let Some(root) = used.and_then(|used| used.tree().root()) else {
-                    unreachable!("a block's context is in use");
-                };
-                root.child(0, key, first, guard)
-            }
-        };
-        Place {
-            holding: self.enter(child, context, guard),
-            offset: 0,
+    /// A name has got its place: what waited for it follows.
+    #[inline]
+    fn placed(&mut self, hash: EngineHash, place: Place, report: &mut StoreReport, pin: &Pin) {
+        if let Some(windows) = &mut self.windows {
+            windows.placed(hash, place, &mut self.holdings, pin);
+        }
+        if self.waiting.orphans() > 0 {
+            self.attach_children(hash, report, pin);
         }
     }
 
-    /// The writer's holding in a run.
-    fn enter(&mut self, run: Hold, context: u32, guard: &Guard) -> u32 {
-        let address = run.address();
-        if let Some(&there) = self.by_run.get(&address) {
-            run.release(guard);
-            return there;
+    /// A name is about to lose its place.
+    #[inline]
+    pub(super) fn unplaced(&mut self, hash: EngineHash, place: Place, pin: &Pin) {
+        if let Some(windows) = &mut self.windows {
+            windows.unplaced(hash, place, &mut self.holdings, pin);
         }
-        let holding = Some(Holding::enter(run, self.id, context));
-        let at = match self.holdings_free.pop() {
-            Some(at) => {
-                self.holdings[at as usize] = holding;
-                at
+    }
+
+    /// Where a block that is not placed yet is to stand.
+    #[inline]
+    fn find_place(&mut self, cursor: Cursor, block: &Block, pin: &Pin) -> Place {
+        let place = self.descend(cursor, block, block.key, pin);
+        if !block.says_extra && self.is_held(place) {
+            let apart = kept_apart_key(block.key, block.hash);
+            return self.descend(cursor, block, apart, pin);
+        }
+        place
+    }
+
+    /// The place of (cursor, key), made if needed, with a holding of this worker's there.
+    #[inline]
+    fn descend(&mut self, cursor: Cursor, block: &Block, key: BlockKey, pin: &Pin) -> Place {
+        let following = block.following;
+        if let Cursor::After(place) = cursor {
+            let next = u32::from(place.offset) + 1;
+            let Some(holding) = self.holdings.get_mut(place.holding) else {
+                unreachable!("a placed name has a holding");
+            };
+            if next < RUN_BLOCKS_MAX && holding.claim(next, key, following, pin) == Claim::Ours {
+                let offset = next as u16;
+                return Place { offset, ..place };
             }
-            None => {
-                self.holdings.push(holding);
-                u32::try_from(self.holdings.len() - 1).unwrap_or(u32::MAX)
-            }
+            let child = holding.hold().child(next, key, following, pin);
+            return self.enter(child, block.context, pin);
+        }
+        let used = self.contexts.get(block.context);
+        let Some(root) = used.and_then(|used| used.tree().root()) else {
+            unreachable!("a block's context is in use");
         };
-        self.by_run.insert(address, at);
-        at
+        let child = root.child(0, key, following, pin);
+        self.enter(child, block.context, pin)
+    }
+
+    /// The beginning of a run, with a holding there.
+    fn enter(&mut self, run: Hold, context: u32, pin: &Pin) -> Place {
+        let (holding, new) = self.holdings.enter(run, context, pin);
+        if new {
+            self.contexts.entered(context);
+            if let Some(windows) = &mut self.windows {
+                windows.entered(holding, &self.holdings);
+            }
+        }
+        Place { holding, offset: 0 }
     }
 
     /// Places what waited for a name, and what waited for that.
-    fn attach_children(&mut self, placed: EngineHash, report: &mut StoreReport, guard: &Guard) {
+    #[cold]
+    fn attach_children(&mut self, placed: EngineHash, report: &mut StoreReport, pin: &Pin) {
         let mut parent = placed;
         let mut further = Vec::new();
         loop {
@@ -232,15 +323,10 @@ impl Writer {
             };
             let cursor = self.cursor_after(parent, orphan.context);
             if matches!(cursor, Cursor::After(_)) {
-                let block = Block {
-                    hash,
-                    key: orphan.key,
-                    context: orphan.context,
-                    says_extra: orphan.says_extra,
-                    tier: Tier::Gpu,
-                    following: 1,
-                };
-                self.settle(cursor, &block, guard);
+                let place = self.give_one_place(cursor, &orphan.block(hash), pin);
+                if let Some(windows) = &mut self.windows {
+                    windows.placed(hash, place, &mut self.holdings, pin);
+                }
                 report.attached += 1;
                 further.push(hash);
             } else {
@@ -252,58 +338,51 @@ impl Writer {
         }
     }
 
-    /// Keeps a block whose parent is not known.
-    fn wait(&mut self, parent: EngineHash, block: &Block, known: bool, report: &mut StoreReport) {
-        let orphan = Orphan {
-            parent,
-            key: block.key,
-            context: block.context,
-            says_extra: block.says_extra,
-        };
-        if known {
-            report.copies += 1;
-            self.names.add(block.hash, block.tier);
-            self.waiting.insert(block.hash, Unplaced::Orphan(orphan));
-        } else if self.waiting.is_full() {
+    /// Keeps a new block whose parent is not known.
+    fn wait(&mut self, parent: EngineHash, block: &Block, report: &mut StoreReport) {
+        if self.waiting.is_full() {
             report.dropped += 1;
             self.incomplete = true;
-        } else {
-            report.waiting += 1;
-            self.names.insert(block.hash, block.tier, None);
-            self.waiting.insert(block.hash, Unplaced::Orphan(orphan));
+            return;
         }
+        report.waiting += 1;
+        self.names.insert(block.hash, block.tier, None);
+        let orphan = Orphan::of(parent, block);
+        self.waiting.insert(block.hash, Unplaced::Orphan(orphan));
     }
 
     /// Takes a name that turned out to have two contents out of the tree: it counts for nothing.
-    fn discredit(&mut self, hash: EngineHash, place: Place, guard: &Guard) {
+    fn discredit(&mut self, hash: EngineHash, place: Place, pin: &Pin) {
+        self.unplaced(hash, place, pin);
         let tiers = self.names.tiers(hash);
         self.names.set_place(hash, None);
         let present = Tier::ALL.into_iter().filter(|&tier| tiers.contains(tier));
         for tier in present {
-            self.leave_tier(place, tier, guard);
+            self.leave_tier(place, tier, pin);
         }
     }
 
     /// Whether a placed name's block has the content that an event now says.
-    fn is_consistent(&self, place: Place, block: &Block) -> bool {
-        let there = self.holding(place).and_then(|holding| {
-            (holding.context == block.context)
-                .then(|| holding.run().key(u32::from(place.offset)))
-                .flatten()
-        });
+    fn is_consistent(&mut self, place: Place, block: &Block, pin: &Pin) -> bool {
+        let Some(holding) = self.holdings.get_mut(place.holding) else {
+            return false;
+        };
+        if holding.context != block.context {
+            return false;
+        }
+        let there = holding.key(u32::from(place.offset), pin);
         there == Some(block.key) || there == Some(kept_apart_key(block.key, block.hash))
     }
 
     fn is_held(&self, place: Place) -> bool {
-        self.holding(place)
+        self.holdings
+            .get(place.holding)
             .is_some_and(|holding| holding.contains(u32::from(place.offset)))
     }
 
-    fn holding(&self, place: Place) -> Option<&Holding> {
-        self.holdings.get(place.holding as usize)?.as_ref()
-    }
-
     fn context_of(&self, place: Place) -> Option<u32> {
-        self.holding(place).map(|holding| holding.context)
+        self.holdings
+            .get(place.holding)
+            .map(|holding| holding.context)
     }
 }
