@@ -116,7 +116,9 @@ impl Account {
     /// Whether a bound is exceeded.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.ledgers.iter().any(|ledger| ledger.used() > ledger.limit)
+        self.ledgers
+            .iter()
+            .any(|ledger| ledger.used() > ledger.limit)
     }
 
     /// The writer keeps nothing any more.

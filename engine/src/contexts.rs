@@ -5,6 +5,7 @@ use crate::tree::Tree;
 use crate::types::Context;
 use ahash::AHashMap;
 use crossbeam_epoch::Guard;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// The index has [`CONTEXTS_MAX`] contexts already.
@@ -12,8 +13,65 @@ use std::sync::Arc;
 #[error("the index has room for no more than {CONTEXTS_MAX} contexts")]
 pub struct TooManyContexts;
 
-/// By model, then by adapter ("" for none), then a tree for each block size.
-type Map = AHashMap<String, AHashMap<String, Vec<Arc<Tree>>>>;
+/// The trees of one model and adapter ("" for none): one for each block size.
+#[derive(Clone, Debug)]
+struct Served {
+    model: Arc<str>,
+    adapter: Arc<str>,
+    trees: Vec<Arc<Tree>>,
+}
+
+impl Served {
+    #[inline]
+    fn is(&self, model: &str, adapter: &str) -> bool {
+        *self.model == *model && *self.adapter == *adapter
+    }
+}
+
+/// One version of all contexts.
+#[derive(Clone, Debug, Default)]
+struct Map {
+    served: Vec<Served>,
+    /// Model, then adapter -> place in `served`.
+    places: AHashMap<Arc<str>, AHashMap<Arc<str>, usize>>,
+}
+
+impl Map {
+    fn place(&self, model: &str, adapter: &str) -> Option<usize> {
+        self.places.get(model)?.get(adapter).copied()
+    }
+
+    /// The contexts without those trees, and with a new one.
+    fn changed(
+        &self,
+        gone: impl Fn(&Arc<Tree>) -> bool,
+        new: Option<(Context<'_>, Arc<Tree>)>,
+    ) -> Self {
+        let mut served = self.served.clone();
+        if let Some((context, tree)) = new {
+            let adapter = context.adapter.unwrap_or_default();
+            let at = self.place(context.model, adapter).unwrap_or_else(|| {
+                served.push(Served {
+                    model: context.model.into(),
+                    adapter: adapter.into(),
+                    trees: Vec::new(),
+                });
+                served.len() - 1
+            });
+            served[at].trees.push(tree);
+        }
+        for one in &mut served {
+            one.trees.retain(|tree| !gone(tree));
+        }
+        served.retain(|one| !one.trees.is_empty());
+        let mut places: AHashMap<Arc<str>, AHashMap<Arc<str>, usize>> = AHashMap::default();
+        for (at, one) in served.iter().enumerate() {
+            let adapters = places.entry(Arc::clone(&one.model)).or_default();
+            adapters.insert(Arc::clone(&one.adapter), at);
+        }
+        Self { served, places }
+    }
+}
 
 /// All contexts: replaced whole when one comes or goes, read without waiting.
 #[derive(Debug)]
@@ -24,7 +82,6 @@ pub(crate) struct Contexts {
 /// A writer's use of a context's tree. Give it back with [`Contexts::end_use`].
 #[derive(Debug)]
 pub(crate) struct TreeUse {
-    model: String,
     adapter: String,
     tree: Arc<Tree>,
 }
@@ -46,17 +103,25 @@ impl Contexts {
         }
     }
 
-    /// The trees of (model, adapter), one for each block size. No allocation.
+    /// The trees of (model, adapter), one for each block size. `hint` is where they may stand, and is
+    /// told where they do. No allocation.
+    #[inline]
     pub(crate) fn trees<'g>(
         &self,
         model: &str,
         adapter: Option<&str>,
+        hint: &Cell<usize>,
         guard: &'g Guard,
     ) -> &'g [Arc<Tree>] {
-        let by_adapter = self.map.load(guard).get(model);
-        by_adapter
-            .and_then(|adapters| adapters.get(adapter.unwrap_or_default()))
-            .map_or(&[], Vec::as_slice)
+        let map = self.map.load(guard);
+        let adapter = adapter.unwrap_or_default();
+        match map.served.get(hint.get()) {
+            Some(served) if served.is(model, adapter) => &served.trees,
+            _ => map.place(model, adapter).map_or(&[], |at| {
+                hint.set(at);
+                &map.served[at].trees
+            }),
+        }
     }
 
     /// The context's tree, made if needed. O(contexts) when it is made.
@@ -70,73 +135,42 @@ impl Contexts {
         self.map.update(guard, |map| {
             // A former round's tree was not published.
             found = Err(TooManyContexts);
-            let trees = map.get(context.model).and_then(|m| m.get(adapter));
-            let there = trees
-                .into_iter()
-                .flatten()
-                .find(|tree| tree.block_size == context.block_size);
+            let served = map.place(context.model, adapter).map(|at| &map.served[at]);
+            let there = served.and_then(|served| {
+                served
+                    .trees
+                    .iter()
+                    .find(|t| t.block_size == context.block_size)
+            });
             if let Some(tree) = there
                 && tree.try_use()
             {
                 found = Ok(Arc::clone(tree));
                 return None;
             }
-            let adapters = map.values().flat_map(|adapters| adapters.values());
-            if there.is_none() && adapters.map(Vec::len).sum::<usize>() >= CONTEXTS_MAX {
+            let count = map.served.iter().map(|served| served.trees.len());
+            if there.is_none() && count.sum::<usize>() >= CONTEXTS_MAX {
                 return None;
             }
             let new = Arc::new(Tree::new(context.block_size));
             found = Ok(Arc::clone(&new));
-            let mut map = map.clone();
-            let trees = map
-                .entry(context.model.to_owned())
-                .or_default()
-                .entry(adapter.to_owned())
-                .or_default();
             // A tree of this block size that is still there is dead.
-            trees.retain(|tree| tree.block_size != context.block_size);
-            trees.push(new);
-            Some(map)
+            let dead = |tree: &Arc<Tree>| there.is_some_and(|there| Arc::ptr_eq(there, tree));
+            Some(map.changed(dead, Some((context, new))))
         });
         found.map(|tree| TreeUse {
-            model: context.model.to_owned(),
             adapter: adapter.to_owned(),
             tree,
         })
     }
 
     /// Ends uses; the last one of a context removes it. O(contexts) then, once for all.
-    pub(crate) fn end_uses<'a>(
-        &self,
-        uses: impl Iterator<Item = &'a TreeUse>,
-        guard: &Guard,
-    ) {
+    pub(crate) fn end_uses<'a>(&self, uses: impl Iterator<Item = &'a TreeUse>, guard: &Guard) {
         let dead: Vec<_> = uses.filter(|used| used.tree.end_use()).collect();
         if dead.is_empty() {
             return;
         }
-        self.map.update(guard, |map| {
-            let mut map = map.clone();
-            for used in &dead {
-                remove(&mut map, used);
-            }
-            Some(map)
-        });
-    }
-}
-
-/// Takes a tree out of the map, if it is (still) there.
-fn remove(map: &mut Map, used: &TreeUse) {
-    let Some(adapters) = map.get_mut(&used.model) else {
-        return;
-    };
-    if let Some(trees) = adapters.get_mut(&used.adapter) {
-        trees.retain(|tree| !Arc::ptr_eq(tree, &used.tree));
-        if trees.is_empty() {
-            adapters.remove(&used.adapter);
-        }
-    }
-    if adapters.is_empty() {
-        map.remove(&used.model);
+        let gone = |tree: &Arc<Tree>| dead.iter().any(|used| Arc::ptr_eq(&used.tree, tree));
+        self.map.update(guard, |map| Some(map.changed(gone, None)));
     }
 }

@@ -11,6 +11,7 @@ use crate::worker_set::Marks;
 use crate::writer::Writer;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_queue::SegQueue;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What an index is made with.
@@ -75,6 +76,7 @@ impl Index {
         Participant {
             handle: self.collector.register(),
             index: Arc::clone(self),
+            hint: Cell::new(0),
         }
     }
 
@@ -101,11 +103,13 @@ impl Index {
     /// Bytes taken for one model.
     #[must_use]
     pub fn model_bytes(&self, model: &str) -> u64 {
-        self.ledgers.used_by(model, &self.collector.register().pin())
+        self.ledgers
+            .used_by(model, &self.collector.register().pin())
     }
 
     pub(crate) fn account(&self, model: &str) -> Account {
-        self.ledgers.account(model, &self.collector.register().pin())
+        self.ledgers
+            .account(model, &self.collector.register().pin())
     }
 
     pub(crate) fn marks(&self) -> &Marks {
@@ -175,6 +179,8 @@ impl WorkerIds {
 pub struct Participant {
     handle: LocalHandle,
     index: Arc<Index>,
+    /// Where the context asked for last stands among all.
+    hint: Cell<usize>,
 }
 
 impl Participant {
@@ -184,6 +190,7 @@ impl Participant {
         Pinned {
             guard: self.handle.pin(),
             index: &self.index,
+            hint: &self.hint,
         }
     }
 
@@ -208,6 +215,7 @@ impl Participant {
 pub struct Pinned<'p> {
     guard: Guard,
     index: &'p Index,
+    hint: &'p Cell<usize>,
 }
 
 impl Pinned<'_> {
@@ -217,7 +225,8 @@ impl Pinned<'_> {
         model: &str,
         adapter: Option<&str>,
     ) -> impl Iterator<Item = ContextView<'_>> {
-        let trees = self.index.contexts.trees(model, adapter, &self.guard);
+        let contexts = &self.index.contexts;
+        let trees = contexts.trees(model, adapter, self.hint, &self.guard);
         trees.iter().map(|tree| ContextView {
             tree,
             guard: &self.guard,

@@ -51,14 +51,13 @@ pub mod oracle;
 mod sync;
 mod tree;
 pub mod types;
-pub mod writer;
 mod worker_set;
+pub mod writer;
 mod xxh3;
 
-pub use index::{ContextView, Index, IndexConfig, Participant, Pinned, TooManyWorkers};
 pub use budget::Budget;
+pub use index::{ContextView, Index, IndexConfig, Participant, Pinned, TooManyWorkers};
+pub use tree::hit::Hit;
 pub use tree::keys::{Keys, Slots, TokenKeys};
-pub use tree::read::{Hit, Matches};
-pub use writer::{
-    RemoveReport, Store, StoreError, StoreReport, WindowError, WindowGroup, Writer,
-};
+pub use tree::read::Matches;
+pub use writer::{RemoveReport, Store, StoreError, StoreReport, WindowError, WindowGroup, Writer};

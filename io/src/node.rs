@@ -64,6 +64,7 @@ impl Node {
         let pods = config.fleet.as_deref().map(read_pods).transpose()?;
         let index = Index::new(IndexConfig {
             hash_seed: config.hash_seed,
+            ..IndexConfig::default()
         });
         let streams = StreamsConfig {
             threads: config.io_threads,

@@ -206,9 +206,12 @@ impl Children {
                     }
                     let raw = new.as_ptr();
                     // Release: pairs with the Acquire in `deepest`. Relaxed on failure: loaded again.
-                    let linked =
-                        walk.slot
-                            .compare_exchange(empty, raw, Ordering::Release, Ordering::Relaxed);
+                    let linked = walk.slot.compare_exchange(
+                        empty,
+                        raw,
+                        Ordering::Release,
+                        Ordering::Relaxed,
+                    );
                     if linked.is_ok() {
                         let _linked = run.into_raw();
                         return Ok(new);
@@ -264,9 +267,9 @@ impl Node {
         // AcqRel: whoever kills it comes after all that others did (pairs with itself).
         while node.state.fetch_sub(1, Ordering::AcqRel) == 1 {
             // AcqRel: as above. Relaxed on failure: somebody is about to occupy a slot.
-            let killed =
-                node.state
-                    .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
+            let killed = node
+                .state
+                .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
             if killed.is_err() {
                 return;
             }

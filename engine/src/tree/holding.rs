@@ -1,6 +1,6 @@
 //! What one worker holds of one run: private to its writer, published as entries of the run.
 use super::Pin;
-use super::entry::{Entry, NONE};
+use super::entry::Entry;
 use super::run::{Claim, Hold, Run};
 use super::seat::Seat;
 use super::window::Word;
@@ -130,9 +130,7 @@ impl Holding {
     pub(crate) fn enter(run: Hold, worker: WorkerId, context: u32, pin: &Pin) -> Self {
         let nothing = Entry {
             worker,
-            cutoff: 0,
-            not_gpu: NONE,
-            not_cpu: NONE,
+            blocks: [0; TIERS],
         };
         Self {
             seat: Seat::take(run, nothing, pin),
@@ -154,13 +152,7 @@ impl Holding {
 
     /// See [`Seat::claim`].
     #[inline]
-    pub(crate) fn claim(
-        &mut self,
-        offset: u32,
-        key: BlockKey,
-        following: u32,
-        pin: &Pin,
-    ) -> Claim {
+    pub(crate) fn claim(&mut self, offset: u32, key: BlockKey, following: u32, pin: &Pin) -> Claim {
         self.seat.claim(offset, key, following, pin)
     }
 
@@ -188,16 +180,6 @@ impl Holding {
     #[inline]
     pub(crate) fn is_on_gpu_only(&self) -> bool {
         self.rest.as_ref().is_none_or(|rest| rest.missing.is_none())
-    }
-
-    /// Bytes of the private parts.
-    pub(crate) fn bytes(&self) -> usize {
-        let bits = |bits: &Bits| bits.0.capacity() * size_of::<u64>();
-        let rest = |rest: &Rest| {
-            let missing = rest.missing.iter().flatten().map(bits);
-            size_of::<Rest>() + bits(&rest.beyond) + missing.sum::<usize>()
-        };
-        size_of::<Self>() + self.rest.as_deref().map_or(0, rest)
     }
 
     /// Sets in which tiers the block at `offset` has copies.
@@ -245,16 +227,14 @@ impl Holding {
     /// Lets lookups see what is held, in one store.
     #[inline]
     pub(crate) fn publish(&self, worker: WorkerId) {
-        let first = |tier: Tier| {
-            let missing = self.rest.as_ref()?.missing.as_ref()?;
-            missing[tier.index()].first()
-        };
-        self.seat.set(Entry {
-            worker,
-            cutoff: self.cutoff,
-            not_gpu: first(Tier::Gpu).unwrap_or(NONE),
-            not_cpu: first(Tier::Cpu).unwrap_or(NONE),
-        });
+        let mut blocks = [self.cutoff; TIERS];
+        let missing = self.rest.as_ref().and_then(|rest| rest.missing.as_ref());
+        if let Some([not_gpu, not_cpu]) = missing {
+            let held = |bits: &Bits, most: u32| bits.first().map_or(most, |at| at.min(most));
+            blocks[Tier::Cpu.index()] = held(not_cpu, self.cutoff);
+            blocks[Tier::Gpu.index()] = held(not_gpu, blocks[Tier::Cpu.index()]);
+        }
+        self.seat.set(Entry { worker, blocks });
     }
 
     /// See [`Seat::set_window`].

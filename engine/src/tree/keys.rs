@@ -30,7 +30,9 @@ impl Slots<'_> {
     /// The slot's key, zero if it has none yet.
     fn key(&self, at: usize) -> u64 {
         // Relaxed: written once, and nothing is reached through it.
-        self.0.get(at).map_or(0, |slot| slot.load(Ordering::Relaxed))
+        self.0
+            .get(at)
+            .map_or(0, |slot| slot.load(Ordering::Relaxed))
     }
 
     /// Whether the `N` slots from `at` on hold these keys.
@@ -41,7 +43,12 @@ impl Slots<'_> {
         };
         let differ = |(slot, key): (&AtomicU64, &u64)| slot.load(Ordering::Relaxed) ^ key;
         // No early end: the loads overlap.
-        slots.iter().zip(keys).map(differ).fold(0, |all, one| all | one) == 0
+        slots
+            .iter()
+            .zip(keys)
+            .map(differ)
+            .fold(0, |all, one| all | one)
+            == 0
     }
 }
 

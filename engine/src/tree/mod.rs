@@ -12,6 +12,7 @@
 pub(crate) mod array;
 pub(crate) mod children;
 pub(crate) mod entry;
+pub(crate) mod hit;
 pub(crate) mod holding;
 pub(crate) mod keys;
 #[cfg(all(test, crossbeam_loom))]

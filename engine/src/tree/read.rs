@@ -8,29 +8,15 @@
 //! Hits are written where they are found, in the order of the first run's holders. Only if the walk
 //! goes on beyond that run it is noted at which place each worker's hit stands (a sparse set: a note
 //! counts if the hit there is of that worker, so the notes are never cleared).
-use super::entry::Entry;
+use super::entry::{self, Entry};
+use super::hit::{self, Hit};
 use super::keys::{Keys, Slots};
 use super::run::Run;
 use super::window::{self, Stops};
-use crate::worker_set::{Marks, WorkerSet};
 use crate::sync::{AtomicU64, Ordering};
 use crate::types::{TIERS, WorkerId};
+use crate::worker_set::{Marks, WorkerSet};
 use crossbeam_epoch::Guard;
-
-/// One worker that holds at least the first block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// The worker.
-    pub worker: WorkerId,
-    /// Leading blocks of the request that it holds, cumulative by tier: on the GPU; on the GPU or
-    /// the CPU; anywhere. The last one is the score.
-    pub blocks: [u32; TIERS],
-}
-
-const NOBODY: Hit = Hit {
-    worker: WorkerId(u32::MAX),
-    blocks: [0; TIERS],
-};
 
 /// A lookup's result, to be used again and again: it allocates only while the fleet grows.
 #[derive(Debug, Default)]
@@ -55,9 +41,7 @@ impl Reach {
     /// Blocks of the run that count, cumulative by tier.
     #[inline]
     fn of(self, entry: Entry) -> [u32; TIERS] {
-        let any = entry.cutoff.min(self.matched);
-        let cpu = any.min(entry.not_cpu);
-        [cpu.min(entry.not_gpu), cpu, any]
+        entry.blocks.map(|blocks| blocks.min(self.matched))
     }
 }
 
@@ -79,7 +63,7 @@ impl Matches {
         self.found = 0;
         if self.places.len() < workers {
             self.places.resize(workers, 0);
-            self.hits.resize(workers, NOBODY);
+            self.hits.resize(workers, hit::NOBODY);
             self.stops.resize(workers, Stops::default());
         }
     }
@@ -101,26 +85,23 @@ impl Matches {
 
     #[inline]
     fn open_segment(&mut self, words: &[AtomicU64], matched: u32, staying: &mut usize) {
-        let reach = Reach { base: 0, matched };
-        let mut found = self.found;
+        // Short of room: a worker that was registered after the lookup began, or one seen twice.
+        let Some(room) = self.hits.get_mut(self.found..) else {
+            return;
+        };
+        let mut found = 0;
         for word in words {
             // Acquire: pairs with the Release of the entry's writer.
-            let Some(entry) = Entry::from_word(word.load(Ordering::Acquire)) else {
-                continue;
-            };
-            // A worker registered after the lookup began may be missed; so may one too many, which
-            // a worker seen twice can cause.
-            let Some(hit) = self.hits.get_mut(found) else {
+            let word = word.load(Ordering::Acquire);
+            let Some(hit) = room.get_mut(found) else {
                 break;
             };
-            *hit = Hit {
-                worker: entry.worker,
-                blocks: reach.of(entry),
-            };
-            found += usize::from(entry.cutoff > 0);
-            *staying += usize::from(entry.cutoff >= matched);
+            // Written before it is known whether it counts: no branch to predict.
+            *hit = hit::first(word, matched);
+            found += usize::from(entry::held(word) > 0);
+            *staying += usize::from(entry::held(word) >= matched);
         }
-        self.found = found;
+        self.found += found;
     }
 
     /// Of hits of one worker, keeps the first. Holders came and went while they were read.
@@ -179,7 +160,7 @@ impl Matches {
                     *blocks += more;
                 }
             }
-            staying |= entry.cutoff >= reach.matched;
+            staying |= entry.blocks[TIERS - 1] >= reach.matched;
         }
         staying
     }

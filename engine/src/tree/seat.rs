@@ -65,13 +65,7 @@ impl Seat {
     /// Claims the slot at `offset`, whose predecessor is claimed already, for `key`, with room for
     /// `following` blocks from there on if a segment must be made. Lock-free.
     #[inline]
-    pub(crate) fn claim(
-        &mut self,
-        offset: u32,
-        key: BlockKey,
-        following: u32,
-        pin: &Pin,
-    ) -> Claim {
+    pub(crate) fn claim(&mut self, offset: u32, key: BlockKey, following: u32, pin: &Pin) -> Claim {
         let slot = self.slot(offset, following, pin);
         // Relaxed, all: the word itself is all that is communicated.
         let mut there = slot.load(Ordering::Relaxed);

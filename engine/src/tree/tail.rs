@@ -22,10 +22,7 @@ pub(crate) fn bytes<H>(words: u32) -> usize {
 }
 
 /// Makes a value with `words` zeroed words behind it; `header` is told where they are.
-pub(crate) fn allocate<H>(
-    words: u32,
-    header: impl FnOnce(NonNull<AtomicU64>) -> H,
-) -> NonNull<H> {
+pub(crate) fn allocate<H>(words: u32, header: impl FnOnce(NonNull<AtomicU64>) -> H) -> NonNull<H> {
     let (layout, offset) = layout::<H>(words);
     // SAFETY: every header here has fields, so the size is not zero.
     let whole = unsafe { alloc(layout) };

@@ -71,7 +71,8 @@ impl Writer {
             return 0;
         }
         self.incomplete = true;
-        self.crowded.retain(|place, _| !gone.contains(&place.holding));
+        self.crowded
+            .retain(|place, _| !gone.contains(&place.holding));
         self.names.forget(|place| gone.contains(&place.holding))
     }
 
@@ -79,8 +80,7 @@ impl Writer {
     fn leaves(&self) -> Vec<(u32, usize)> {
         let parent = |(_, holding): (u32, &Holding)| holding.run().parent_address();
         let parents: AHashSet<_> = self.holdings.iter().filter_map(parent).collect();
-        let is_leaf =
-            |(_, holding): &(u32, &Holding)| !parents.contains(&holding.hold().address());
+        let is_leaf = |(_, holding): &(u32, &Holding)| !parents.contains(&holding.hold().address());
         let mut leaves: Vec<_> = self.holdings.iter().filter(is_leaf).collect();
         // By age, so that a clock that has gone around does no harm.
         leaves.sort_by_key(|(_, holding)| {

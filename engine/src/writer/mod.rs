@@ -284,13 +284,7 @@ impl Writer {
         report
     }
 
-    fn remove_copy(
-        &mut self,
-        hash: EngineHash,
-        tier: Tier,
-        report: &mut RemoveReport,
-        pin: &Pin,
-    ) {
+    fn remove_copy(&mut self, hash: EngineHash, tier: Tier, report: &mut RemoveReport, pin: &Pin) {
         let Some((at, name)) = self.names.find(hash) else {
             report.unknown += 1;
             return;

@@ -1,8 +1,8 @@
 //! Engine hash -> place and copies, for one worker.
 //!
 //! The common name (copies on the GPU only) takes 16 bytes of the table; others spill their counts.
-pub(super) use super::table::{At, Name};
 use super::table::Table;
+pub(super) use super::table::{At, Name};
 use crate::tree::holding::Tiers;
 use crate::types::{EngineHash, TIERS, Tier};
 use ahash::AHashMap;
@@ -77,10 +77,6 @@ impl Names {
     pub(super) fn find(&self, hash: EngineHash) -> Option<(At, Name)> {
         let at = self.table.find(hash)?;
         Some((at, self.table.get(at)?))
-    }
-
-    pub(super) fn contains(&self, hash: EngineHash) -> bool {
-        self.table.find(hash).is_some()
     }
 
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {

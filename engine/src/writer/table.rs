@@ -435,7 +435,10 @@ mod tests {
             let at = table.find(EngineHash(*hash)).unwrap();
             table.remove(at);
         }
-        assert_eq!((table.len(), table.buckets, table.bytes() / 2_048), (0, 0, 0));
+        assert_eq!(
+            (table.len(), table.buckets, table.bytes() / 2_048),
+            (0, 0, 0)
+        );
     }
 
     #[test]

@@ -259,14 +259,7 @@ impl Windows {
     }
 
     /// Publishes where prefixes may end among the blocks `[offset, end)` of a run.
-    fn publish(
-        &mut self,
-        holding: u32,
-        offset: u32,
-        end: u32,
-        holdings: &mut Holdings,
-        pin: &Pin,
-    ) {
+    fn publish(&mut self, holding: u32, offset: u32, end: u32, holdings: &mut Holdings, pin: &Pin) {
         let Some(cover) = self.covers.get_mut(&holding) else {
             return;
         };
