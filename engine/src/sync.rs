@@ -103,12 +103,21 @@ impl<T> Drop for Rcu<T> {
 /// Asks for the cache line of a value that is about to be read. Nothing but speed depends on it.
 #[inline]
 pub(crate) fn prefetch<T>(at: &T) {
+    prefetch_lines(ptr::from_ref(at).cast(), 1);
+}
+
+/// Asks for `lines` cache lines from an address on, which may be anything.
+#[inline]
+pub(crate) fn prefetch_lines(at: *const u8, lines: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing and cannot fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(at).cast()) };
+        for line in 0..lines {
+            let at = at.wrapping_add(line * 64);
+            // SAFETY: a hint, which reads nothing and cannot fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
+    let _ = (at, lines);
 }

@@ -1,7 +1,7 @@
 //! Atomic words in segments that never move: a first one kept by the owner, further ones in a chain.
 use super::Pin;
 use super::tail;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, Watch};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, Watch, prefetch_lines};
 use std::ptr::{self, NonNull};
 
 /// A further segment: zeroed words, and where the next one hangs.
@@ -68,6 +68,16 @@ impl Chain {
                 // SAFETY: not null, since the exchange failed; owned by the chain, see `next`.
                 unsafe { &*there }
             }
+        }
+    }
+
+    /// Asks for the next segment and the first `lines` cache lines of its words.
+    #[inline]
+    pub(crate) fn prefetch(&self, lines: usize) {
+        // Acquire: pairs with the Release in `next_or_grow`.
+        let at = self.0.load(Ordering::Acquire);
+        if !at.is_null() {
+            prefetch_lines(at.cast(), lines + 1);
         }
     }
 

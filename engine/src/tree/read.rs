@@ -262,10 +262,12 @@ pub(crate) fn lookup(
 /// Runs have at most 65,535.
 #[inline]
 fn matched_blocks(run: &Run, base: usize, keys: &mut impl Keys) -> u32 {
+    run.prefetch();
     let first = run.first_keys();
     let mut matched = keys.matching(base, Slots(first));
     if matched == first.len() {
         for segment in run.more_keys().iter() {
+            segment.next.prefetch(2);
             let more = keys.matching(base + matched, Slots(segment.words()));
             matched += more;
             if more < segment.words().len() {

@@ -37,8 +37,9 @@ const DEAD: u64 = 1 << 63;
 /// Holder entries in line: most runs are held by a few workers.
 const HOLDERS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 
-/// Fewest holder entries in a further segment, so that 16 are in line or in the first one.
-const HOLDERS_SECOND: u32 = if cfg!(crossbeam_loom) { 1 } else { 12 };
+/// Fewest holder entries in a further segment, so that 32 are in line or in the first one. A prompt that
+/// more than a few workers share is soon shared by many.
+const HOLDERS_SECOND: u32 = if cfg!(crossbeam_loom) { 1 } else { 28 };
 
 /// Fewest window words in a segment.
 const WINDOWS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
@@ -375,6 +376,14 @@ impl Run {
             before += segment.words().len() as u32;
             chain = &segment.next;
         }
+    }
+
+    /// Asks for what a lookup that has come here will read beside the first keys.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.more_holders.prefetch(4);
+        self.more_keys.prefetch(1);
+        self.children.prefetch();
     }
 
     /// Takes a reference unless the run is dead. Wait-free.
