@@ -27,6 +27,9 @@
 //! publishes how far the worker's coverage of each run goes as a single atomic word. Lookups compare
 //! the request's keys with the runs' and read those words.
 //!
+//! What a worker will hold soon, or is only thought to hold, is stored for a time to live under a worker number
+//! of its own ([`predict`]), through a writer like any other.
+//!
 //! Why a racing lookup cannot over-credit: a place (run, offset) stands for one content as long as the
 //! run lives, because key slots are written once and runs never split; and a word read from a
 //! run says what its worker covered of that run at that moment. Memory that a lookup can
@@ -48,6 +51,7 @@ pub mod hash;
 pub mod index;
 pub mod limits;
 pub mod oracle;
+pub mod predict;
 mod sync;
 mod tree;
 pub mod types;
@@ -57,6 +61,7 @@ mod xxh3;
 
 pub use budget::Budget;
 pub use index::{ContextView, Index, IndexConfig, Participant, Pinned, TooManyWorkers};
+pub use predict::{ExpireReport, PredictConfig, Predictions, Prompt, RecordReport};
 pub use tree::hit::Hit;
 pub use tree::keys::{Keys, Slots, TokenKeys};
 pub use tree::read::Matches;

@@ -23,4 +23,17 @@ pub const WINDOW_GROUPS_MAX: usize = 16;
 /// Tokens in one block. Engines use 16 to 256, hybrid models with aligned groups up to some thousand.
 pub const BLOCK_SIZE_MAX: u32 = 8_192;
 
+/// Predicted blocks of one worker, unless told otherwise: a million tokens in blocks of 16, about what the
+/// cache of one large accelerator holds. Predicting more than a worker can hold only predicts wrongly.
+pub const PREDICTED_BLOCKS_DEFAULT: usize = 65_536;
+
+/// Predicted blocks of one worker at most: caches with host memory and disks behind them. Each takes 40 to 75
+/// bytes beside what the index itself needs, so this is a gigabyte.
+pub const PREDICTED_BLOCKS_MAX: usize = 1 << 24;
+
+/// Blocks of a prompt that are predicted in one step: their names stand on the stack, and so many more
+/// than the bound may be held for a moment. As many as the first segment of a run has room for.
+pub const PREDICTED_STEP: usize = FIRST_SEGMENT_MAX as usize;
+
 const _: () = assert!(FIRST_SEGMENT_MAX <= 0xffff);
+const _: () = assert!(PREDICTED_BLOCKS_DEFAULT <= PREDICTED_BLOCKS_MAX);

@@ -39,6 +39,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "types", "limits", "sync", "hash", "tree", "contexts", "index",
         ],
     ),
+    // Upon the writer's public face only: it is one more source of events.
+    (
+        "engine/predict",
+        &["types", "limits", "hash", "index", "writer"],
+    ),
     // The node: what is pure, the flow of events, the flow of lookups, and what puts them together.
     ("io/limits", &[]),
     ("io/status", &["limits"]),
