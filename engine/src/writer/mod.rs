@@ -139,8 +139,8 @@ pub struct Writer {
     incomplete: bool,
 }
 
-/// Names whose cache lines are asked for before the first is used.
-const PREFETCH: usize = 24;
+/// Blocks of an event that are handled together, so that their cache misses overlap.
+const STEP: usize = 32;
 
 impl Writer {
     pub(crate) fn new(index: Arc<Index>, id: WorkerId, model: &str) -> Self {
@@ -229,10 +229,6 @@ impl Writer {
         report: &mut StoreReport,
         pin: &Pin,
     ) -> Result<(), StoreError> {
-        let hashes = event.hashes;
-        for &hash in hashes.iter().take(PREFETCH) {
-            self.names.prefetch(hash);
-        }
         let context = Context {
             model: &self.model,
             adapter: event.adapter,
@@ -245,21 +241,33 @@ impl Writer {
             Some(parent) => self.cursor_after(parent, context),
         };
         let hasher = BlockHasher::new(self.index.hash_seed());
-        let blocks = event.tokens.chunks_exact(event.block_size as usize);
-        for (at, (tokens, &hash)) in blocks.zip(hashes).enumerate() {
-            if let Some(&ahead) = hashes.get(at + PREFETCH) {
-                self.names.prefetch(ahead);
+        let block_size = event.block_size as usize;
+        let steps = event
+            .hashes
+            .chunks(STEP)
+            .zip(event.tokens.chunks(STEP * block_size));
+        for (step, (hashes, tokens)) in steps.enumerate() {
+            let done = step * STEP;
+            // The names' cache lines arrive while the tokens are hashed, and what must move for them
+            // arrives while the first of them are stored.
+            hashes.iter().for_each(|&hash| self.names.prefetch(hash));
+            let mut keys = [0; STEP];
+            for (at, tokens) in tokens.chunks_exact(block_size).enumerate() {
+                let extra = event.extra.get(done + at).copied().unwrap_or_default();
+                keys[at] = hasher.key(tokens, extra).get();
             }
-            let extra = event.extra.get(at).copied().unwrap_or_default();
-            let block = Block {
-                hash,
-                key: hasher.key(tokens, extra),
-                context,
-                says_extra: event.says_extra,
-                tier: event.tier,
-                following: (hashes.len() - at) as u32,
-            };
-            cursor = self.store_block(cursor, &block, report, pin);
+            hashes.iter().for_each(|&hash| self.names.prepare(hash));
+            for (at, &hash) in hashes.iter().enumerate() {
+                let block = Block {
+                    hash,
+                    key: BlockKey::new(keys[at]),
+                    context,
+                    says_extra: event.says_extra,
+                    tier: event.tier,
+                    following: (event.hashes.len() - done - at) as u32,
+                };
+                cursor = self.store_block(cursor, &block, report, pin);
+            }
         }
         Ok(())
     }
@@ -271,14 +279,11 @@ impl Writer {
     pub fn remove(&mut self, at: &Participant, tier: Tier, hashes: &[EngineHash]) -> RemoveReport {
         let pin = &self.begin(at);
         let mut report = RemoveReport::default();
-        for &hash in hashes.iter().take(PREFETCH) {
-            self.names.prefetch(hash);
-        }
-        for (at, &hash) in hashes.iter().enumerate() {
-            if let Some(&ahead) = hashes.get(at + PREFETCH) {
-                self.names.prefetch(ahead);
+        for step in hashes.chunks(STEP) {
+            step.iter().for_each(|&hash| self.names.prefetch(hash));
+            for &hash in step {
+                self.remove_copy(hash, tier, &mut report, pin);
             }
-            self.remove_copy(hash, tier, &mut report, pin);
         }
         self.end(pin);
         report
