@@ -148,7 +148,11 @@ impl<'g> Walk<'g> {
             // SAFETY: loaded from this trie, under the pin that the caller shows.
             match unsafe { read(at) } {
                 Slot::Empty => return (at, None),
-                Slot::Run(run) => return (at, Some(run)),
+                Slot::Run(run) => {
+                    // Header and first keys.
+                    prefetch_lines(at.cast_const().cast(), 4);
+                    return (at, Some(run));
+                }
                 Slot::Node(node) => {
                     self.slot = &node.slots[self.path.digit()];
                     self.node = Some(node);

@@ -156,6 +156,12 @@ impl Holding {
         self.seat.claim(offset, key, following, pin)
     }
 
+    /// See [`Seat::prefetch`].
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u32) {
+        self.seat.prefetch(offset);
+    }
+
     /// See [`Seat::key`].
     #[inline]
     pub(crate) fn key(&mut self, offset: u32, pin: &Pin) -> Option<BlockKey> {

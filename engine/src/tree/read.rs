@@ -266,8 +266,8 @@ fn matched_blocks(run: &Run, base: usize, keys: &mut impl Keys) -> u32 {
     let first = run.first_keys();
     let mut matched = keys.matching(base, Slots(first));
     if matched == first.len() {
-        for segment in run.more_keys().iter() {
-            segment.next.prefetch(2);
+        run.prefetch_keys();
+        for segment in run.more_keys() {
             let more = keys.matching(base + matched, Slots(segment.words()));
             matched += more;
             if more < segment.words().len() {

@@ -41,6 +41,10 @@ const HOLDERS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 /// more than a few workers share is soon shared by many.
 const HOLDERS_SECOND: u32 = if cfg!(crossbeam_loom) { 1 } else { 28 };
 
+/// Further segments of keys whose addresses stand in the header, so that a lookup can ask for all at once
+/// instead of one after the other.
+const SEGMENTS: usize = if cfg!(crossbeam_loom) { 1 } else { 4 };
+
 /// Fewest window words in a segment.
 const WINDOWS_FIRST: u32 = if cfg!(crossbeam_loom) { 1 } else { 4 };
 
@@ -55,9 +59,9 @@ pub(crate) struct Run {
     first_len: u32,
     /// The offset in the parent at which this run's first block would stand.
     branch: u32,
-    more_keys: Chain,
     children: Children,
     more_holders: Chain,
+    more_keys: [Chain; SEGMENTS],
     windows: Chain,
     /// Entries taken out so far. A lookup that sees it unchanged has seen no worker twice.
     left: AtomicU32,
@@ -71,7 +75,7 @@ pub(crate) struct Run {
 }
 
 #[cfg(not(crossbeam_loom))]
-const _: () = assert!(size_of::<Run>() == 112);
+const _: () = assert!(size_of::<Run>() == 136);
 
 // SAFETY: `parent` is only dereferenced while the child's reference keeps it, or under a pin that
 // began before that reference was given back; `first` leads to atomics that live as long as the run;
@@ -101,9 +105,9 @@ impl OwnedRun {
             first: words,
             first_len: len,
             branch,
-            more_keys: Chain::empty(),
             children: Children::empty(),
             more_holders: Chain::empty(),
+            more_keys: std::array::from_fn(|_| Chain::empty()),
             windows: Chain::empty(),
             left: AtomicU32::new(0),
             used: AtomicU32::new(0),
@@ -260,8 +264,10 @@ impl Run {
     }
 
     /// Further segments of key slots; zero ends the run.
-    pub(crate) fn more_keys(&self) -> &Chain {
-        &self.more_keys
+    pub(crate) fn more_keys(&self) -> impl Iterator<Item = &Segment> {
+        let inline = self.more_keys.iter().map_while(Chain::next);
+        let last = self.more_keys.last().and_then(Chain::next);
+        inline.chain(last.into_iter().flat_map(|last| last.next.iter()))
     }
 
     /// The first key; there before the run is linked. Zero for a root.
@@ -271,18 +277,23 @@ impl Run {
         first.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
-    /// The segment with the slot at `offset` and where it begins, made if needed and then long enough
-    /// for `following` blocks from there, at most as long as all before it. O(log offset).
+    /// The segment with the slot at `offset` and where it begins, made if needed. Then it is long enough
+    /// for the `following` blocks from there, but neither longer than all before it nor much shorter.
+    /// O(log offset).
     pub(crate) fn segment(&self, offset: u32, following: u32, pin: &Pin) -> (&[AtomicU64], u32) {
         let (mut words, mut start) = (self.first_keys(), 0);
-        let mut chain = &self.more_keys;
+        let (mut inline, mut next) = (self.more_keys.iter(), None);
         while offset - start >= words.len() as u32 {
             start += words.len() as u32;
             let most = start.max(if cfg!(crossbeam_loom) { 1 } else { 8 });
-            let len = following.clamp(most.div_ceil(2), most);
-            let segment = chain.next_or_grow(len, pin);
+            // The fewer segments may still come in the header, the longer they are.
+            let least = most / if inline.len() > 1 { 3 } else { 1 };
+            let Some(chain) = inline.next().or(next) else {
+                unreachable!("each segment has a next one");
+            };
+            let segment = chain.next_or_grow(following.clamp(least.max(1), most), pin);
             words = segment.words();
-            chain = &segment.next;
+            next = Some(&segment.next);
         }
         (words, start)
     }
@@ -382,8 +393,15 @@ impl Run {
     #[inline]
     pub(crate) fn prefetch(&self) {
         self.more_holders.prefetch(4);
-        self.more_keys.prefetch(1);
         self.children.prefetch();
+    }
+
+    /// Asks for the further segments of keys.
+    #[inline]
+    pub(crate) fn prefetch_keys(&self) {
+        for chain in &self.more_keys {
+            chain.prefetch(3);
+        }
     }
 
     /// Takes a reference unless the run is dead. Wait-free.
@@ -417,9 +435,14 @@ impl Run {
 
     fn bytes(&self) -> usize {
         tail::bytes::<Self>(self.first_len)
-            + self.more_keys.bytes()
+            + self.key_bytes()
             + self.more_holders.bytes()
             + self.windows.bytes()
+    }
+
+    fn key_bytes(&self) -> usize {
+        // The last chain counts what follows it, the others are of one segment.
+        self.more_keys.iter().map(Chain::bytes).sum()
     }
 
     /// Leaves a dead and unlinked run to the epoch. By its killer only.

@@ -6,7 +6,7 @@ use super::Pin;
 use super::entry::Entry;
 use super::run::{Claim, Hold, Run};
 use super::window::Word;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, prefetch_lines};
 use crate::types::BlockKey;
 use std::ptr::NonNull;
 
@@ -45,6 +45,17 @@ impl Seat {
 
     pub(crate) fn run(&self) -> &Hold {
         &self.run
+    }
+
+    /// Asks for the slot at `offset`, if its segment is the one last used, and for the entry.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u32) {
+        prefetch_lines(self.entry.as_ptr().cast_const().cast(), 1);
+        let at = offset.wrapping_sub(self.start);
+        if at < self.len {
+            let slot = self.slots.as_ptr().wrapping_add(at as usize);
+            prefetch_lines(slot.cast_const().cast(), 3);
+        }
     }
 
     /// Overwrites the worker's entry.

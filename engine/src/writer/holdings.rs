@@ -1,6 +1,7 @@
 //! All holdings of one worker: by number for names, by run for chains that arrive again.
 use super::names::Place;
 use super::table::{Name, Table};
+use crate::sync::prefetch;
 use crate::tree::Pin;
 use crate::tree::holding::{Holding, Tiers};
 use crate::tree::run::Hold;
@@ -54,6 +55,23 @@ impl Holdings {
     pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut Holding> {
         let at = at as usize;
         self.chunks.get_mut(at / CHUNK)?[at % CHUNK].as_mut()
+    }
+
+    /// Asks for a holding.
+    #[inline]
+    pub(super) fn prefetch_one(&self, at: u32) {
+        let at = at as usize;
+        if let Some(chunk) = self.chunks.get(at / CHUNK) {
+            prefetch(&chunk[at % CHUNK]);
+        }
+    }
+
+    /// Asks for what is read and written of a run after this place.
+    #[inline]
+    pub(super) fn prefetch(&self, place: Place) {
+        if let Some(holding) = self.get(place.holding) {
+            holding.prefetch(u32::from(place.offset) + 1);
+        }
     }
 
     /// The holding to change next; the one changed before is published.

@@ -229,6 +229,12 @@ impl Writer {
         report: &mut StoreReport,
         pin: &Pin,
     ) -> Result<(), StoreError> {
+        // A cache miss costs as much as the work on ten blocks, so what will be read is asked for as early as
+        // its address is known: the names and the parent's, then where the parent stands, then its run.
+        let (hashes, tokens) = (event.hashes, event.tokens);
+        let block_size = event.block_size as usize;
+        self.prefetch_names(event.parent.as_slice());
+        self.prefetch_names(hashes);
         let context = Context {
             model: &self.model,
             adapter: event.adapter,
@@ -236,27 +242,25 @@ impl Writer {
         };
         let context = self.contexts.number(&self.index, context, &pin.guard)?;
         self.clock = self.clock.wrapping_add(1);
-        let mut cursor = match event.parent {
-            None => Cursor::Root,
-            Some(parent) => self.cursor_after(parent, context),
-        };
         let hasher = BlockHasher::new(self.index.hash_seed());
-        let block_size = event.block_size as usize;
-        let steps = event
-            .hashes
-            .chunks(STEP)
-            .zip(event.tokens.chunks(STEP * block_size));
-        for (step, (hashes, tokens)) in steps.enumerate() {
-            let done = step * STEP;
-            // The names' cache lines arrive while the tokens are hashed, and what must move for them
-            // arrives while the first of them are stored.
-            hashes.iter().for_each(|&hash| self.names.prefetch(hash));
-            let mut keys = [0; STEP];
-            for (at, tokens) in tokens.chunks_exact(block_size).enumerate() {
-                let extra = event.extra.get(done + at).copied().unwrap_or_default();
-                keys[at] = hasher.key(tokens, extra).get();
+        let mut cursor = Cursor::Root;
+        for from in (0..hashes.len()).step_by(STEP) {
+            let hashes = &hashes[from..hashes.len().min(from + STEP)];
+            if from > 0 {
+                self.prefetch_names(hashes);
             }
-            hashes.iter().for_each(|&hash| self.names.prepare(hash));
+            let mut keys = [0; STEP];
+            let blocks = tokens[from * block_size..].chunks_exact(block_size);
+            for (at, (key, tokens)) in keys.iter_mut().zip(blocks).enumerate() {
+                let extra = event.extra.get(from + at).copied().unwrap_or_default();
+                *key = hasher.key(tokens, extra).get();
+            }
+            if from == 0 {
+                cursor = self.first_cursor(event.parent, context);
+            }
+            if let Cursor::After(place) = cursor {
+                self.holdings.prefetch(place);
+            }
             for (at, &hash) in hashes.iter().enumerate() {
                 let block = Block {
                     hash,
@@ -264,7 +268,7 @@ impl Writer {
                     context,
                     says_extra: event.says_extra,
                     tier: event.tier,
-                    following: (event.hashes.len() - done - at) as u32,
+                    following: (event.hashes.len() - from - at) as u32,
                 };
                 cursor = self.store_block(cursor, &block, report, pin);
             }
@@ -280,13 +284,32 @@ impl Writer {
         let pin = &self.begin(at);
         let mut report = RemoveReport::default();
         for step in hashes.chunks(STEP) {
-            step.iter().for_each(|&hash| self.names.prefetch(hash));
+            self.prefetch_names(step);
             for &hash in step {
                 self.remove_copy(hash, tier, &mut report, pin);
             }
         }
         self.end(pin);
         report
+    }
+
+    /// Asks for the first names.
+    #[inline]
+    fn prefetch_names(&self, hashes: &[EngineHash]) {
+        for &hash in hashes.iter().take(STEP) {
+            self.names.prefetch(hash);
+        }
+    }
+
+    fn first_cursor(&self, parent: Option<EngineHash>, context: u32) -> Cursor {
+        let cursor = match parent {
+            None => Cursor::Root,
+            Some(parent) => self.cursor_after(parent, context),
+        };
+        if let Cursor::After(place) = cursor {
+            self.holdings.prefetch_one(place.holding);
+        }
+        cursor
     }
 
     fn remove_copy(&mut self, hash: EngineHash, tier: Tier, report: &mut RemoveReport, pin: &Pin) {

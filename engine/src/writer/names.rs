@@ -73,12 +73,6 @@ impl Names {
         self.table.prefetch(hash);
     }
 
-    /// Asks for what `insert` will read; some time after `prefetch`.
-    #[inline]
-    pub(super) fn prepare(&self, hash: EngineHash) {
-        self.table.prepare(hash);
-    }
-
     #[inline]
     pub(super) fn find(&self, hash: EngineHash) -> Option<(At, Name)> {
         let at = self.table.find(hash)?;
