@@ -26,10 +26,10 @@ use super::children::Children;
 use super::entry::Entry;
 use super::{Pin, tail};
 use crate::limits::FIRST_SEGMENT_MAX;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch, prefetch_lines};
 use crate::types::BlockKey;
 use crossbeam_epoch::Guard;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 /// Set once in `state`, when the last reference is gone for good.
 const DEAD: u64 = 1 << 63;
@@ -392,14 +392,24 @@ impl Run {
     /// Asks for what a lookup that has come here will read beside the first keys.
     #[inline]
     pub(crate) fn prefetch(&self) {
+        let lines = self.first_len as usize / (64 / size_of::<u64>());
+        prefetch_lines(self.first.as_ptr().cast_const().cast(), lines);
+        self.more_keys[0].prefetch(3);
         self.more_holders.prefetch(4);
         self.children.prefetch();
+    }
+
+    /// Asks for what a worker that leaves will write.
+    #[inline]
+    pub(crate) fn prefetch_state(&self) {
+        prefetch_lines(ptr::from_ref(&self.state).cast(), 1);
+        prefetch_lines(ptr::from_ref(&self.left).cast(), 1);
     }
 
     /// Asks for the further segments of keys.
     #[inline]
     pub(crate) fn prefetch_keys(&self) {
-        for chain in &self.more_keys {
+        for chain in self.more_keys.iter().skip(1) {
             chain.prefetch(3);
         }
     }

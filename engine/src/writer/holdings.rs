@@ -80,6 +80,9 @@ impl Holdings {
         if self.changed != Some(at) {
             self.publish();
             self.changed = Some(at);
+            if let Some(holding) = self.get(at) {
+                holding.run().prefetch_state();
+            }
         }
         self.get_mut(at)
     }
