@@ -284,7 +284,8 @@ impl Pair {
 fn chain() -> impl Strategy<Value = Chain> {
     let blocks = (
         0..3_u8,
-        1..24_usize,
+        // Long ones fill several words of a holding's bitmaps and several segments of a run.
+        prop_oneof![24 => 1..24_usize, 1 => 60..150_usize],
         prop::option::weighted(0.3, (0..24_usize, 0..2_u8)),
     );
     let blocks = blocks.prop_map(|(stem, len, turn)| {

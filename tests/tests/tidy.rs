@@ -18,9 +18,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine/types", &[]),
     ("engine/limits", &[]),
     ("engine/sync", &[]),
-    ("engine/hash", &["types"]),
+    ("engine/xxh3", &[]),
+    ("engine/hash", &["types", "xxh3"]),
     ("engine/oracle", &["types", "hash"]),
-    ("engine/tree", &["types", "limits", "sync", "hash"]),
+    ("engine/worker_set", &["types", "limits", "sync"]),
+    ("engine/budget", &["sync"]),
+    (
+        "engine/tree",
+        &["types", "limits", "sync", "hash", "worker_set"],
+    ),
     // One unit: the index hands out writers, a writer knows its index, both know the table of contexts,
     // and `contexts` is the public face of all three.
     (
@@ -30,13 +36,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "engine/index",
         &[
-            "types", "limits", "sync", "hash", "tree", "contexts", "writer",
+            "types",
+            "limits",
+            "sync",
+            "hash",
+            "worker_set",
+            "budget",
+            "tree",
+            "contexts",
+            "writer",
         ],
     ),
     (
         "engine/writer",
         &[
-            "types", "limits", "sync", "hash", "tree", "contexts", "index",
+            "types", "limits", "sync", "hash", "budget", "tree", "contexts", "index",
         ],
     ),
     // Upon the writer's public face only: it is one more source of events.
@@ -65,8 +79,12 @@ const ROOTS: &[&str] = &["engine/src/lib.rs", "io/src/lib.rs", "io/src/main.rs"]
 /// The only shipped files with `unsafe`.
 const UNSAFE: &[&str] = &[
     "engine/src/sync.rs",
+    "engine/src/tree/array.rs",
     "engine/src/tree/children.rs",
+    "engine/src/tree/hit.rs",
     "engine/src/tree/run.rs",
+    "engine/src/tree/seat.rs",
+    "engine/src/tree/tail.rs",
 ];
 
 /// Below a folder, a word is confined to the files and folders behind it.

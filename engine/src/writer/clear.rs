@@ -72,6 +72,12 @@ impl Writer {
         self.end(&pin);
     }
 
+    /// Whether nothing is left of former clears: lookups see the worker as it is.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.leaving.is_done()
+    }
+
     /// Takes out what large clears left, at most `runs` runs of it; whether nothing is left. To be called
     /// now and then until then. O(runs).
     ///
