@@ -4,7 +4,7 @@
 //! and the hashing of several blocks can overlap. At most [`AHEAD`] blocks past a mismatch are hashed
 //! in vain; one by one costs twice the time on the blocks that match.
 use crate::hash::{BlockHasher, ExtraDigest};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, prefetch_lines};
 use crate::types::BlockKey;
 
 /// Blocks that are hashed at once.
@@ -135,6 +135,9 @@ impl Keys for TokenKeys<'_> {
         let mut at = 0;
         if let Some(blocks) = self.plain_16(block) {
             for four in blocks.as_chunks::<AHEAD>().0 {
+                // The processor's own prefetch ends with the page.
+                let ahead = four.as_ptr().wrapping_add(4 * AHEAD);
+                prefetch_lines(ahead.cast(), AHEAD);
                 if !slots.hold(at, &self.hasher.plain_16(four)) {
                     break;
                 }
