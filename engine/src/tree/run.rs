@@ -26,7 +26,7 @@ use super::children::Children;
 use super::entry::Entry;
 use super::{Pin, tail};
 use crate::limits::FIRST_SEGMENT_MAX;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Watch, prefetch_lines};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, Watch, prefetch_lines};
 use crate::types::BlockKey;
 use crossbeam_epoch::Guard;
 use std::ptr::{self, NonNull};
@@ -71,11 +71,13 @@ pub(crate) struct Run {
     state: AtomicU64,
     /// Entries ever claimed at the end: a hint like `used`.
     ends: AtomicU32,
+    /// The entry that was taken out last, or null: a hint like `used`.
+    vacant: AtomicPtr<AtomicU64>,
     watch: Watch,
 }
 
 #[cfg(not(crossbeam_loom))]
-const _: () = assert!(size_of::<Run>() == 136);
+const _: () = assert!(size_of::<Run>() == 144);
 
 // SAFETY: `parent` is only dereferenced while the child's reference keeps it, or under a pin that
 // began before that reference was given back; `first` leads to atomics that live as long as the run;
@@ -114,6 +116,7 @@ impl OwnedRun {
             holders: std::array::from_fn(|_| AtomicU64::new(0)),
             state: AtomicU64::new(1),
             ends: AtomicU32::new(0),
+            vacant: AtomicPtr::new(ptr::null_mut()),
             watch: Watch::new(),
         });
         let this = Self(run);
@@ -308,9 +311,17 @@ impl Run {
         self.children.find(branch, key, guard)
     }
 
-    /// Enters a holder. O(1) while nobody has left, else O(holders).
+    /// Enters a holder. O(1) if nobody has left, or one has left just before; else O(holders).
     pub(crate) fn claim_entry(&self, entry: Entry, pin: &Pin) -> &AtomicU64 {
         // Relaxed, all: hints.
+        let vacant = self.vacant.swap(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: null, or one of this run's words, which live as long as it does.
+        if let Some(word) = unsafe { vacant.as_ref() }
+            && claim(word, entry.word())
+        {
+            self.used.fetch_add(1, Ordering::Relaxed);
+            return word;
+        }
         let used = self.used.fetch_add(1, Ordering::Relaxed);
         if used < self.ends.load(Ordering::Relaxed)
             && let Some(word) = self.holders().find(|word| claim(word, entry.word()))
@@ -332,8 +343,10 @@ impl Run {
         entry.store(0, Ordering::Release);
         // Release: pairs with the Acquire in `departures`: who does not see the count sees the entry gone.
         self.left.fetch_add(1, Ordering::Release);
-        // Relaxed: a hint.
+        // Relaxed, both: hints.
         self.used.fetch_sub(1, Ordering::Relaxed);
+        self.vacant
+            .store(ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
     }
 
     /// How many holders have left so far. The same before and after reading the entries: no worker
