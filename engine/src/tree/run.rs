@@ -313,15 +313,17 @@ impl Run {
 
     /// Enters a holder. O(1) if nobody has left, or one has left just before; else O(holders).
     pub(crate) fn claim_entry(&self, entry: Entry, pin: &Pin) -> &AtomicU64 {
-        // Relaxed, all: hints.
-        let vacant = self.vacant.swap(ptr::null_mut(), Ordering::Relaxed);
+        // Acquire: pairs with the Release in `clear_entry`, whose thread has seen the word's segment.
+        let vacant = self.vacant.swap(ptr::null_mut(), Ordering::Acquire);
         // SAFETY: null, or one of this run's words, which live as long as it does.
         if let Some(word) = unsafe { vacant.as_ref() }
             && claim(word, entry.word())
         {
+            // Relaxed: a hint.
             self.used.fetch_add(1, Ordering::Relaxed);
             return word;
         }
+        // Relaxed, all: hints.
         let used = self.used.fetch_add(1, Ordering::Relaxed);
         if used < self.ends.load(Ordering::Relaxed)
             && let Some(word) = self.holders().find(|word| claim(word, entry.word()))
@@ -343,10 +345,11 @@ impl Run {
         entry.store(0, Ordering::Release);
         // Release: pairs with the Acquire in `departures`: who does not see the count sees the entry gone.
         self.left.fetch_add(1, Ordering::Release);
-        // Relaxed, both: hints.
+        // Relaxed: a hint.
         self.used.fetch_sub(1, Ordering::Relaxed);
-        self.vacant
-            .store(ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
+        let vacant = ptr::from_ref(entry).cast_mut();
+        // Release: pairs with the Acquire in `claim_entry`.
+        self.vacant.store(vacant, Ordering::Release);
     }
 
     /// How many holders have left so far. The same before and after reading the entries: no worker
