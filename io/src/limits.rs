@@ -155,3 +155,7 @@ pub const READINESS_EVENTS_MAX: usize = 1_024;
 /// Time from the request of a replay to its end marker, whatever progress it makes: a full ring of
 /// large batches takes seconds, an answer without end must not hold live batches back for ever.
 pub const REPLAY_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Runs that a cleared worker leaves in one slice, before its thread's other workers have their turn: at 50
+/// to 300 ns each, below 0.3 ms.
+pub const RUNS_PER_SLICE: usize = 1_024;

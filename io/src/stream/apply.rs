@@ -13,7 +13,7 @@
 //!
 //! Full attention is a group whose kind says so (`full_attention`, or `mla_attention`, which caches
 //! prefixes alike), or a group 0 of an engine that says no kind (vLLM before 0.22).
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{FRAME_BYTES_MAX, RUNS_PER_SLICE};
 use crate::status::{SkipReason, WorkerStatus};
 use crate::wire::{self, Event, Removed, Scratch, Step, Stored};
 use kvroute_engine::types::Tier;
@@ -60,6 +60,16 @@ impl Applier {
     #[must_use]
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// Takes a slice of what large clears left out of the index; whether nothing is left.
+    pub(super) fn settle(&mut self, at: &Participant) -> bool {
+        self.writer.settle(at, RUNS_PER_SLICE)
+    }
+
+    /// The writer, when the worker goes.
+    pub(super) fn into_writer(self) -> Writer {
+        self.writer
     }
 
     /// Whether something that it should hold is missing.

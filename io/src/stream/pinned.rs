@@ -6,12 +6,12 @@
 use super::socket::{Message, Sockets};
 use super::worker::{Turn, Worker};
 use super::{INTERNAL_ERROR, Inbox, NewWorker};
-use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX};
+use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX, RUNS_PER_SLICE};
 use crate::wire::Scratch;
 use ahash::AHashMap;
 use crossbeam_channel::Receiver;
 use kvroute_engine::types::WorkerId;
-use kvroute_engine::{Index, Participant};
+use kvroute_engine::{Index, Participant, Writer};
 use mio::{Events, Poll, Registry, Token};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::ErrorKind;
@@ -67,6 +67,8 @@ struct Workers {
     by_id: AHashMap<WorkerId, usize>,
     ready: VecDeque<usize>,
     timers: BTreeSet<(Instant, usize)>,
+    /// Writers of workers that went, emptied slice by slice.
+    leaving: Vec<Writer>,
 }
 
 /// Runs until it is told to stop.
@@ -90,7 +92,7 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
         for token in readable.filter(|&token| token != WAKE) {
             workers.make_ready(token.0 / TOKENS);
         }
-        workers.obey(&setup);
+        workers.obey(&setup, &at);
         let now = Instant::now();
         workers.ring(now);
         for _ in 0..workers.ready.len() {
@@ -109,13 +111,14 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
             };
             workers.turn(slot, &mut context);
         }
+        workers.let_go(&at);
     }
 }
 
 impl Workers {
     /// How long nothing needs to be done unless a socket is ready; `None` for ever.
     fn timeout(&self, commands: &Receiver<NewWorker>, now: Instant) -> Option<Duration> {
-        if !self.ready.is_empty() || !commands.is_empty() {
+        if !self.ready.is_empty() || !commands.is_empty() || !self.leaving.is_empty() {
             return Some(Duration::ZERO);
         }
         self.timers
@@ -133,7 +136,7 @@ impl Workers {
 
     /// Takes in new workers, then lets removed ones go. A worker is removed after it was added, so
     /// the removals are taken first, and its addition is then in the queue already.
-    fn obey(&mut self, setup: &Setup) {
+    fn obey(&mut self, setup: &Setup, participant: &Participant) {
         let removals = setup.inbox.removed.len();
         let removed: Vec<_> = (0..removals)
             .map_while(|_| setup.inbox.removed.pop())
@@ -151,7 +154,7 @@ impl Workers {
         }
         for id in removed {
             if let Some(at) = self.by_id.remove(&id) {
-                self.take_out(at);
+                self.take_out(at, participant);
             }
         }
     }
@@ -172,8 +175,15 @@ impl Workers {
         self.make_ready(at);
     }
 
-    /// Closes a worker's sockets and drops its writer, which empties its place in the index.
-    fn take_out(&mut self, at: usize) {
+    /// Empties the writers of workers that went a little further.
+    fn let_go(&mut self, at: &Participant) {
+        self.leaving
+            .retain_mut(|writer| !writer.settle(at, RUNS_PER_SLICE));
+    }
+
+    /// Closes a worker's sockets. What it held is not seen by lookups any more, and is taken out of the index in
+    /// slices.
+    fn take_out(&mut self, at: usize, participant: &Participant) {
         if let Some(slot) = self.slots[at].take() {
             if let Some(due) = slot.timer {
                 self.timers.remove(&(due, at));
@@ -181,6 +191,9 @@ impl Workers {
             self.ready.retain(|&ready| ready != at);
             self.free.push(at);
             tracing::debug!(worker = slot.id.index(), "unsubscribed");
+            let mut writer = slot.worker.into_writer();
+            writer.clear(participant);
+            self.leaving.push(writer);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use crate::status::{SkipReason, Trust, WorkerStatus};
 use crate::wire;
+use kvroute_engine::Writer;
 use kvroute_engine::hash::checksum;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -121,6 +122,8 @@ impl Worker {
             false
         });
         let more = self.check_time(context) | more | std::mem::take(&mut self.opened);
+        // What a large clear left goes in slices, so that the thread's other workers do not wait for it.
+        let more = more | !self.applier.settle(context.at);
         self.catching_up &= self.sequence.waiting() > 0;
         self.publish();
         let timer = self.timer();
@@ -129,6 +132,11 @@ impl Worker {
             "a timer that stays due would keep the thread busy for ever"
         );
         Turn { more, timer }
+    }
+
+    /// Closes the sockets; what it held is still to be taken out of the index.
+    pub(super) fn into_writer(self) -> Writer {
+        self.applier.into_writer()
     }
 
     /// Opens the event socket. The turn that follows reads what the registration may have missed.
@@ -431,6 +439,8 @@ impl Worker {
         let trust = match self.sequence.trust() {
             _ if self.applier.is_distrusted() => Trust::Distrusted,
             Trust::Exact if self.catching_up => Trust::Replaying,
+            // Lookups do not see it yet.
+            Trust::Exact if !self.applier.writer().is_settled() => Trust::Replaying,
             Trust::Exact if self.applier.is_partial() => Trust::Partial,
             trust => trust,
         };
