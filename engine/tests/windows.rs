@@ -393,6 +393,42 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn a_budget_takes_the_oldest_leaf_alone() {
+    let prompt = |n: u8| Chain {
+        variant: 0,
+        says_extra: true,
+        blocks: vec![n],
+    };
+    // As many bytes as two prompts take: one of three has to go.
+    let mut bytes = None;
+    for prompts in [2, 3] {
+        let budget = Budget {
+            bytes,
+            ..Budget::default()
+        };
+        let mut pair = Pair::new(vec![[1; GROUPS]; WORKERS], budget);
+        for n in 0..prompts {
+            // The last event of all is the one that exceeds the budget.
+            pair.store_window(0, 0, Tier::Gpu, &prompt(n).hashes());
+            pair.store(0, &prompt(n), 0, Tier::Gpu);
+            pair.check(&prompt(n));
+        }
+        bytes = Some(pair.index.bytes());
+        if prompts == 2 {
+            continue;
+        }
+        assert_eq!(pair.writers[0].trim(&pair.participant), 1);
+        assert_eq!(pair.answers(&prompt(0))[0].0, [0; TIERS]);
+        pair.remove(0, None, Tier::Gpu, &prompt(0).hashes());
+        for n in 1..prompts {
+            pair.check(&prompt(n));
+            pair.remove(0, Some(0), Tier::Gpu, &prompt(n).hashes());
+            pair.check(&prompt(n));
+        }
+    }
+}
+
 type History = Vec<(Step, Chain)>;
 
 fn history(len: usize) -> impl Strategy<Value = (Vec<[u32; GROUPS]>, History)> {

@@ -126,23 +126,24 @@ impl Windows {
         self.below.extend(branch(at, holdings));
     }
 
-    /// The worker is about to leave a run. What branches off it follows nothing any more.
-    pub(super) fn left(&mut self, at: u32, holdings: &mut Holdings, pin: &Pin) {
+    /// The worker is about to leave a run: all names have lost their places there, or nothing branches off it. So
+    /// what follows need not be told.
+    pub(super) fn left(&mut self, at: u32, holdings: &Holdings) {
         if let Some(gone) = self.covers.remove(&at) {
             self.cover_bytes -= gone.bytes();
+            debug_assert!(
+                gone.cells.iter().all(|cell| cell.names == 0) || self.is_leaf(at, holdings)
+            );
         }
         if let Some(branch) = branch(at, holdings) {
             self.below.remove(&branch);
         }
-        let Some(holding) = holdings.get(at) else {
-            return;
-        };
-        let address = holding.hold().address();
-        let below = self
-            .below
-            .range((address, 0, 0)..=(address, u32::MAX, u32::MAX));
-        let below = below.map(|&(_, _, child)| (child, 0)).collect();
-        self.refresh(below, holdings, pin);
+    }
+
+    fn is_leaf(&self, at: u32, holdings: &Holdings) -> bool {
+        let address = holdings.get(at).map(|there| there.hold().address());
+        let below = |at: usize| self.below.range((at, 0, 0)..=(at, u32::MAX, u32::MAX));
+        address.is_none_or(|at| below(at).next().is_none())
     }
 
     /// A name has got a place.
@@ -503,5 +504,57 @@ impl Writer {
             });
         }
         Ok(there)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Index, IndexConfig};
+    use crate::writer::Store;
+
+    #[test]
+    fn nothing_is_kept_of_blocks_that_are_gone() {
+        let index = Index::new(IndexConfig::default());
+        let at = index.participant();
+        let mut writer = index.writer("m").unwrap();
+        let group = WindowGroup {
+            number: 3,
+            blocks: 2,
+        };
+        // Two chains that part after the first block, in a window group too.
+        let chains = [[1, 2, 3], [1, 4, 5]];
+        for clear in [false, true] {
+            for tokens in chains {
+                let hashes = tokens.map(|token| EngineHash(u64::from(token)));
+                let event = Store {
+                    adapter: None,
+                    block_size: 1,
+                    tier: Tier::Gpu,
+                    parent: None,
+                    hashes: &hashes,
+                    tokens: &tokens,
+                    extra: &[],
+                    says_extra: true,
+                };
+                writer.store(&at, &event).unwrap();
+                writer.store_window(&at, group, Tier::Gpu, &hashes).unwrap();
+            }
+            let windows = writer.windows.as_ref().unwrap();
+            assert_eq!((windows.covers.len(), windows.below.len()), (2, 1));
+            assert!(windows.cover_bytes > 0);
+            if clear {
+                writer.clear(&at);
+            } else {
+                for hash in chains.as_flattened().iter().map(|&n| EngineHash(n.into())) {
+                    writer.remove_window(&at, group.number, Tier::Gpu, &[hash]);
+                    writer.remove(&at, Tier::Gpu, &[hash]);
+                }
+            }
+            let windows = writer.windows.as_ref().unwrap();
+            assert_eq!((windows.covers.len(), windows.below.len()), (0, 0));
+            assert_eq!(windows.cover_bytes, 0);
+            assert!(windows.groups[0].names.is_empty());
+        }
     }
 }
