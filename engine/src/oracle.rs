@@ -4,6 +4,10 @@
 //! it is known, the whole path of its block (context, keys from the root). A worker holds a block if
 //! some name with that path has a copy; its score is the number of leading blocks of the request
 //! that it holds.
+//!
+//! A worker with sliding-window groups has a further table of names for each: copies on the GPU. A block is
+//! in a group if some name with its path is. The score is then the longest prefix of held blocks whose
+//! last ones, as many as a group's window needs, are in that group, for every group.
 use crate::hash::kept_apart_key;
 use crate::types::{BlockKey, EngineHash, TIERS, Tier};
 use std::collections::BTreeMap;
@@ -52,10 +56,20 @@ pub struct OracleStore<'a> {
     pub says_extra: bool,
 }
 
+/// A sliding-window group.
+#[derive(Clone, Debug)]
+struct Group {
+    /// Blocks at the end of a prefix that must be in it.
+    blocks: usize,
+    /// Copies on the GPU.
+    copies: BTreeMap<EngineHash, u32>,
+}
+
 /// One worker, literally.
 #[derive(Clone, Debug, Default)]
 pub struct OracleWorker {
     names: BTreeMap<EngineHash, Name>,
+    groups: BTreeMap<u32, Group>,
 }
 
 impl OracleWorker {
@@ -87,9 +101,40 @@ impl OracleWorker {
         }
     }
 
-    /// Removes everything.
+    /// Applies a stored event of a sliding-window group that needs so many `blocks`.
+    pub fn store_window(&mut self, group: u32, blocks: u32, tier: Tier, hashes: &[EngineHash]) {
+        let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
+        let copies = BTreeMap::new();
+        let group = self.groups.entry(group);
+        let group = group.or_insert(Group { blocks, copies });
+        for &hash in hashes.iter().filter(|_| tier == Tier::Gpu) {
+            *group.copies.entry(hash).or_insert(0) += 1;
+        }
+    }
+
+    /// Applies a removed event of a sliding-window group.
+    pub fn remove_window(&mut self, group: u32, tier: Tier, hashes: &[EngineHash]) {
+        let Some(group) = self.groups.get_mut(&group) else {
+            return;
+        };
+        for hash in hashes.iter().filter(|_| tier == Tier::Gpu) {
+            if let Some(copies) = group.copies.get_mut(hash) {
+                *copies = copies.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Removes everything. The groups are still there, empty.
     pub fn clear(&mut self) {
         self.names.clear();
+        for group in self.groups.values_mut() {
+            group.copies.clear();
+        }
+    }
+
+    /// Another engine: nothing is known of its groups.
+    pub fn forget_windows(&mut self) {
+        self.groups.clear();
     }
 
     /// Names with a path.
@@ -99,22 +144,36 @@ impl OracleWorker {
         self.names.values().filter(placed).count()
     }
 
-    /// Leading blocks of the request that the worker holds, cumulative by tier.
+    /// Leading blocks of the request that the worker can reuse, cumulative by tier.
     #[must_use]
     pub fn score(&self, context: ContextNumber, request: &[BlockKey]) -> [u32; TIERS] {
         let mut score = [0; TIERS];
         for tier in Tier::ALL {
             let holds = |blocks: &usize| {
-                let path = &request[..*blocks];
                 self.names.values().any(|name| {
                     name.copies[..=tier.index()].iter().any(|&count| count > 0)
-                        && matches!(&name.position, Position::At((c, p)) if *c == context && p == path)
+                        && is_at(name, context, &request[..*blocks])
                 })
             };
             let held = (1..=request.len()).take_while(holds).count();
-            score[tier.index()] = u32::try_from(held).unwrap_or(u32::MAX);
+            let allowed = |len: &usize| self.windows_allow(context, &request[..*len]);
+            let longest = (0..=held).rev().find(allowed).unwrap_or(0);
+            score[tier.index()] = u32::try_from(longest).unwrap_or(u32::MAX);
         }
         score
+    }
+
+    /// Whether the last blocks of a prefix are in every group.
+    fn windows_allow(&self, context: ContextNumber, prefix: &[BlockKey]) -> bool {
+        let is_in = |group: &Group, blocks: usize| {
+            let copies = group.copies.iter().filter(|&(_, &count)| count > 0);
+            let mut names = copies.filter_map(|(hash, _)| self.names.get(hash));
+            names.any(|name| is_at(name, context, &prefix[..blocks]))
+        };
+        self.groups.values().all(|group| {
+            let outside = prefix.len().saturating_sub(group.blocks);
+            (outside + 1..=prefix.len()).all(|blocks| is_in(group, blocks))
+        })
     }
 
     fn path(&self, hash: EngineHash) -> Option<Path> {
@@ -213,6 +272,11 @@ impl OracleWorker {
             }
         }
     }
+}
+
+/// Whether a name's block is the last one of `blocks`.
+fn is_at(name: &Name, context: ContextNumber, blocks: &[BlockKey]) -> bool {
+    matches!(&name.position, Position::At((c, path)) if *c == context && path == blocks)
 }
 
 /// Whether a name that is known was told with another content.

@@ -22,8 +22,6 @@ struct Row {
     under: usize,
     over: usize,
     skipped: usize,
-    /// Under-credited only because their worker is distrusted, which is expected of it.
-    distrusted: usize,
     /// Asked a second time under the adapter's name as the model.
     renamed: usize,
 }
@@ -36,21 +34,14 @@ impl Row {
         self.under += other.under;
         self.over += other.over;
         self.skipped += other.skipped;
-        self.distrusted += other.distrusted;
         self.renamed += other.renamed;
     }
 
     fn line(&self, name: &str) -> String {
         let judged = self.requests - self.skipped;
         format!(
-            "{name:44} {:8} {judged:6} {:5} {:7} {:5} {:4} {:7} {:10}\n",
-            self.requests,
-            self.exact,
-            self.allowed,
-            self.under,
-            self.over,
-            self.skipped,
-            self.distrusted
+            "{name:44} {:8} {judged:6} {:5} {:7} {:5} {:4} {:7}\n",
+            self.requests, self.exact, self.allowed, self.under, self.over, self.skipped
         )
     }
 }
@@ -72,16 +63,8 @@ fn predictions_equal_what_engines_reused() {
         stems.extend(more);
     }
     let mut table = format!(
-        "{:44} {:>8} {:>6} {:>5} {:>7} {:>5} {:>4} {:>7} {:>10}\n",
-        "workload",
-        "requests",
-        "judged",
-        "exact",
-        "allowed",
-        "under",
-        "over",
-        "skipped",
-        "distrusted"
+        "{:44} {:>8} {:>6} {:>5} {:>7} {:>5} {:>4} {:>7}\n",
+        "workload", "requests", "judged", "exact", "allowed", "under", "over", "skipped"
     );
     let mut total = Row::default();
     let mut wrong = Vec::new();
@@ -128,7 +111,6 @@ fn judge(
     let node = Node::start(&Config::default())?;
     let mut player = Player::start(recording, node.http_addr(), "")?;
     let base = recording.base_model();
-    let windowed = has_sliding_window(recording);
     for step in recording.steps() {
         let (at, entry) = match step {
             Step::Published(message) => {
@@ -144,7 +126,6 @@ fn judge(
         row.requests += 1;
         count(
             &outcome,
-            windowed,
             row,
             || describe(recording, entry, request, &outcome, ""),
             wrong,
@@ -170,22 +151,15 @@ fn judge(
     Ok(())
 }
 
-fn count(
-    outcome: &Outcome,
-    windowed: bool,
-    row: &mut Row,
-    describe: impl Fn() -> String,
-    wrong: &mut Vec<String>,
-) {
-    let distrusted = outcome.states.iter().any(|state| state == "distrusted");
-    if distrusted && !windowed {
-        wrong.push(format!("distrusted without a reason: {}", describe()));
+fn count(outcome: &Outcome, row: &mut Row, describe: impl Fn() -> String, wrong: &mut Vec<String>) {
+    // Nothing in the recordings is beyond what is understood.
+    if outcome.states.iter().any(|state| state == "distrusted") {
+        wrong.push(format!("distrusted: {}", describe()));
     }
     match outcome.verdict {
         Verdict::Exact => row.exact += 1,
         Verdict::Allowed(_) => row.allowed += 1,
         Verdict::Skipped(_) => row.skipped += 1,
-        Verdict::Under if distrusted && windowed => row.distrusted += 1,
         Verdict::Under => {
             row.under += 1;
             wrong.push(format!("under: {}", describe()));
@@ -195,20 +169,6 @@ fn count(
             wrong.push(format!("over: {}", describe()));
         }
     }
-    // Nothing is ever credited to a distrusted worker, also where requests overlap.
-    if distrusted && outcome.predictions.iter().any(|&predicted| predicted > 0) {
-        wrong.push(format!("credited though distrusted: {}", describe()));
-    }
-}
-
-/// Sliding-window groups are not understood yet: such a worker is to be distrusted as a whole.
-fn has_sliding_window(recording: &Recording) -> bool {
-    const KIND: &[u8] = b"sliding_window";
-    let names_it = |payload: &[u8]| payload.windows(KIND.len()).any(|window| window == KIND);
-    recording
-        .messages
-        .iter()
-        .any(|message| names_it(&message.payload))
 }
 
 fn describe(

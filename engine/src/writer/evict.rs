@@ -4,7 +4,7 @@
 //! was used when the worker last stored something there (a lookup leaves no trace: it writes nothing). Only the writer
 //! that stores is asked to forget, since nobody else may touch what it holds; one that has nothing to forget drops
 //! what it was to store. So the index is never larger than its budget by more than one event of each writer.
-use super::{Store, StoreReport, Writer};
+use super::{StoreReport, Writer};
 use crate::index::Participant;
 use crate::tree::Pin;
 use crate::tree::holding::Holding;
@@ -31,17 +31,11 @@ impl Writer {
         evicted
     }
 
-    /// Makes room for an event; whether there is any.
-    pub(super) fn make_room(
-        &mut self,
-        event: &Store<'_>,
-        report: &mut StoreReport,
-        pin: &Pin,
-    ) -> bool {
+    /// Makes room for an event of so many blocks; whether there is any.
+    pub(super) fn make_room(&mut self, blocks: usize, report: &mut StoreReport, pin: &Pin) -> bool {
         if !self.account.is_over() {
             return true;
         }
-        let blocks = event.hashes.len();
         report.evicted = u32::try_from(self.evict(blocks, pin)).unwrap_or(u32::MAX);
         self.end(pin);
         if !self.account.is_over() {
@@ -73,7 +67,11 @@ impl Writer {
         self.incomplete = true;
         self.crowded
             .retain(|place, _| !gone.contains(&place.holding));
-        self.names.forget(|place| gone.contains(&place.holding))
+        let forgotten = self.names.forget(|place| gone.contains(&place.holding));
+        if let Some(windows) = &mut self.windows {
+            windows.forget_unplaced(&self.names);
+        }
+        forgotten
     }
 
     /// Leaves and how many blocks they have, the least recently used first.

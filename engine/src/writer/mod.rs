@@ -207,20 +207,21 @@ impl Writer {
         at: &Participant,
         event: &Store<'_>,
     ) -> Result<StoreReport, StoreError> {
-        let pin = &self.begin(at);
         check(event)?;
+        let pin = &self.begin(at);
         let mut report = StoreReport::default();
-        if self.make_room(event, &mut report, pin) {
+        let mut result = Ok(());
+        if self.make_room(event.hashes.len(), &mut report, pin) {
             if event.tokens.is_empty() {
                 for &hash in event.hashes {
                     self.store_unplaced(hash, event.tier, &mut report);
                 }
             } else {
-                self.store_blocks(event, &mut report, pin)?;
+                result = self.store_blocks(event, &mut report, pin);
             }
         }
         self.end(pin);
-        Ok(report)
+        result.map(|()| report)
     }
 
     fn store_blocks(
@@ -356,7 +357,8 @@ impl Writer {
         if self.waiting.orphans() == 0 {
             self.contexts.end_idle(&self.index, &pin.guard);
         }
-        let own = self.names.bytes() + self.holdings.bytes() + self.leaving.bytes();
+        let windows = self.windows.as_ref().map_or(0, |windows| windows.bytes());
+        let own = self.names.bytes() + self.holdings.bytes() + self.leaving.bytes() + windows;
         self.account.settle(own, pin.settle());
     }
 

@@ -209,7 +209,7 @@ impl Writer {
     /// Takes the worker out of a run in which it holds nothing that counts any more.
     pub(super) fn leave_run(&mut self, at: u32, pin: &Pin) {
         if let Some(windows) = &mut self.windows {
-            windows.left(at, &mut self.holdings, pin);
+            windows.left(at, &self.holdings);
         }
         if let Some(context) = self.holdings.leave(at, pin) {
             self.contexts.left(context);

@@ -10,7 +10,7 @@
 //! so a change is carried down the chain, and into the runs that branch off, until tails stay as they are:
 //! at most a window's length along each branch.
 use super::holdings::Holdings;
-use super::names::Place;
+use super::names::{Names, Place};
 use super::{StoreReport, Writer};
 use crate::index::Participant;
 use crate::limits::{WAITING_MAX, WINDOW_GROUPS_MAX};
@@ -18,6 +18,7 @@ use crate::tree::Pin;
 use crate::tree::window::{BITS, Word};
 use crate::types::{EngineHash, Tier, WorkerId};
 use ahash::AHashMap;
+use std::collections::BTreeSet;
 
 /// A sliding-window group of a worker's engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +55,32 @@ struct Group {
     names: AHashMap<EngineHash, u32>,
 }
 
-/// What is known of the blocks of one holding.
+/// What is known of one block in one group.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    /// Names of the block that are in the group.
+    names: u32,
+    /// Blocks up to and including this one that are in the group without a break, at most as many as it needs.
+    tail: u32,
+}
+
+/// What is known of the blocks of one holding. Past what is known, all tails are zero.
 #[derive(Debug, Default)]
 struct Cover {
-    /// By offset, then by group: names of the block that are in the group.
-    counts: Vec<Vec<u16>>,
     /// By offset, then by group.
-    tails: Vec<Vec<u32>>,
+    cells: Vec<Cell>,
     /// By window word: where a prefix may end, as published.
     ends: Vec<u32>,
 }
+
+impl Cover {
+    fn bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<Cell>() + self.ends.capacity() * size_of::<u32>()
+    }
+}
+
+/// The tails of one block, by group.
+type Tails = [u32; WINDOW_GROUPS_MAX];
 
 /// The sliding-window groups of one worker.
 #[derive(Debug)]
@@ -72,8 +89,10 @@ pub(super) struct Windows {
     groups: Vec<Group>,
     /// By holding.
     covers: AHashMap<u32, Cover>,
-    /// By address of a run: the holdings in runs that branch off it.
-    below: AHashMap<usize, Vec<u32>>,
+    /// (address of a run, where another one branches off it, the holding there), roots' branches aside.
+    below: BTreeSet<(usize, u32, u32)>,
+    /// Bytes of all covers.
+    cover_bytes: usize,
 }
 
 impl Windows {
@@ -82,7 +101,8 @@ impl Windows {
             worker,
             groups: Vec::new(),
             covers: AHashMap::default(),
-            below: AHashMap::default(),
+            below: BTreeSet::new(),
+            cover_bytes: 0,
         };
         for (at, _) in holdings.iter() {
             this.entered(at, holdings);
@@ -90,33 +110,40 @@ impl Windows {
         this
     }
 
+    /// Bytes allocated, about.
+    pub(super) fn bytes(&self) -> usize {
+        let names = |group: &Group| group.names.capacity() * size_of::<(EngineHash, u32)>();
+        self.cover_bytes
+            + self.groups.iter().map(names).sum::<usize>()
+            + self.covers.capacity() * size_of::<(u32, Cover)>()
+            // Trees are half to fully filled.
+            + self.below.len() * 2 * size_of::<(usize, u32, u32)>()
+    }
+
     /// The worker holds blocks in a run that it did not.
     pub(super) fn entered(&mut self, at: u32, holdings: &Holdings) {
         self.covers.insert(at, Cover::default());
-        let run = holdings.get(at).map(|holding| holding.run());
-        if let Some(parent) = run.and_then(|run| run.parent_address()) {
-            self.below.entry(parent).or_default().push(at);
+        self.below.extend(branch(at, holdings));
+    }
+
+    /// The worker is about to leave a run: all names have lost their places there, or nothing branches off it. So
+    /// what follows need not be told.
+    pub(super) fn left(&mut self, at: u32, holdings: &Holdings) {
+        if let Some(gone) = self.covers.remove(&at) {
+            self.cover_bytes -= gone.bytes();
+            debug_assert!(
+                gone.cells.iter().all(|cell| cell.names == 0) || self.is_leaf(at, holdings)
+            );
+        }
+        if let Some(branch) = branch(at, holdings) {
+            self.below.remove(&branch);
         }
     }
 
-    /// The worker is about to leave a run. What branches off it follows nothing any more.
-    pub(super) fn left(&mut self, at: u32, holdings: &mut Holdings, pin: &Pin) {
-        self.covers.remove(&at);
-        let Some(holding) = holdings.get(at) else {
-            return;
-        };
-        let address = holding.hold().address();
-        if let Some(parent) = holding.run().parent_address()
-            && let Some(siblings) = self.below.get_mut(&parent)
-        {
-            siblings.retain(|&sibling| sibling != at);
-            if siblings.is_empty() {
-                self.below.remove(&parent);
-            }
-        }
-        for child in self.below.get(&address).cloned().unwrap_or_default() {
-            self.refresh(child, 0, holdings, pin);
-        }
+    fn is_leaf(&self, at: u32, holdings: &Holdings) -> bool {
+        let address = holdings.get(at).map(|there| there.hold().address());
+        let below = |at: usize| self.below.range((at, 0, 0)..=(at, u32::MAX, u32::MAX));
+        address.is_none_or(|at| below(at).next().is_none())
     }
 
     /// A name has got a place.
@@ -127,7 +154,7 @@ impl Windows {
         holdings: &mut Holdings,
         pin: &Pin,
     ) {
-        self.count(hash, place, holdings, pin, |count| count.saturating_add(1));
+        self.count_all(hash, place, holdings, pin, |names| names.saturating_add(1));
     }
 
     /// A name is about to lose its place.
@@ -138,124 +165,139 @@ impl Windows {
         holdings: &mut Holdings,
         pin: &Pin,
     ) {
-        self.count(hash, place, holdings, pin, |count| count.saturating_sub(1));
+        self.count_all(hash, place, holdings, pin, |names| names.saturating_sub(1));
     }
 
     /// Nothing is held any more. The groups are still the engine's.
     pub(super) fn clear(&mut self) {
-        self.covers.clear();
+        self.covers = AHashMap::default();
         self.below.clear();
+        self.cover_bytes = 0;
         for group in &mut self.groups {
-            group.names.clear();
+            group.names = AHashMap::default();
         }
     }
 
-    fn count(
+    /// Forgets names that have no place. O(names).
+    pub(super) fn forget_unplaced(&mut self, names: &Names) {
+        for group in &mut self.groups {
+            group.names.retain(|&hash, _| names.place(hash).is_some());
+        }
+    }
+
+    /// Counts a name in or out in all groups that it is in.
+    fn count_all(
         &mut self,
         hash: EngineHash,
         place: Place,
         holdings: &mut Holdings,
         pin: &Pin,
-        change: impl Fn(u16) -> u16,
+        change: impl Fn(u32) -> u32,
     ) {
-        let has = |group: &Group| group.names.contains_key(&hash);
-        let members: Vec<_> = self.groups.iter().map(has).collect();
-        if !members.contains(&true) {
-            return;
+        let mut member = false;
+        for at in 0..self.groups.len() {
+            if self.groups[at].names.contains_key(&hash) {
+                self.count(at, place, &change);
+                member = true;
+            }
         }
-        for at in (0..members.len()).filter(|&at| members[at]) {
-            self.count_one(at, place, &change);
+        if member {
+            let from = (place.holding, u32::from(place.offset));
+            self.refresh(vec![from], holdings, pin);
         }
-        self.refresh(place.holding, u32::from(place.offset), holdings, pin);
     }
 
-    fn count_one(&mut self, group: usize, place: Place, change: &impl Fn(u16) -> u16) {
+    /// Counts a name in or out in one group.
+    fn count(&mut self, group: usize, place: Place, change: impl Fn(u32) -> u32) {
         let Some(cover) = self.covers.get_mut(&place.holding) else {
             return;
         };
-        let offset = usize::from(place.offset);
-        if cover.counts.len() <= offset {
-            cover.counts.resize(offset + 1, Vec::new());
-            cover.tails.resize(offset + 1, Vec::new());
+        let groups = self.groups.len();
+        let end = (usize::from(place.offset) + 1) * groups;
+        if cover.cells.len() < end {
+            let before = cover.bytes();
+            cover.cells.resize(end, Cell::default());
+            self.cover_bytes += cover.bytes() - before;
         }
-        let counts = &mut cover.counts[offset];
-        if counts.len() <= group {
-            counts.resize(group + 1, 0);
-        }
-        counts[group] = change(counts[group]);
+        let names = &mut cover.cells[end - groups + group].names;
+        *names = change(*names);
     }
 
-    /// Works the tails out anew from a block on, as far as they change.
-    fn refresh(&mut self, holding: u32, offset: u32, holdings: &mut Holdings, pin: &Pin) {
-        let mut from = vec![(holding, offset)];
+    /// Works the tails out anew from blocks on (holding and offset), as far as they change.
+    fn refresh(&mut self, mut from: Vec<(u32, u32)>, holdings: &mut Holdings, pin: &Pin) {
         while let Some((holding, offset)) = from.pop() {
-            let before = self.tails_before(holding, offset, holdings);
-            let Some(address) = holdings.get(holding).map(|there| there.hold().address()) else {
+            let Some(there) = holdings.get(holding) else {
                 continue;
             };
+            let address = there.hold().address();
+            let before = self.tails_before(holding, offset, holdings);
             let end = self.carry(holding, offset, before);
-            let branches = offset + 1..=end;
-            for &child in self.below.get(&address).into_iter().flatten() {
-                let branch = holdings.get(child).map(|child| child.run().branch());
-                if branch.is_some_and(|branch| branches.contains(&branch)) {
-                    from.push((child, 0));
-                }
+            if offset == end {
+                continue;
             }
+            let branches = (address, offset + 1, 0)..=(address, end, u32::MAX);
+            let below = self.below.range(branches);
+            from.extend(below.map(|&(_, _, child)| (child, 0)));
             self.publish(holding, offset, end, holdings, pin);
         }
     }
 
-    /// The tails of the block before one, by group.
-    fn tails_before(&self, holding: u32, offset: u32, holdings: &Holdings) -> Vec<u32> {
-        let tails = |holding: u32, offset: u32| {
-            let cover = self.covers.get(&holding);
-            let tails = cover.and_then(|cover| cover.tails.get(offset as usize));
-            tails.cloned().unwrap_or_default()
-        };
+    /// The tails of the block before one.
+    fn tails_before(&self, holding: u32, offset: u32, holdings: &Holdings) -> Tails {
         if let Some(before) = offset.checked_sub(1) {
-            return tails(holding, before);
+            return self.tails(holding, before);
         }
+        let mut tails = Tails::default();
         let Some(run) = holdings.get(holding).map(|there| there.run()) else {
-            return Vec::new();
+            return tails;
         };
-        match run.branch().checked_sub(1) {
-            // Before the first block nothing is missing.
-            None => self.groups.iter().map(|group| group.blocks).collect(),
-            Some(before) => {
-                let parent = run.parent_address();
-                let parent = parent.and_then(|parent| holdings.by_address(parent));
-                parent.map_or_else(Vec::new, |parent| tails(parent, before))
-            }
+        if let Some(before) = run.branch().checked_sub(1) {
+            let parent = run.parent_address();
+            let parent = parent.and_then(|parent| holdings.by_address(parent));
+            return parent.map_or(tails, |parent| self.tails(parent, before));
         }
+        // Before the first block nothing is missing.
+        for (tail, group) in tails.iter_mut().zip(&self.groups) {
+            *tail = group.blocks;
+        }
+        tails
     }
 
-    /// Works out the tails of a run's blocks from `offset` on; the end of those that may have changed.
-    fn carry(&mut self, holding: u32, offset: u32, mut before: Vec<u32>) -> u32 {
+    fn tails(&self, holding: u32, offset: u32) -> Tails {
+        let mut tails = Tails::default();
+        let first = offset as usize * self.groups.len();
+        let cells = self.covers.get(&holding).map(|cover| cover.cells.iter());
+        let cells = cells.into_iter().flatten().skip(first);
+        for ((tail, cell), _) in tails.iter_mut().zip(cells).zip(&self.groups) {
+            *tail = cell.tail;
+        }
+        tails
+    }
+
+    /// Works out the tails of a run's blocks from `offset` on, which follow `tails`; the end of those that
+    /// have changed.
+    fn carry(&mut self, holding: u32, offset: u32, mut tails: Tails) -> u32 {
         let Some(cover) = self.covers.get_mut(&holding) else {
             return offset;
         };
-        let known = cover.counts.len();
-        for at in offset as usize..known {
-            let counts = &cover.counts[at];
-            let tail = |(group, of): (usize, &Group)| {
-                let member = counts.get(group).is_some_and(|&count| count > 0);
-                let before = before.get(group).copied().unwrap_or(0);
-                if member {
-                    (before + 1).min(of.blocks)
-                } else {
-                    0
-                }
-            };
-            let tails: Vec<_> = self.groups.iter().enumerate().map(tail).collect();
-            let same = tails == cover.tails[at];
-            cover.tails[at].clone_from(&tails);
-            before = tails;
-            if same {
-                return at as u32 + 1;
+        let blocks = cover.cells.chunks_exact_mut(self.groups.len().max(1));
+        let mut end = offset;
+        for block in blocks.skip(offset as usize) {
+            let mut same = true;
+            for ((cell, group), tail) in block.iter_mut().zip(&self.groups).zip(&mut tails) {
+                *tail = match cell.names {
+                    0 => 0,
+                    _ => tail.saturating_add(1).min(group.blocks),
+                };
+                same &= cell.tail == *tail;
+                cell.tail = *tail;
             }
+            if same {
+                break;
+            }
+            end += 1;
         }
-        // Past what is known all tails are zero; a branch there is told so.
-        known.max(offset as usize + 1) as u32
+        end
     }
 
     /// Publishes where prefixes may end among the blocks `[offset, end)` of a run.
@@ -264,26 +306,29 @@ impl Windows {
             return;
         };
         let groups = &self.groups;
-        let may_end = |tails: &Vec<u32>| {
-            let long = |(group, of): (usize, &Group)| tails.get(group) == Some(&of.blocks);
-            groups.iter().enumerate().all(long)
-        };
-        for group in offset / BITS..end.div_ceil(BITS) {
-            let first = (group * BITS) as usize;
-            let tails = cover.tails.iter().skip(first).take(BITS as usize);
-            let bits = tails.enumerate().filter(|(_, tails)| may_end(tails));
-            let ends = bits.fold(0, |ends, (bit, _)| ends | 1 << bit);
-            let at = group as usize;
-            if cover.ends.len() <= at {
-                cover.ends.resize(at + 1, 0);
+        let words = end.div_ceil(BITS) as usize;
+        if cover.ends.len() < words {
+            let before = cover.bytes();
+            cover.ends.resize(words, 0);
+            self.cover_bytes += cover.bytes() - before;
+        }
+        for at in offset / BITS..end.div_ceil(BITS) {
+            let blocks = cover.cells.chunks_exact(groups.len().max(1));
+            let blocks = blocks.skip((at * BITS) as usize).take(BITS as usize);
+            let mut ends = 0;
+            for (bit, block) in blocks.enumerate() {
+                let mut cells = block.iter().zip(groups);
+                let may_end = cells.all(|(cell, group)| cell.tail == group.blocks);
+                ends |= u32::from(may_end) << bit;
             }
-            if cover.ends[at] == ends {
+            let published = &mut cover.ends[at as usize];
+            if *published == ends {
                 continue;
             }
-            cover.ends[at] = ends;
+            *published = ends;
             let word = Word {
                 worker: self.worker,
-                group: group as u16,
+                group: at as u16,
                 ends,
             };
             if let Some(holding) = holdings.get_mut(holding) {
@@ -294,20 +339,33 @@ impl Windows {
 
     /// A new group: until it has blocks, no prefix may end anywhere.
     fn add(&mut self, group: WindowGroup, holdings: &mut Holdings, pin: &Pin) {
+        let before = self.groups.len();
         self.groups.push(Group {
             number: group.number,
             blocks: group.blocks,
             names: AHashMap::default(),
         });
-        let all: Vec<_> = self.covers.iter().collect();
-        let all: Vec<_> = all
-            .into_iter()
-            .map(|(&at, cover)| (at, cover.tails.len() as u32))
-            .collect();
+        let mut all = Vec::new();
+        self.cover_bytes = 0;
+        for (&at, cover) in &mut self.covers {
+            let blocks = cover.cells.chunks_exact(before.max(1));
+            let len = blocks.len() as u32;
+            let widened = blocks.flat_map(|block| block.iter().copied().chain([Cell::default()]));
+            cover.cells = widened.collect();
+            self.cover_bytes += cover.bytes();
+            all.push((at, len));
+        }
         for (at, len) in all {
             self.publish(at, 0, len, holdings, pin);
         }
     }
+}
+
+/// Where a holding's run branches off another one. Roots hold nothing, so what branches off them never changes.
+fn branch(at: u32, holdings: &Holdings) -> Option<(usize, u32, u32)> {
+    let run = holdings.get(at)?.run();
+    let parent = run.parent_address().filter(|_| run.branch() > 0)?;
+    Some((parent, run.branch(), at))
 }
 
 impl Writer {
@@ -324,19 +382,36 @@ impl Writer {
         tier: Tier,
         hashes: &[EngineHash],
     ) -> Result<StoreReport, WindowError> {
-        let pin = &self.begin(at);
         let mut report = StoreReport::default();
         if group.blocks == 0 {
             // It never keeps a prefix from being reused.
             return Ok(report);
         }
-        let number = self.window_group(group, pin)?;
-        let most = self.names.placed() + WAITING_MAX;
+        let pin = &self.begin(at);
+        let number = self.window_group(group, pin);
+        if let Ok(number) = number
+            && tier == Tier::Gpu
+            && self.make_room(hashes.len(), &mut report, pin)
+        {
+            self.store_members(number, hashes, &mut report, pin);
+        }
+        self.end(pin);
+        number.map(|_| report)
+    }
+
+    fn store_members(
+        &mut self,
+        group: usize,
+        hashes: &[EngineHash],
+        report: &mut StoreReport,
+        pin: &Pin,
+    ) {
         let Some(windows) = &mut self.windows else {
-            return Ok(report);
+            return;
         };
-        for &hash in hashes.iter().filter(|_| tier == Tier::Gpu) {
-            let names = &mut windows.groups[number].names;
+        let most = self.names.placed() + WAITING_MAX;
+        for &hash in hashes {
+            let names = &mut windows.groups[group].names;
             if let Some(copies) = names.get_mut(&hash) {
                 *copies = copies.saturating_add(1);
                 report.copies += 1;
@@ -353,12 +428,10 @@ impl Writer {
                 continue;
             };
             report.stored += 1;
-            windows.count_one(number, place, &|count| count.saturating_add(1));
-            let offset = u32::from(place.offset);
-            windows.refresh(place.holding, offset, &mut self.holdings, pin);
+            windows.count(group, place, |names| names.saturating_add(1));
+            let from = (place.holding, u32::from(place.offset));
+            windows.refresh(vec![from], &mut self.holdings, pin);
         }
-        self.end(pin);
-        Ok(report)
     }
 
     /// Applies a removed event of a sliding-window group; how many of the names were not there.
@@ -387,9 +460,9 @@ impl Writer {
                     Some(_) => {
                         names.remove(&hash);
                         if let Some(place) = self.names.place(hash) {
-                            windows.count_one(group, place, &|count| count.saturating_sub(1));
-                            let offset = u32::from(place.offset);
-                            windows.refresh(place.holding, offset, &mut self.holdings, pin);
+                            windows.count(group, place, |names| names.saturating_sub(1));
+                            let from = (place.holding, u32::from(place.offset));
+                            windows.refresh(vec![from], &mut self.holdings, pin);
                         }
                     }
                 }
@@ -399,10 +472,10 @@ impl Writer {
         unknown
     }
 
-    /// Forgets that the engine has sliding-window groups, when another one may have taken its place. To be
-    /// called when nothing is held.
+    /// Forgets that the engine has sliding-window groups, when another one may have taken its place. While
+    /// anything is held, which they may bound, it does nothing.
     pub fn forget_windows(&mut self) {
-        if self.windows.take().is_some() {
+        if self.holdings.len() == 0 && self.windows.take().is_some() {
             self.index.marks().windowed.set(self.id, false);
         }
     }
@@ -431,5 +504,57 @@ impl Writer {
             });
         }
         Ok(there)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Index, IndexConfig};
+    use crate::writer::Store;
+
+    #[test]
+    fn nothing_is_kept_of_blocks_that_are_gone() {
+        let index = Index::new(IndexConfig::default());
+        let at = index.participant();
+        let mut writer = index.writer("m").unwrap();
+        let group = WindowGroup {
+            number: 3,
+            blocks: 2,
+        };
+        // Two chains that part after the first block, in a window group too.
+        let chains = [[1, 2, 3], [1, 4, 5]];
+        for clear in [false, true] {
+            for tokens in chains {
+                let hashes = tokens.map(|token| EngineHash(u64::from(token)));
+                let event = Store {
+                    adapter: None,
+                    block_size: 1,
+                    tier: Tier::Gpu,
+                    parent: None,
+                    hashes: &hashes,
+                    tokens: &tokens,
+                    extra: &[],
+                    says_extra: true,
+                };
+                writer.store(&at, &event).unwrap();
+                writer.store_window(&at, group, Tier::Gpu, &hashes).unwrap();
+            }
+            let windows = writer.windows.as_ref().unwrap();
+            assert_eq!((windows.covers.len(), windows.below.len()), (2, 1));
+            assert!(windows.cover_bytes > 0);
+            if clear {
+                writer.clear(&at);
+            } else {
+                for hash in chains.as_flattened().iter().map(|&n| EngineHash(n.into())) {
+                    writer.remove_window(&at, group.number, Tier::Gpu, &[hash]);
+                    writer.remove(&at, Tier::Gpu, &[hash]);
+                }
+            }
+            let windows = writer.windows.as_ref().unwrap();
+            assert_eq!((windows.covers.len(), windows.below.len()), (0, 0));
+            assert_eq!(windows.cover_bytes, 0);
+            assert!(windows.groups[0].names.is_empty());
+        }
     }
 }

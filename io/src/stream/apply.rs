@@ -9,15 +9,17 @@
 //! | stored event not understood or not fitting, no room, conflict | stores | counted, partial |
 //! | event of no known shape, removed event not understood, unknown medium removed, malformed or too large batch | removals | counted, cleared, partial |
 //! | removal of a block or copy that is not known | nothing | counted |
-//! | event of a group that is not full attention, or of a second one that is | how far prefixes can be reused | counted, cleared, distrusted until the engine restarts |
+//! | stored event of a group that is not understood, or no longer means what it did | how far prefixes can be reused | counted, cleared, distrusted until the engine restarts |
+//! | removal in a group of which nothing was stored yet | nothing | counted |
 //!
-//! Full attention is a group whose kind says so (`full_attention`, or `mla_attention`, which caches
-//! prefixes alike), or a group 0 of an engine that says no kind (vLLM before 0.22).
+//! Which groups are understood: [`groups`](super::groups). A group with a sliding window bounds how far prefixes
+//! can be reused from its first event on, also if that names no block, or none that can be taken in.
+use super::groups::{Groups, Kind};
 use crate::limits::{FRAME_BYTES_MAX, RUNS_PER_SLICE};
 use crate::status::{SkipReason, WorkerStatus};
 use crate::wire::{self, Event, Removed, Scratch, Step, Stored};
 use kvroute_engine::types::Tier;
-use kvroute_engine::{Participant, Store, StoreError, StoreReport, Writer};
+use kvroute_engine::{Participant, Store, StoreError, StoreReport, WindowGroup, Writer};
 use std::collections::BTreeSet;
 
 /// What happened in a batch beside what the writer now holds.
@@ -35,8 +37,7 @@ pub(super) struct Applier {
     partial: bool,
     /// Its events mean something that is not understood.
     distrusted: bool,
-    /// The index of the full-attention group, once an event has named it.
-    full_group: Option<u32>,
+    groups: Groups,
     /// Adapters that were told to the status already.
     adapters: BTreeSet<Box<str>>,
     adapter_name: String,
@@ -50,7 +51,7 @@ impl Applier {
             writer,
             partial: false,
             distrusted: false,
-            full_group: None,
+            groups: Groups::default(),
             adapters: BTreeSet::new(),
             adapter_name: String::new(),
         }
@@ -90,7 +91,8 @@ impl Applier {
         self.partial = false;
         if restarted {
             self.distrusted = false;
-            self.full_group = None;
+            self.groups = Groups::default();
+            self.writer.forget_windows();
         }
     }
 
@@ -146,18 +148,51 @@ impl Applier {
     }
 
     fn stored(&mut self, at: &Participant, event: &Stored<'_>, status: &WorkerStatus) {
-        if !self.is_full_attention(event) {
-            status.add_skipped(SkipReason::Group, 1);
-            if !std::mem::replace(&mut self.distrusted, true) {
-                self.writer.clear(at);
-            }
-        }
+        let Some(kind) = self.groups.of_stored(event) else {
+            return self.distrust(at, status);
+        };
         if self.distrusted {
             return;
         }
-        let Some(tier) = tier(event.medium) else {
-            return self.lost_stores(SkipReason::Medium, 1, status);
-        };
+        let tier = tier(event.medium);
+        if tier.is_none() {
+            self.lost_stores(SkipReason::Medium, 1, status);
+        }
+        match (kind, tier) {
+            (Kind::Full, Some(tier)) => self.store(at, event, tier, status),
+            (Kind::Full, None) => {}
+            (Kind::Window(group), _) => self.store_window(at, event, group, tier, status),
+        }
+    }
+
+    fn store_window(
+        &mut self,
+        at: &Participant,
+        event: &Stored<'_>,
+        group: WindowGroup,
+        tier: Option<Tier>,
+        status: &WorkerStatus,
+    ) {
+        // The tokens say nothing: some of their blocks may have been left out.
+        let (tier, hashes) = tier.map_or((Tier::Gpu, &[][..]), |tier| (tier, event.hashes));
+        match self.writer.store_window(at, group, tier, hashes) {
+            Ok(report) => self.note(&report, status),
+            Err(error) => {
+                tracing::debug!(%error, "a sliding-window group that cannot be taken in");
+                self.distrust(at, status);
+            }
+        }
+    }
+
+    /// Its events mean something that is not understood.
+    fn distrust(&mut self, at: &Participant, status: &WorkerStatus) {
+        status.add_skipped(SkipReason::Group, 1);
+        if !std::mem::replace(&mut self.distrusted, true) {
+            self.writer.clear(at);
+        }
+    }
+
+    fn store(&mut self, at: &Participant, event: &Stored<'_>, tier: Tier, status: &WorkerStatus) {
         let adapter = self.adapter(event, status);
         let store = Store {
             adapter: adapter.then_some(self.adapter_name.as_str()),
@@ -198,31 +233,23 @@ impl Applier {
         if self.distrusted {
             return;
         }
-        if event
-            .group
-            .is_some_and(|group| group != self.full_group.unwrap_or(0))
-        {
+        let Some(kind) = self.groups.of_removed(event.group) else {
             // Blocks of that group were never credited.
-            return status.add_skipped(SkipReason::Group, 1);
-        }
+            return status.add_skipped(SkipReason::UnknownRemoval, event.hashes.len() as u64);
+        };
         let Some(tier) = tier(event.medium) else {
             return self.lost_removals(at, SkipReason::Medium, status);
         };
-        let report = self.writer.remove(at, tier, event.hashes);
-        if report.unknown > 0 {
-            status.add_skipped(SkipReason::UnknownRemoval, report.unknown.into());
-        }
-    }
-
-    /// Whether the event is of the one group that decides alone how far a prefix can be reused.
-    fn is_full_attention(&mut self, event: &Stored<'_>) -> bool {
-        let group = event.group.unwrap_or(0);
-        let full = match event.kind {
-            Some("full_attention" | "mla_attention") => true,
-            Some(_) => false,
-            None => group == 0,
+        let unknown = match kind {
+            Kind::Full => self.writer.remove(at, tier, event.hashes).unknown,
+            Kind::Window(group) => {
+                let number = group.number;
+                self.writer.remove_window(at, number, tier, event.hashes)
+            }
         };
-        full && *self.full_group.get_or_insert(group) == group
+        if unknown > 0 {
+            status.add_skipped(SkipReason::UnknownRemoval, unknown.into());
+        }
     }
 
     /// Puts the adapter's name into `adapter_name`; whether there is one. Before vLLM 0.14 engines

@@ -1,9 +1,10 @@
 //! From engines' sockets to the index: one writer for each worker, on the thread that owns its sockets.
 //!
 //! `sequence` judges batches by their numbers and `replay` reads frames: both pure. `socket` is the only
-//! file that knows ZeroMQ; `apply` takes a batch apart into the writer; `worker` ties these together for
+//! file that knows ZeroMQ; `apply` takes a batch apart into the writer, by what `groups` knows of the engine's cache groups; `worker` ties these together for
 //! one worker; `pinned` is the loop of an IO thread.
 mod apply;
+mod groups;
 mod pinned;
 pub mod replay;
 pub mod sequence;

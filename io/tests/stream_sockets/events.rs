@@ -1,5 +1,6 @@
 //! What single events do, and what faults in them do to trust.
 use super::rig::*;
+use kvroute::fake::FakeEngine;
 use kvroute::limits::FRAME_BYTES_MAX;
 use kvroute::status::{SkipReason, Trust};
 use rmpv::Value;
@@ -152,7 +153,7 @@ fn a_group_of_unknown_meaning_is_never_credited() {
     };
     let events = vec![
         stored_with(1, 2, &kind("full_attention", 0)),
-        stored_with(1, 2, &kind("sliding_window", 1)),
+        stored_with(1, 2, &kind("mamba", 1)),
         stored_with(1, 3, &kind("full_attention", 0)),
     ];
     engine.publish(2, &payload(1, 2, events)).unwrap();
@@ -175,15 +176,121 @@ fn a_group_of_unknown_meaning_is_never_credited() {
 }
 
 #[test]
+fn a_window_without_its_size_is_never_credited() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 2);
+    let unsized_window = [
+        ("group_idx", Value::from(1)),
+        ("kv_cache_spec_kind", Value::from("sliding_window")),
+    ];
+    let event = stored_with(1, 2, &unsized_window);
+    engine.publish(2, &payload(1, 2, vec![event])).unwrap();
+    worker.wait_for(2);
+    assert_eq!(worker.status.trust(), Trust::Distrusted);
+    assert_eq!(worker.skipped(SkipReason::Group), 1);
+    assert_eq!(rig.held(&worker, 1, 0..2), NONE);
+}
+
+/// Fields of a group: its number, and its window in tokens unless it is full attention.
+fn group(number: u32, window: Option<u32>) -> Vec<(&'static str, Value)> {
+    let kind = window.map_or("full_attention", |_| "sliding_window");
+    let mut fields = vec![
+        ("group_idx", Value::from(number)),
+        ("kv_cache_spec_kind", Value::from(kind)),
+    ];
+    if let Some(window) = window {
+        fields.push(("kv_cache_spec_sliding_window", Value::from(window)));
+    }
+    fields
+}
+
+/// A window of one block.
+const WINDOW: u32 = BLOCK_SIZE as u32 + 1;
+
+/// A worker that follows from before the first batch on.
+fn joining(rig: &Rig, engine: &FakeEngine) -> Followed {
+    let worker = rig.follow(engine);
+    engine.wait_for_subscriber(PATIENCE).expect("a subscriber");
+    worker
+}
+
+#[test]
+fn a_sliding_window_bounds_what_is_credited() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = joining(&rig, &engine);
+    let of = |n: u32| [("group_idx", Value::from(n))];
+    // Blocks 0 and 1 are prompts of one block each. The window's group has the lower number, and is told first.
+    let window = group(0, Some(WINDOW));
+    let masked = |group: &[(&str, Value)]| {
+        let tokens = tokens(1, 1).into_iter().map(Value::from).collect();
+        let fields = [
+            ("block_hashes", Value::Array(Vec::new())),
+            ("parent_block_hash", Value::Nil),
+            ("token_ids", Value::Array(tokens)),
+            ("block_size", Value::from(BLOCK_SIZE)),
+        ];
+        event("BlockStored", &[&fields, group].concat())
+    };
+    let both = |n: u32| {
+        let windowed = stored_with(1, n, &window);
+        vec![windowed, stored_with(1, n, &group(1, None))]
+    };
+    let steps = [
+        (both(0), vec![0]),
+        // All of the event's blocks are left out: the window is there, and block 1 not in it.
+        (
+            vec![masked(&window), stored_with(1, 1, &group(1, None))],
+            vec![0],
+        ),
+        (vec![stored_with(1, 1, &window)], vec![0, 1]),
+        // Evicted from the window, then told again and evicted from the full group.
+        (vec![removed_with(1, 0, &of(0))], vec![1]),
+        (vec![stored_with(1, 0, &window)], vec![0, 1]),
+        (vec![removed_with(1, 1, &of(1))], vec![0]),
+        // Nothing was ever stored in that group.
+        (vec![removed_with(1, 0, &of(7))], vec![0]),
+        (vec![cleared()], vec![]),
+        (vec![stored_with(1, 0, &group(1, None))], vec![]),
+        (both(1), vec![1]),
+    ];
+    for (n, (events, expected)) in steps.into_iter().enumerate() {
+        let n = n as u32;
+        engine.publish(n.into(), &payload(1, n, events)).unwrap();
+        worker.wait_for(n.into());
+        assert_eq!(rig.held(&worker, 1, 0..2), expected, "after batch {n}");
+    }
+    assert_eq!(worker.status.trust(), Trust::Exact);
+    assert_eq!(worker.skipped(SkipReason::UnknownRemoval), 1);
+    // Another engine, without windows.
+    engine.restart();
+    publish(&engine, 2, 0..1);
+    worker.wait_for(0);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 2, 0..2), [0]);
+}
+
+#[test]
+fn a_window_bounds_even_if_its_blocks_cannot_be_taken_in() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = joining(&rig, &engine);
+    let mut elsewhere = group(0, Some(WINDOW));
+    elsewhere.push(("medium", "MARS".into()));
+    let events = vec![
+        stored_with(1, 0, &elsewhere),
+        stored_with(1, 0, &group(1, None)),
+    ];
+    engine.publish(0, &payload(1, 0, events)).unwrap();
+    worker.wait_for(0);
+    assert_eq!(worker.status.trust(), Trust::Partial);
+    assert_eq!(worker.skipped(SkipReason::Medium), 1);
+    assert_eq!(rig.held(&worker, 1, 0..1), NONE);
+}
+
+#[test]
 fn two_full_groups_are_not_mistaken_for_one() {
     let (rig, engine) = (Rig::new(), engine());
     let worker = following(&rig, &engine, 1);
-    let group = |n: u32| {
-        [
-            ("group_idx", Value::from(n)),
-            ("kv_cache_spec_kind", Value::from("full_attention")),
-        ]
-    };
+    let group = |n: u32| group(n, None);
     // Both groups hold the block; then one of them evicts it, so it cannot be reused.
     let events = vec![stored_with(1, 1, &group(0)), stored_with(1, 1, &group(1))];
     engine.publish(1, &payload(1, 1, events)).unwrap();
