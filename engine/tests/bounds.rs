@@ -247,7 +247,7 @@ fn memory_comes_back_to_the_baseline() {
     let (index, at) = index(Budget::default());
     let mut writers: Vec<_> = (0..8).map(|_| index.writer("m").unwrap()).collect();
     // Branching, so that runs have children, holders and several segments; every round with other content.
-    let mut round = |round: u32, writers: &mut [Writer]| {
+    let round = |round: u32, writers: &mut [Writer]| {
         let chains: Vec<_> = (0..200)
             .map(|n| {
                 let mut chain = Chain::new(round * 200 + n, 150);

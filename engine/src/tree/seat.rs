@@ -10,6 +10,9 @@ use crate::sync::{AtomicU64, Ordering, prefetch_lines};
 use crate::types::BlockKey;
 use std::ptr::NonNull;
 
+/// Window words by which blocks of the run they are about.
+type Windows = Vec<(u16, NonNull<AtomicU64>)>;
+
 /// Used by the worker's own writer only. Must be given up with [`Seat::leave`].
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -20,7 +23,7 @@ pub(crate) struct Seat {
     start: u32,
     len: u32,
     /// The worker's window words, by which blocks of the run they are about.
-    windows: Option<Box<Vec<(u16, NonNull<AtomicU64>)>>>,
+    windows: Option<Box<Windows>>,
 }
 
 // SAFETY: the pointers lead to atomics of the run that `run` keeps alive.

@@ -113,6 +113,7 @@ pub(super) enum At {
 /// The table. Entries with no copies do not exist.
 #[derive(Debug)]
 pub(super) struct Table {
+    #[expect(clippy::vec_box, reason = "growth must not move the entries")]
     chunks: Vec<Box<[Bucket; CHUNK]>>,
     /// Buckets in use, at least `mask + 1`, at most twice that.
     buckets: usize,
