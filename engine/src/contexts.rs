@@ -174,3 +174,50 @@ impl Contexts {
         self.map.update(guard, |map| Some(map.changed(gone, None)));
     }
 }
+
+#[cfg(all(test, crossbeam_loom))]
+mod models {
+    use super::*;
+    use crossbeam_epoch::Collector;
+    use loom::sync::Arc;
+
+    const CONTEXT: Context<'_> = Context {
+        model: "m",
+        adapter: None,
+        block_size: 1,
+    };
+
+    /// The only tree of the context that lookups find.
+    fn found(contexts: &Contexts, guard: &Guard) -> Option<*const Tree> {
+        let trees = contexts.trees("m", None, &Cell::new(0), guard);
+        assert!(trees.len() <= 1);
+        trees.first().map(std::sync::Arc::as_ptr)
+    }
+
+    #[test]
+    fn a_dying_context_is_refused_or_lives_on() {
+        loom::model(|| {
+            let collector = Collector::new();
+            let contexts = Arc::new(Contexts::new());
+            let guard = collector.register().pin();
+            let own = contexts.begin_use(CONTEXT, &guard).unwrap();
+            drop(guard);
+            let (other, theirs) = (Arc::clone(&contexts), collector.clone());
+            let rival = loom::thread::spawn(move || {
+                let guard = theirs.register().pin();
+                let used = other.begin_use(CONTEXT, &guard).unwrap();
+                assert_eq!(found(&other, &guard), Some(std::ptr::from_ref(used.tree())));
+                used
+            });
+            let guard = collector.register().pin();
+            contexts.end_uses([&own].into_iter(), &guard);
+            let used = rival.join().unwrap();
+            assert_eq!(
+                found(&contexts, &guard),
+                Some(std::ptr::from_ref(used.tree()))
+            );
+            contexts.end_uses([&used].into_iter(), &guard);
+            assert_eq!(found(&contexts, &guard), None);
+        });
+    }
+}

@@ -1,7 +1,7 @@
 //! Every bound of the index, with its reason.
 
 /// Workers in one index: holder entries carry a worker in 16 bits; 65,000 is what one node must serve.
-pub const WORKERS_MAX: u32 = 65_000;
+pub const WORKERS_MAX: u32 = if cfg!(crossbeam_loom) { 64 } else { 65_000 };
 
 /// Contexts (model, adapter, block size) in one index.
 pub const CONTEXTS_MAX: usize = 1_000;

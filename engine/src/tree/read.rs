@@ -58,13 +58,14 @@ impl Matches {
         self.hits.get(..self.found).unwrap_or_default()
     }
 
-    /// Room for workers `0..workers`, and no hits.
+    /// Room for workers `0..workers`, and no hits. There is room for one more hit: where that is taken,
+    /// some hits are to be dropped.
     fn prepare(&mut self, workers: usize) {
         self.found = 0;
         if self.places.len() < workers {
             self.places.resize(workers, 0);
-            self.hits.resize(workers, hit::NOBODY);
-            self.stops.resize(workers, Stops::default());
+            self.hits.resize(workers + 1, hit::NOBODY);
+            self.stops.resize(workers + 1, Stops::default());
         }
     }
 
@@ -85,26 +86,34 @@ impl Matches {
 
     #[inline]
     fn open_segment(&mut self, words: &[AtomicU64], matched: u32, staying: &mut usize) {
-        // Short of room: a worker that was registered after the lookup began, or one seen twice.
-        let Some(room) = self.hits.get_mut(self.found..) else {
-            return;
-        };
-        let mut found = 0;
-        for word in words {
-            // Acquire: pairs with the Release of the entry's writer.
-            let word = word.load(Ordering::Acquire);
-            let Some(hit) = room.get_mut(found) else {
-                break;
-            };
-            // Written before it is known whether it counts: no branch to predict.
-            *hit = hit::first(word, matched);
-            found += usize::from(entry::held(word) > 0);
-            *staying += usize::from(entry::held(word) >= matched);
+        let mut rest = words;
+        while let words @ [_, ..] = std::mem::take(&mut rest)
+            && let Some(room) = self.hits.get_mut(self.found..)
+        {
+            let mut found = 0;
+            for (at, word) in words.iter().enumerate() {
+                let Some(hit) = room.get_mut(found) else {
+                    rest = &words[at..];
+                    break;
+                };
+                // Acquire: pairs with the Release of the entry's writer.
+                let word = word.load(Ordering::Acquire);
+                // Written before it is known whether it counts: no branch to predict.
+                *hit = hit::first(word, matched);
+                found += usize::from(entry::held(word) > 0);
+                *staying += usize::from(entry::held(word) >= matched);
+            }
+            self.found += found;
+            if !rest.is_empty() {
+                // Full: of workers registered after the lookup began, or seen twice.
+                self.drop_repeated();
+            }
         }
-        self.found += found;
     }
 
-    /// Of hits of one worker, keeps the first. Holders came and went while they were read.
+    /// Of hits of one worker, keeps the first, and none of a worker that is not known yet. Holders came and
+    /// went while they were read.
+    #[cold]
     fn drop_repeated(&mut self) {
         let mut kept = 0;
         for at in 0..self.found {
@@ -189,10 +198,10 @@ impl Matches {
         self.keep(|hit| hit.blocks[TIERS - 1] > 0);
     }
 
-    /// Drops workers whose old entries may have been read.
+    /// Drops all workers of a set.
     #[cold]
-    fn drop_leaving(&mut self, leaving: &WorkerSet) {
-        self.keep(|hit| !leaving.contains(hit.worker));
+    fn drop_marked(&mut self, marked: &WorkerSet) {
+        self.keep(|hit| !marked.contains(hit.worker));
     }
 
     fn keep(&mut self, stays: impl Fn(&Hit) -> bool) {
@@ -252,9 +261,13 @@ pub(crate) fn lookup(
     }
     if any_windows {
         out.apply_windows(&marks.windowed);
+    } else if marks.windowed.any() {
+        // They told of their windows after the lookup began; it did not read them.
+        out.drop_marked(&marks.windowed);
     }
     if marks.leaving.any() {
-        out.drop_leaving(&marks.leaving);
+        // Their old entries may have been read.
+        out.drop_marked(&marks.leaving);
     }
 }
 
