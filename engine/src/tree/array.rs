@@ -74,8 +74,8 @@ impl Chain {
     /// Asks for the next segment and the first `lines` cache lines of its words.
     #[inline]
     pub(crate) fn prefetch(&self, lines: usize) {
-        // Acquire: pairs with the Release in `next_or_grow`.
-        let at = self.0.load(Ordering::Acquire);
+        // Relaxed: nothing is read there.
+        let at = self.0.load(Ordering::Relaxed);
         if !at.is_null() {
             prefetch_lines(at.cast(), lines + 1);
         }

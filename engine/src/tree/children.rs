@@ -173,8 +173,8 @@ impl Children {
     /// Asks for the first node or run.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        // Acquire: as in `deepest`, though nothing is read.
-        let at = self.top.load(Ordering::Acquire);
+        // Relaxed: nothing is read there.
+        let at = self.top.load(Ordering::Relaxed);
         if !at.is_null() {
             prefetch_lines(at.map_addr(|address| address & !NODE).cast(), 2);
         }
@@ -246,12 +246,12 @@ impl Children {
             if !there.is_some_and(|there| ptr::eq(there, run)) {
                 return false;
             }
-            // Release: what was done to the run comes before it is out of reach. Relaxed on
-            // failure: it was pushed down or unlinked, which the next load shows.
+            // Relaxed: an empty slot tells nobody anything. On failure: it was pushed down or
+            // unlinked, which the next load shows.
             let null = ptr::null_mut();
             let unlinked =
                 walk.slot
-                    .compare_exchange(at, null, Ordering::Release, Ordering::Relaxed);
+                    .compare_exchange(at, null, Ordering::Relaxed, Ordering::Relaxed);
             if unlinked.is_ok() {
                 if let Some(node) = walk.node {
                     node.dereference(pin);
@@ -271,19 +271,21 @@ impl Children {
 impl Node {
     /// About to occupy a slot, unless the node is dead. Wait-free.
     fn try_reference(&self) -> bool {
-        // Acquire: pairs with the AcqRel in `dereference`.
-        self.state.fetch_add(1, Ordering::Acquire) & DEAD == 0
+        // Relaxed: as in `dereference`.
+        self.state.fetch_add(1, Ordering::Relaxed) & DEAD == 0
     }
 
     /// A slot is empty again; the last one kills the node, and perhaps those above.
     fn dereference(&self, pin: &Pin) {
         let mut node = self;
-        // AcqRel: whoever kills it comes after all that others did (pairs with itself).
-        while node.state.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // AcqRel: as above. Relaxed on failure: somebody is about to occupy a slot.
+        // Relaxed, all: a count, in which whoever empties a slot comes after whoever filled it, because
+        // the slot says so. Nothing is read because of it, and a node is used under pins only, so its
+        // end is ordered by the epochs.
+        while node.state.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // On failure somebody is about to occupy a slot.
             let killed = node
                 .state
-                .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
+                .compare_exchange(0, DEAD, Ordering::Relaxed, Ordering::Relaxed);
             if killed.is_err() {
                 return;
             }
@@ -314,9 +316,9 @@ impl Node {
         // was already in place.
         let from = unsafe { self.from.as_ref() };
         let at = tagged(ptr::from_ref(self).cast_mut());
-        // Release: pairs with the Acquire in `deepest`. Relaxed on failure: it is unlinked already.
+        // Relaxed: an empty slot tells nobody anything; on failure it is unlinked already.
         let unlinked =
-            from.compare_exchange(at, ptr::null_mut(), Ordering::Release, Ordering::Relaxed);
+            from.compare_exchange(at, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
         if unlinked.is_err() {
             return None;
         }

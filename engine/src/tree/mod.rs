@@ -92,13 +92,13 @@ impl Tree {
 
     /// Ceases to be a user; true if the tree died by it and must be taken out of its map.
     pub(crate) fn end_use(&self) -> bool {
-        // AcqRel: the one that kills it comes after all other users.
-        if self.users.fetch_sub(1, Ordering::AcqRel) != 1 {
+        // Relaxed, all: a count. What users did to the tree is ordered by its runs' own counts and by the
+        // `Arc` that each of them has.
+        if self.users.fetch_sub(1, Ordering::Relaxed) != 1 {
             return false;
         }
         self.users
-            // AcqRel: as above.
-            .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(0, DEAD, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
 }

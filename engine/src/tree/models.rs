@@ -70,6 +70,50 @@ impl std::ops::Deref for Operation<'_> {
     }
 }
 
+impl Operation<'_> {
+    /// Stores a chain for a worker that holds nothing yet, as writers do.
+    fn store(&self, worker: u32, keys: &[u64]) -> Vec<Holding> {
+        let root = self.tree.root.as_ref().unwrap();
+        let mut held: Vec<Holding> = Vec::new();
+        let mut next = 0;
+        for &block in keys {
+            if let Some(last) = held.last_mut()
+                && next < RUN_BLOCKS_MAX
+                && last.claim(next, key(block), 1, self) == Claim::Ours
+            {
+                last.add(next);
+                next += 1;
+                continue;
+            }
+            let run = match held.last() {
+                None => root.child(0, key(block), 1, self),
+                Some(last) => {
+                    last.publish(WorkerId(worker));
+                    last.hold().child(next, key(block), 1, self)
+                }
+            };
+            held.push(self.enter(run, worker));
+            next = 1;
+        }
+        held.last().unwrap().publish(WorkerId(worker));
+        held
+    }
+
+    /// Enters a worker into a run, with the first block, not published yet.
+    fn enter(&self, run: Hold, worker: u32) -> Holding {
+        let mut holding = Holding::enter(run, WorkerId(worker), 0, self);
+        holding.add(0);
+        holding
+    }
+
+    /// Takes a worker out of its runs.
+    fn leave(&self, held: Vec<Holding>) {
+        for holding in held.into_iter().rev() {
+            holding.leave(self);
+        }
+    }
+}
+
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
         let taken = self.pin.settle();
@@ -158,42 +202,14 @@ impl Thread {
         child.is_some()
     }
 
-    /// Stores a chain for a worker that holds nothing yet, as writers do.
+    /// [`Operation::store`] in an operation of its own.
     fn store(&self, worker: u32, keys: &[u64]) -> Vec<Holding> {
-        let pin = self.pin();
-        let mut held: Vec<Holding> = Vec::new();
-        let mut next = 0;
-        for &block in keys {
-            if let Some(last) = held.last_mut()
-                && next < RUN_BLOCKS_MAX
-                && last.claim(next, key(block), 1, &pin) == Claim::Ours
-            {
-                last.add(next);
-                next += 1;
-                continue;
-            }
-            let run = match held.last() {
-                None => self.root().child(0, key(block), 1, &pin),
-                Some(last) => {
-                    last.publish(WorkerId(worker));
-                    last.hold().child(next, key(block), 1, &pin)
-                }
-            };
-            let mut holding = Holding::enter(run, WorkerId(worker), 0, &pin);
-            holding.add(0);
-            held.push(holding);
-            next = 1;
-        }
-        held.last().unwrap().publish(WorkerId(worker));
-        held
+        self.pin().store(worker, keys)
     }
 
-    /// Takes a worker out of its runs.
+    /// [`Operation::leave`] in an operation of its own.
     fn leave(&self, held: Vec<Holding>) {
-        let pin = self.pin();
-        for holding in held.into_iter().rev() {
-            holding.leave(&pin);
-        }
+        self.pin().leave(held);
     }
 
     /// Frees what is retired and out of every pin's reach.

@@ -96,7 +96,8 @@ impl Matches {
                     rest = &words[at..];
                     break;
                 };
-                // Acquire: pairs with the Release of the entry's writer.
+                // Acquire: pairs with the Release in `Seat::set`: the departures and marks from before
+                // the entry are seen.
                 let word = word.load(Ordering::Acquire);
                 // Written before it is known whether it counts: no branch to predict.
                 *hit = hit::first(word, matched);
@@ -153,7 +154,7 @@ impl Matches {
     fn extend(&mut self, run: &Run, reach: Reach) -> bool {
         let mut staying = false;
         for word in run.holders() {
-            // Acquire: pairs with the Release of the entry's writer.
+            // Acquire: pairs with the Release in `Seat::set`: the marks from before the entry are seen.
             let Some(entry) = Entry::from_word(word.load(Ordering::Acquire)) else {
                 continue;
             };
@@ -177,8 +178,8 @@ impl Matches {
     /// Reads which prefixes that end in this run sliding windows allow.
     fn read_windows(&mut self, run: &Run, reach: Reach) {
         for word in run.windows() {
-            // Acquire: pairs with the Release of the word's writer.
-            let Some(window) = window::Word::from_word(word.load(Ordering::Acquire)) else {
+            // Relaxed: the word says all that it says itself.
+            let Some(window) = window::Word::from_word(word.load(Ordering::Relaxed)) else {
                 continue;
             };
             if let Some(place) = self.place(window.worker) {

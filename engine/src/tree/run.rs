@@ -226,7 +226,7 @@ impl Hold {
     /// Frees a root that nobody else refers to; leaks it if somebody does, which cannot be: writers
     /// leave a tree's runs before they leave the tree.
     pub(crate) fn free(self) {
-        // Acquire: pairs with the AcqRel in `dereference`: all that others did is over.
+        // Acquire: pairs with the Release in `dereference`: all that others did is over.
         if self.parent.is_none() && self.state.load(Ordering::Acquire) == 1 {
             // SAFETY: made by `root`; this is the only reference, no child is linked, and what
             // borrowed the run through this hold is gone, since the hold was moved here.
@@ -341,8 +341,8 @@ impl Run {
 
     /// Takes the caller's own entry out.
     pub(crate) fn clear_entry(&self, entry: &AtomicU64) {
-        // Release: pairs with the Acquire in `entries`.
-        entry.store(0, Ordering::Release);
+        // Relaxed: the count below releases it, and a zero tells nobody anything.
+        entry.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire in `departures`: who does not see the count sees the entry gone.
         self.left.fetch_add(1, Ordering::Release);
         // Relaxed: a hint.
@@ -432,20 +432,20 @@ impl Run {
 
     /// Takes a reference unless the run is dead. Wait-free.
     fn try_reference(&self) -> bool {
-        // Acquire: pairs with the AcqRel in `dereference`, so that a new holder sees what former
-        // ones left.
-        self.state.fetch_add(1, Ordering::Acquire) & DEAD == 0
+        // Relaxed: the run was published by the slot in which it was found; `dereference` orders its end.
+        self.state.fetch_add(1, Ordering::Relaxed) & DEAD == 0
     }
 
     /// Gives a reference back, and kills, unlinks and retires what nobody refers to any more.
     fn dereference(&self, pin: &Pin) {
         let mut run = self;
-        // AcqRel: whoever kills it comes after all that other holders did (pairs with itself).
-        while run.state.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // AcqRel: as above. Relaxed on failure: somebody took a reference, nothing to do.
+        // Release: pairs with the Acquire below and in `Hold::free`.
+        while run.state.fetch_sub(1, Ordering::Release) == 1 {
+            // Acquire: pairs with the Release above: whoever kills it sees all that other holders did, so
+            // that all segments are given back. Relaxed on failure: somebody took a reference.
             let killed = run
                 .state
-                .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed);
+                .compare_exchange(0, DEAD, Ordering::Acquire, Ordering::Relaxed);
             if killed.is_err() {
                 return;
             }
@@ -507,7 +507,7 @@ impl Run {
 
 /// Claims an empty word.
 fn claim(word: &AtomicU64, value: u64) -> bool {
-    // Relaxed load: only a hint. Release: pairs with the Acquire of lookups.
+    // Relaxed load: only a hint. Release: as in `Seat::set`, for entries that have blocks at once.
     word.load(Ordering::Relaxed) == 0
         && word
             .compare_exchange(0, value, Ordering::Release, Ordering::Relaxed)

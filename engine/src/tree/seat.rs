@@ -64,7 +64,8 @@ impl Seat {
     /// Overwrites the worker's entry.
     #[inline]
     pub(crate) fn set(&self, entry: Entry) {
-        // Release: pairs with the Acquire of lookups.
+        // Release: pairs with the Acquire in `Matches::open_segment`: who sees an entry sees the count of
+        // the one that it replaces, and the marks that were set before.
         self.entry().store(entry.word(), Ordering::Release);
     }
 
@@ -109,14 +110,14 @@ impl Seat {
             (Some(at), 0) => {
                 let (_, gone) = windows.swap_remove(at);
                 // SAFETY: part of the run, which `run` keeps alive.
-                // Release: pairs with the Acquire of lookups.
-                unsafe { gone.as_ref() }.store(0, Ordering::Release);
+                // Relaxed: a window word says all that it says itself.
+                unsafe { gone.as_ref() }.store(0, Ordering::Relaxed);
             }
             (Some(at), _) => {
                 // SAFETY: part of the run, which `run` keeps alive.
                 let there = unsafe { windows[at].1.as_ref() };
-                // Release: pairs with the Acquire of lookups.
-                there.store(word.word(), Ordering::Release);
+                // Relaxed: as above.
+                there.store(word.word(), Ordering::Relaxed);
             }
         }
     }
@@ -125,8 +126,8 @@ impl Seat {
     pub(crate) fn leave(self, pin: &Pin) {
         for (_, window) in self.windows.iter().flat_map(|all| all.iter()) {
             // SAFETY: part of the run, which `run` keeps alive.
-            // Release: pairs with the Acquire of lookups.
-            unsafe { window.as_ref() }.store(0, Ordering::Release);
+            // Relaxed: a window word says all that it says itself.
+            unsafe { window.as_ref() }.store(0, Ordering::Relaxed);
         }
         self.run.clear_entry(self.entry());
         self.run.release(pin);

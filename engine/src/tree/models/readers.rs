@@ -73,16 +73,19 @@ fn a_steady_child_is_found_while_others_are_pushed_down() {
 }
 
 #[test]
-fn a_newcomer_hides_nobody() {
+fn newcomers_hide_nobody() {
     model(|main| {
-        let (first, steady) = (main.store(1, &[2]), main.store(0, &[2]));
-        main.leave(first);
-        // The lookup knows of worker 0 only. Another comes while it runs, into the word before that one's.
-        let (seen, newcomer) =
-            main.race(|main| main.find_among(1, &[2]), |main| main.store(3, &[2]));
+        let former = [main.store(1, &[2]), main.store(2, &[2])];
+        let steady = main.store(0, &[2]);
+        former.into_iter().for_each(|held| main.leave(held));
+        // The lookup knows of worker 0 only. Others come while it runs, into the words before that one's.
+        let (seen, newcomers) = main.race(
+            |main| main.find_among(1, &[2]),
+            |main| [main.store(1, &[2]), main.store(2, &[2])],
+        );
         assert_eq!(seen[0], [1; 3]);
         main.leave(steady);
-        main.leave(newcomer);
+        newcomers.into_iter().for_each(|held| main.leave(held));
     });
 }
 
@@ -168,17 +171,26 @@ fn a_worker_is_never_credited_with_another_ones_entry() {
     });
 }
 
+/// The run of key 2 has room for one more holder: its segment is not what publishes the next entry.
+fn leave_a_word_free(main: &Thread) {
+    let left = main.store(3, &[2]);
+    main.leave(left);
+}
+
 #[test]
 fn a_worker_that_comes_again_is_reported_once() {
     model(|main| {
         let (own, steady) = (main.store(0, &[2]), main.store(1, &[2]));
+        leave_a_word_free(main);
         let (seen, (own, other)) = main.race(
             |main| main.find(&[2]),
             |main| {
-                main.leave(own);
+                // In one operation: the pin of another one would be a fence between them.
+                let pin = main.pin();
+                pin.leave(own);
                 // Another takes its word, so that it comes back to a later one.
-                let other = main.store(2, &[2]);
-                (main.store(0, &[2]), other)
+                let other = pin.store(2, &[2]);
+                (pin.store(0, &[2]), other)
             },
         );
         assert_eq!(seen[1][2], 1);
@@ -196,6 +208,7 @@ fn an_entry_with_blocks_is_reported_once() {
         let (steady, again, other) = (run(), run(), run());
         let own = Seat::take(run(), entry(0, 1), &pin);
         let steady = Seat::take(steady, entry(1, 1), &pin);
+        leave_a_word_free(main);
         let (_, seats) = main.race(
             |main| main.find(&[2]),
             |main| {
@@ -215,6 +228,7 @@ fn an_entry_with_blocks_is_reported_once() {
 fn a_worker_that_is_cleared_is_reported_once() {
     model(|main| {
         let old = main.store(0, &[2]);
+        leave_a_word_free(main);
         // As a large clear does: the mark first, then new events beside the old entries.
         let (_, new) = main.race(
             |main| main.find(&[2]),
@@ -258,6 +272,32 @@ fn windows_name_their_worker() {
         main.leave(own);
         main.leave(other);
         assert!(!main.has_child(2));
+    });
+}
+
+#[test]
+fn windows_are_minded_further_down() {
+    model(|main| {
+        let mut other = main.store(1, &[2, 3]);
+        other.extend(main.store(2, &[2, 4]));
+        let mut held = main.store(0, &[2]);
+        // As above, of a worker that is found already when it tells of its windows.
+        let (seen, held) = main.race(
+            |main| main.held(&[2, 4]),
+            |main| {
+                let pin = main.pin();
+                main.marks().windowed.set(WorkerId(0), true);
+                let child = held[0].hold().child(1, key(4), 1, &pin);
+                let below = pin.enter(child, 0);
+                below.publish(WorkerId(0));
+                held.push(below);
+                held
+            },
+        );
+        assert!(seen[0] <= 1);
+        assert_eq!(seen[1..3], [1, 2]);
+        main.leave(held);
+        main.leave(other);
     });
 }
 
