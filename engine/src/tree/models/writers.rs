@@ -14,7 +14,7 @@ fn a_segment_is_seen_whole() {
             },
             |main| assert_eq!(one[0].claim(1, key(3), 1, &main.pin()), Claim::Ours),
         );
-        assert_eq!(one[0].run().more_keys().iter().count(), 1);
+        assert_eq!(one[0].run().more_keys().count(), 1);
         main.leave(one);
         main.leave(two);
     });
