@@ -64,7 +64,8 @@ impl Random {
 
 /// What one worker's thread says about it.
 struct Log {
-    /// The worker's number, how many workers came before it, and whether lookups may miss it as a whole.
+    /// Which worker of this thread it is, the worker's number plus one, and whether lookups may miss it
+    /// as a whole; zero before the first one.
     worker: AtomicU64,
     /// By block: how often it was changed (odd: on the way), and in which tiers it is.
     blocks: Vec<AtomicU64>,
@@ -144,7 +145,7 @@ impl<'a> Worker<'a> {
     }
 
     fn say_who(&self) {
-        let who = self.generation << 32 | (self.writer.id().index() as u64) << 1;
+        let who = self.generation << 32 | (self.writer.id().index() as u64 + 1) << 1;
         self.log.worker.store(who | u64::from(self.hidden), SeqCst);
         fence(SeqCst);
     }
@@ -417,7 +418,7 @@ fn read(index: &Arc<Index>, logs: &[Log], done: &AtomicUsize, seed: u64) -> u64 
             let mut ids = vec![before.worker & 0xffff_fffe, after.worker & 0xffff_fffe];
             ids.dedup();
             for id in ids {
-                let of = |hit: &&kvroute_engine::Hit| hit.worker.index() as u64 == id >> 1;
+                let of = |hit: &&kvroute_engine::Hit| hit.worker.index() as u64 + 1 == id >> 1;
                 let hits: Vec<_> = found.iter().filter(of).collect();
                 assert!(hits.len() <= 1, "a worker is reported twice");
                 unknown -= hits.len();

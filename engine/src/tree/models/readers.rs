@@ -280,6 +280,9 @@ fn windows_are_minded_further_down() {
     model(|main| {
         let mut other = main.store(1, &[2, 3]);
         other.extend(main.store(2, &[2, 4]));
+        // Room for one more holder there, too.
+        let left = main.store(3, &[2, 4]);
+        main.leave(left);
         let mut held = main.store(0, &[2]);
         // As above, of a worker that is found already when it tells of its windows.
         let (seen, held) = main.race(
