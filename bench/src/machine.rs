@@ -32,3 +32,16 @@ pub fn resident() -> Option<u64> {
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1_024)
 }
+
+/// How often the calling thread has lost its processor so far, zero if the system does not tell: a time
+/// in which it did says nothing about the code.
+#[must_use]
+pub fn switches() -> u64 {
+    let status = read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let lines = status
+        .lines()
+        .filter_map(|line| line.split_once("ctxt_switches:"));
+    lines
+        .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
+        .sum()
+}

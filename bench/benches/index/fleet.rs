@@ -50,7 +50,7 @@ fn spread(base: &[Conversation], workers: usize) -> Vec<Conversation> {
     }
     // Another seed than the conversations', or the first of them would be repeated.
     let mut random = Random(0xf1ee7);
-    for worker in (0..workers).filter(|worker| worker % stride != 0) {
+    for worker in (0..workers).filter(|worker: &usize| !worker.is_multiple_of(stride)) {
         let tokens = (0..OWN * BLOCK_SIZE as usize).map(|_| random.below(128_000) as u32);
         all.push(Conversation {
             tokens: tokens.collect(),

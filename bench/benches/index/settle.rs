@@ -1,11 +1,12 @@
 //! The stalls that clearing a very large worker may cause: the longest slice of the work that is left after
 //! the call, and the longest lookup meanwhile. Printed, for a longest time says as much about the machine
-//! as about the index: so the longest lookup while nothing happens is printed beside it.
+//! as about the index: so the longest lookup while nothing happens is printed beside it, and for each the
+//! longest in which the thread did not lose its processor.
 use super::clear::SLICE;
 use super::{Effort, SEED};
 use kvroute_bench::filled::{Filled, answer, lookup};
 use kvroute_bench::query::{Query, mixed};
-use kvroute_bench::{Conversation, Random, Size, conversations};
+use kvroute_bench::{Conversation, Random, Size, conversations, machine};
 use kvroute_engine::{Matches, Participant};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -21,7 +22,7 @@ const KEPT: usize = 0;
 struct Stalls {
     call: Duration,
     slices: usize,
-    longest_slice: Duration,
+    longest_slice: Longest,
     whole: Duration,
     lookups: Lookups,
     quiet: Lookups,
@@ -30,7 +31,45 @@ struct Stalls {
 #[derive(Debug, Default)]
 struct Lookups {
     count: usize,
-    longest: Duration,
+    longest: Longest,
+}
+
+/// The longest of some times.
+#[derive(Debug, Default)]
+struct Longest {
+    all: Duration,
+    /// Of those in which the thread kept its processor.
+    undisturbed: Duration,
+    /// How often the thread had lost its processor when that was last asked.
+    switches: u64,
+}
+
+/// Shorter times are not worth asking whether they were disturbed.
+const SHORT: Duration = Duration::from_micros(10);
+
+impl Longest {
+    fn refresh(&mut self) {
+        self.switches = machine::switches();
+    }
+
+    fn add(&mut self, time: Duration) {
+        self.all = self.all.max(time);
+        if time > self.undisturbed {
+            let before = self.switches;
+            if time > SHORT {
+                self.refresh();
+            }
+            if self.switches == before {
+                self.undisturbed = time;
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Longest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} (undisturbed {:?})", self.all, self.undisturbed)
+    }
 }
 
 pub(crate) fn run(effort: &Effort) {
@@ -41,11 +80,11 @@ pub(crate) fn run(effort: &Effort) {
         let held = filled.writers[CLEARED].blocks();
         let stalls = measure(&mut filled, &all);
         println!(
-            "settle: {held} blocks cleared in {:?}, {} slices of {SLICE} runs in {:?}, the longest {:?}",
+            "settle: {held} blocks cleared in {:?}, {} slices of {SLICE} runs in {:?}, the longest {}",
             stalls.call, stalls.slices, stalls.whole, stalls.longest_slice,
         );
         println!(
-            "settle: longest of {} lookups meanwhile {:?}; of {} while nothing happens {:?}",
+            "settle: longest of {} lookups meanwhile {}; of {} while nothing happens {}",
             stalls.lookups.count, stalls.lookups.longest, stalls.quiet.count, stalls.quiet.longest,
         );
     }
@@ -67,7 +106,7 @@ fn size(effort: &Effort, blocks: usize) -> Size {
 fn workload(effort: &Effort, blocks: usize) -> Vec<Conversation> {
     let mut all = conversations(size(effort, blocks), SEED);
     for (at, conversation) in all.iter_mut().enumerate() {
-        conversation.workers = if at % 50 == 0 {
+        conversation.workers = if at.is_multiple_of(50) {
             vec![KEPT, CLEARED]
         } else {
             vec![CLEARED]
@@ -113,9 +152,10 @@ fn measure(filled: &mut Filled, all: &[Conversation]) -> Stalls {
         let _ = is_ready.recv();
         let begun = Instant::now();
         loop {
+            stalls.longest_slice.refresh();
             let slice = Instant::now();
             let done = writers[CLEARED].settle(at, SLICE);
-            stalls.longest_slice = stalls.longest_slice.max(slice.elapsed());
+            stalls.longest_slice.add(slice.elapsed());
             stalls.slices += 1;
             if done || reader.is_finished() {
                 break;
@@ -133,6 +173,9 @@ fn measure(filled: &mut Filled, all: &[Conversation]) -> Stalls {
     stalls
 }
 
+/// Lookups after which a thread asks whether it lost its processor; to ask takes longer than a lookup.
+const ASK: usize = 16;
+
 /// Looks things up until it is told to stop, and checks every answer.
 fn read(at: &Participant, queries: &[Query], out: &mut Matches, stop: &AtomicBool) -> Lookups {
     let mut lookups = Lookups::default();
@@ -141,7 +184,10 @@ fn read(at: &Participant, queries: &[Query], out: &mut Matches, stop: &AtomicBoo
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        lookups.longest = lookups.longest.max(look(at, query, out));
+        if lookups.count.is_multiple_of(ASK) {
+            lookups.longest.refresh();
+        }
+        lookups.longest.add(look(at, query, out));
         lookups.count += 1;
     }
     lookups
