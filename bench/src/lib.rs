@@ -3,10 +3,18 @@
 //! Deterministic by seed. The full size is the one on which peers are compared: 64 workers, 200 system
 //! prompts of 64 blocks, 50 conversations each of up to 192 further blocks, every conversation on
 //! one to three workers.
+pub mod filled;
+pub mod machine;
+pub mod query;
+pub mod told;
+
+pub use filled::Filled;
+pub use query::Query;
+pub use told::Told;
+
 use kvroute_engine::hash::{ExtraDigest, block_key};
 use kvroute_engine::types::{BlockKey, EngineHash, Tier};
-use kvroute_engine::{Index, Participant, Store, Writer};
-use std::sync::Arc;
+use kvroute_engine::{Participant, Store, Writer};
 
 /// Tokens per block.
 pub const BLOCK_SIZE: u32 = 16;
@@ -82,7 +90,8 @@ impl Random {
         (self.bits() % bound.max(1) as u64) as usize
     }
 
-    fn tokens(&mut self, blocks: usize) -> impl Iterator<Item = u32> {
+    /// The token ids of so many blocks, all below 128,000.
+    pub fn tokens(&mut self, blocks: usize) -> impl Iterator<Item = u32> {
         (0..blocks * BLOCK_SIZE as usize).map(|_| (self.bits() % 128_000) as u32)
     }
 }
@@ -109,6 +118,43 @@ pub fn conversations(size: Size, seed: u64) -> Vec<Conversation> {
     all
 }
 
+/// Conversations of `blocks` blocks each, beyond the depth of the regular ones. Each goes on from the
+/// system prompt of some regular one, on the same workers.
+#[must_use]
+pub fn deep(
+    size: Size,
+    regular: &[Conversation],
+    count: usize,
+    blocks: usize,
+    seed: u64,
+) -> Vec<Conversation> {
+    let mut random = Random(seed ^ blocks as u64);
+    let added = blocks.saturating_sub(size.system_blocks);
+    let one = |_| branch(size, regular, added, &mut random);
+    (0..count).map(one).collect()
+}
+
+/// Conversations as long as regular ones that nobody has yet: what writers store and lose again.
+#[must_use]
+pub fn fresh(size: Size, regular: &[Conversation], count: usize, seed: u64) -> Vec<Conversation> {
+    let mut random = Random(seed ^ 0xf4e5);
+    let one = |_| {
+        let blocks = 1 + random.below(size.conversation_blocks);
+        branch(size, regular, blocks, &mut random)
+    };
+    (0..count).map(one).collect()
+}
+
+fn branch(size: Size, regular: &[Conversation], added: usize, random: &mut Random) -> Conversation {
+    let like = &regular[random.below(regular.len())];
+    let mut tokens = like.tokens[..size.system_blocks * BLOCK_SIZE as usize].to_vec();
+    tokens.extend(random.tokens(added));
+    Conversation {
+        tokens,
+        workers: like.workers.clone(),
+    }
+}
+
 /// The block keys of a prompt, computed apart from any lookup.
 #[must_use]
 pub fn keys(tokens: &[u32], seed: u64) -> Vec<BlockKey> {
@@ -127,44 +173,6 @@ pub fn names(worker: usize, keys: &[BlockKey]) -> Vec<EngineHash> {
         EngineHash(state)
     };
     keys.iter().map(name).collect()
-}
-
-/// An index filled with conversations.
-#[derive(Debug)]
-pub struct Filled {
-    /// The index.
-    pub index: Arc<Index>,
-    /// This thread's registration.
-    pub at: Participant,
-    /// The workers.
-    pub writers: Vec<Writer>,
-    /// (block, worker) entries.
-    pub entries: u64,
-}
-
-impl Filled {
-    /// Stores every conversation on its workers, in turns of 4 to 40 blocks as chats arrive.
-    #[must_use]
-    pub fn new(size: Size, conversations: &[Conversation], seed: u64) -> Self {
-        let index = Index::new(kvroute_engine::IndexConfig::default());
-        let at = index.participant();
-        let writers = (0..size.workers).map(|_| index.writer("m"));
-        let mut writers: Vec<_> = writers.collect::<Result<_, _>>().unwrap_or_default();
-        let mut random = Random(seed);
-        for conversation in conversations {
-            for &worker in &conversation.workers {
-                let turns = turns(conversation.blocks(), &mut random);
-                store(&at, &mut writers[worker], worker, conversation, &turns);
-            }
-        }
-        let entries = writers.iter().map(Writer::blocks).sum();
-        Self {
-            index,
-            at,
-            writers,
-            entries,
-        }
-    }
 }
 
 /// Stores one conversation on one worker, turn by turn (`turns` are blocks per event).
@@ -194,15 +202,4 @@ pub fn store(
         assert!(stored.is_ok(), "the workload fits: {stored:?}");
         from = to;
     }
-}
-
-fn turns(blocks: usize, random: &mut Random) -> Vec<usize> {
-    let mut left = blocks;
-    let mut turns = Vec::new();
-    while left > 0 {
-        let turn = (4 + random.below(37)).min(left);
-        turns.push(turn);
-        left -= turn;
-    }
-    turns
 }
