@@ -14,8 +14,9 @@ use crate::tree::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Runs that are left in one slice. Measured at 50 to 300 ns each: below 0.1 ms.
-pub(super) const SLICE: usize = 256;
+/// Runs that are left beside each operation. Measured at 1 to 3 us each in a worker of a million blocks, nearly
+/// all of it cache misses: below 0.2 ms.
+pub(super) const SLICE: usize = 64;
 
 /// What can be cleared at once, in names and in runs.
 const AT_ONCE: (usize, usize) = (16_384, 1_024);
