@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst, fence};
 use std::thread;
 
-const WRITERS: usize = 5;
-const READERS: usize = 3;
-const STEPS: usize = if cfg!(miri) { 60 } else { 20_000 };
+const WRITERS: usize = if cfg!(miri) { 2 } else { 5 };
+const READERS: usize = if cfg!(miri) { 1 } else { 3 };
+const STEPS: usize = if cfg!(miri) { 20 } else { 20_000 };
 const DEPTH: usize = 24;
 /// Chains come in pairs that agree in so many blocks.
 const SHARED: [usize; 3] = [1, 12, 21];
