@@ -143,8 +143,32 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest such pause.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Sockets of one libzmq context, whose own limit is 1,023. A context costs two threads.
-pub const SOCKETS_PER_CONTEXT_MAX: usize = 1_000;
+/// Sockets of the node: a subscriber, its monitor and libzmq's end of that for each of 65,000 workers, and one for
+/// each replay that runs.
+pub const SOCKETS_MAX: i32 = 3 * 65_000 + 1_000;
+
+/// Replays that the node runs at once unless it is told otherwise: each may stall an engine for the time it
+/// takes, and a node that starts asks all of them.
+pub const REPLAYS_DEFAULT: usize = 8;
+
+/// Replays of one worker that come at once; a restart that is noticed by its overlap takes two.
+pub const COOL_DOWN_FREE: u32 = 3;
+
+/// First pause between two replays of a worker after those.
+pub const COOL_DOWN_MIN: Duration = Duration::from_millis(250);
+
+/// Longest such pause: an engine that loses batches all the time is asked twice a minute.
+pub const COOL_DOWN_MAX: Duration = Duration::from_secs(30);
+
+/// A worker without a replay for so long is asked at once again.
+pub const COOL_DOWN_FORGET: Duration = Duration::from_secs(60);
+
+/// A connection that is younger was made to the engine as it is now, when a probe says that it may be another one:
+/// the longest interval of probes.
+pub const CONNECTION_RECENT: Duration = Duration::from_secs(60);
+
+/// Ends of a worker's replays that lead to another one within one turn of its thread.
+pub const ASKS_PER_TURN_MAX: u32 = 8;
 
 /// Commands that an IO thread obeys before it looks at its sockets again.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;

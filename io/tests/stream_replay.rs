@@ -195,7 +195,10 @@ fn the_fake_engine_answers_the_recorded_probes_like_the_real_one() {
             .expect("a replay endpoint")
             .to_owned();
         for probe in probes(version) {
-            let socket = Sockets::default().requester(&endpoint).expect("connect");
+            let socket = Sockets::new(1)
+                .expect("a context")
+                .requester(&endpoint)
+                .expect("connect");
             assert!(socket.send(&borrowed(&probe.sent)).expect("send"));
             let got = answers(&socket);
             let name = format!("{version}: {}", probe.label);

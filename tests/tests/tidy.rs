@@ -62,7 +62,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/limits", &[]),
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
-    ("io/stream", &["limits", "status", "wire"]),
+    ("io/quiet", &[]),
+    ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/fleet", &["limits", "status", "stream"]),
     ("io/http", &["limits", "status", "fleet"]),
     ("io/config", &["limits", "fleet"]),
@@ -85,12 +86,18 @@ const UNSAFE: &[&str] = &[
     "engine/src/tree/run.rs",
     "engine/src/tree/seat.rs",
     "engine/src/tree/tail.rs",
+    "io/src/stream/context.rs",
 ];
 
 /// Below a folder, a word is confined to the files and folders behind it.
 const CONFINED: &[(&str, &str, &[&str])] = &[
     // One door for each foreign world.
-    ("io/src/", "zmq::", &["io/src/stream/socket.rs"]),
+    (
+        "io/src/",
+        "zmq::",
+        &["io/src/stream/socket.rs", "io/src/stream/context.rs"],
+    ),
+    ("io/src/", "zmq_sys::", &["io/src/stream/context.rs"]),
     ("io/src/", "mio::", &["io/src/stream/"]),
     (
         "io/src/",

@@ -123,7 +123,7 @@ impl FakeEngine {
     /// # Errors
     /// An endpoint cannot be bound.
     pub fn bind(options: Options) -> io::Result<Self> {
-        let sockets = Sockets::default();
+        let sockets = Sockets::new(1).map_err(other)?;
         let publisher = sockets.publisher(&options.events).map_err(other)?;
         let mut options = options;
         options.events = publisher.bound_to().map_err(other)?;

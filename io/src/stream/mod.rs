@@ -1,20 +1,28 @@
 //! From engines' sockets to the index: one writer for each worker, on the thread that owns its sockets.
 //!
-//! `sequence` judges batches by their numbers and `replay` reads frames: both pure. `socket` is the only
-//! file that knows ZeroMQ; `apply` takes a batch apart into the writer, by what `groups` knows of the engine's cache groups; `worker` ties these together for
-//! one worker; `pinned` is the loop of an IO thread.
+//! `sequence` judges batches by their numbers and `replay` reads frames: both pure. `apply` takes a batch apart into
+//! the writer, by what `groups` knows of the engine's cache groups; `trust` says how far answers about it can be
+//! trusted; `follow` ties these together for one worker, and still knows no socket. `socket` and `context` are the
+//! only files that know ZeroMQ, `worker` feeds a follower from sockets, `governor` bounds the replays of all workers,
+//! `pinned` is the loop of an IO thread.
 mod apply;
+mod context;
+pub mod follow;
+mod governor;
 mod groups;
 mod pinned;
 pub mod replay;
 pub mod sequence;
 pub mod socket;
+mod trust;
 mod worker;
 
-use crate::limits::{COMMANDS_MAX, REPLAY_TIME_MAX, THREADS_MAX};
+use crate::limits::{COMMANDS_MAX, REPLAYS_DEFAULT, THREADS_MAX};
 use crate::status::WorkerStatus;
 use crossbeam_channel::{Sender, bounded};
 use crossbeam_queue::SegQueue;
+use follow::Timing;
+use governor::{Governor, Permit};
 use kvroute_engine::types::WorkerId;
 use kvroute_engine::{Index, Writer};
 use mio::{Poll, Waker};
@@ -24,7 +32,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 /// A worker to be subscribed to.
 #[derive(Debug)]
@@ -53,8 +60,10 @@ pub struct StreamsConfig {
     pub threads: usize,
     /// Whether to pin each to a core.
     pub pin: bool,
-    /// Time without progress after which a replay has failed.
-    pub replay_time: Duration,
+    /// How patient workers are, and how often they ask for replays.
+    pub timing: Timing,
+    /// Replays that run at once, at least one.
+    pub replays: usize,
 }
 
 impl Default for StreamsConfig {
@@ -63,7 +72,8 @@ impl Default for StreamsConfig {
         Self {
             threads: 1,
             pin: false,
-            replay_time: REPLAY_TIME_MAX,
+            timing: Timing::default(),
+            replays: REPLAYS_DEFAULT,
         }
     }
 }
@@ -74,6 +84,7 @@ pub struct Streams {
     threads: Vec<Thread>,
     /// Which thread has which worker.
     placed: Mutex<BTreeMap<WorkerId, usize>>,
+    governor: Arc<Governor>,
 }
 
 /// The handle of one IO thread.
@@ -81,16 +92,58 @@ pub struct Streams {
 struct Thread {
     inbox: Arc<Inbox>,
     commands: Sender<NewWorker>,
-    waker: Waker,
     join: Option<JoinHandle<()>>,
 }
 
 /// What others tell an IO thread beside new workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
+    waker: Waker,
     /// Workers to be removed. No bound of its own: a worker that was added is removed once.
     removed: SegQueue<WorkerId>,
+    /// At most one for each worker in each interval of the probes, and taken out whenever the thread wakes.
+    notes: SegQueue<(WorkerId, Note)>,
+    /// No more than the governor has permits.
+    granted: SegQueue<(WorkerId, Permit)>,
     stop: AtomicBool,
+}
+
+/// What is said of a worker's engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Note {
+    /// It may be another one than it was.
+    Verify,
+    /// It serves, but nothing is heard from it.
+    Unheard,
+}
+
+impl Inbox {
+    fn new(waker: Waker) -> Self {
+        Self {
+            waker,
+            removed: SegQueue::new(),
+            notes: SegQueue::new(),
+            granted: SegQueue::new(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    fn grant(&self, worker: WorkerId, permit: Permit) {
+        self.granted.push((worker, permit));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake an IO thread");
+        }
+    }
+
+    #[cfg(test)]
+    fn for_tests() -> Self {
+        let poll = Poll::new().expect("a descriptor");
+        Self::new(Waker::new(poll.registry(), pinned::WAKE).expect("a descriptor"))
+    }
 }
 
 impl Streams {
@@ -103,21 +156,25 @@ impl Streams {
             true => core_affinity::get_core_ids().unwrap_or_default(),
             false => Vec::new(),
         };
-        let sockets = Sockets::default();
+        let threads = config.threads.clamp(1, THREADS_MAX);
+        // One of libzmq's threads moves the bytes of four of ours.
+        let sockets = Sockets::new(threads.div_ceil(4)).map_err(io::Error::other)?;
         let mut streams = Self {
             threads: Vec::new(),
             placed: Mutex::default(),
+            governor: Governor::new(config.replays),
         };
-        for n in 0..config.threads.clamp(1, THREADS_MAX) {
+        for n in 0..threads {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), pinned::WAKE)?;
             let (sender, receiver) = bounded(COMMANDS_MAX);
-            let inbox = Arc::<Inbox>::default();
+            let inbox = Arc::new(Inbox::new(waker));
             let core = cores.get(n % cores.len().max(1)).copied();
             let setup = pinned::Setup {
                 index: Arc::clone(index),
                 sockets: sockets.clone(),
-                replay_time: config.replay_time,
+                governor: Arc::clone(&streams.governor),
+                timing: config.timing,
                 commands: receiver,
                 inbox: Arc::clone(&inbox),
             };
@@ -133,7 +190,6 @@ impl Streams {
             streams.threads.push(Thread {
                 inbox,
                 commands: sender,
-                waker,
                 join: Some(join),
             });
         }
@@ -156,7 +212,7 @@ impl Streams {
         thread.commands.try_send(worker).map_err(|_| QueueFull)?;
         placed.insert(id, least);
         drop(placed);
-        thread.wake();
+        thread.inbox.wake();
         Ok(())
     }
 
@@ -169,7 +225,26 @@ impl Streams {
         drop(placed);
         let thread = &self.threads[thread];
         thread.inbox.removed.push(worker);
-        thread.wake();
+        thread.inbox.wake();
+    }
+
+    /// The worker's engine may be another one than it was: it is to prove its life.
+    pub fn verify(&self, worker: WorkerId) {
+        self.note(worker, Note::Verify);
+    }
+
+    /// The worker's engine serves, but nothing is heard from it: stale until something is.
+    pub fn unheard(&self, worker: WorkerId) {
+        self.note(worker, Note::Unheard);
+    }
+
+    fn note(&self, worker: WorkerId, note: Note) {
+        let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&thread) = placed.get(&worker) {
+            drop(placed);
+            self.threads[thread].inbox.notes.push((worker, note));
+            self.threads[thread].inbox.wake();
+        }
     }
 }
 
@@ -189,20 +264,13 @@ impl Drop for ExitOnPanic {
     }
 }
 
-impl Thread {
-    fn wake(&self) {
-        if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "cannot wake an IO thread");
-        }
-    }
-}
-
 impl Drop for Streams {
     fn drop(&mut self) {
+        self.governor.close();
         for thread in &self.threads {
             // Release: pairs with the Acquire in the loop.
             thread.inbox.stop.store(true, Ordering::Release);
-            thread.wake();
+            thread.inbox.wake();
         }
         for thread in &mut self.threads {
             if thread.join.take().is_some_and(|join| join.join().is_err()) {

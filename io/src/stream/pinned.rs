@@ -3,9 +3,11 @@
 //! libzmq's descriptors are edge-triggered hints, so a worker that had more to read than its turn
 //! allows goes to the end of the ready list instead of being waited for. A turn is bounded by
 //! [`crate::limits::BATCHES_PER_TURN_MAX`], so one flooding worker delays another by one turn at most.
+use super::follow::Timing;
+use super::governor::{Governor, Permit};
 use super::socket::{Message, Sockets};
 use super::worker::{Turn, Worker};
-use super::{INTERNAL_ERROR, Inbox, NewWorker};
+use super::{INTERNAL_ERROR, Inbox, NewWorker, Note};
 use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX, RUNS_PER_SLICE};
 use crate::wire::Scratch;
 use ahash::AHashMap;
@@ -30,7 +32,8 @@ const TOKENS: usize = 3;
 pub(super) struct Setup {
     pub(super) index: Arc<Index>,
     pub(super) sockets: Sockets,
-    pub(super) replay_time: Duration,
+    pub(super) governor: Arc<Governor>,
+    pub(super) timing: Timing,
     pub(super) commands: Receiver<NewWorker>,
     pub(super) inbox: Arc<Inbox>,
 }
@@ -43,7 +46,8 @@ pub(super) struct Context<'t> {
     pub(super) registry: &'t Registry,
     /// The first of the worker's tokens.
     pub(super) token: usize,
-    pub(super) replay_time: Duration,
+    pub(super) governor: &'t Arc<Governor>,
+    pub(super) inbox: &'t Arc<Inbox>,
     pub(super) now: Instant,
     pub(super) scratch: &'t mut Scratch,
     pub(super) message: &'t mut Message,
@@ -95,19 +99,22 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
         workers.obey(&setup, &at);
         let now = Instant::now();
         workers.ring(now);
+        workers.heed(&setup.inbox, now);
+        let mut context = Context {
+            at: &at,
+            sockets: &setup.sockets,
+            registry: poll.registry(),
+            token: 0,
+            governor: &setup.governor,
+            inbox: &setup.inbox,
+            now,
+            scratch: &mut scratch,
+            message: &mut message,
+        };
+        workers.grant(&mut context);
         for _ in 0..workers.ready.len() {
             let Some(slot) = workers.ready.pop_front() else {
                 break;
-            };
-            let mut context = Context {
-                at: &at,
-                sockets: &setup.sockets,
-                registry: poll.registry(),
-                token: slot * TOKENS,
-                replay_time: setup.replay_time,
-                now,
-                scratch: &mut scratch,
-                message: &mut message,
             };
             workers.turn(slot, &mut context);
         }
@@ -150,7 +157,7 @@ impl Workers {
             .try_iter()
             .take(limit.min(setup.commands.len()))
         {
-            self.insert(new);
+            self.insert(new, setup.timing);
         }
         for id in removed {
             if let Some(at) = self.by_id.remove(&id) {
@@ -159,19 +166,60 @@ impl Workers {
         }
     }
 
-    fn insert(&mut self, new: NewWorker) {
+    fn insert(&mut self, new: NewWorker, timing: Timing) {
         let id = new.writer.id();
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         self.slots[at] = Some(Slot {
-            worker: Worker::new(new),
+            worker: Worker::new(new, timing),
             id,
             ready: false,
             timer: None,
         });
         self.by_id.insert(id, at);
+        self.make_ready(at);
+    }
+
+    /// Tells workers what others say of their engines.
+    fn heed(&mut self, inbox: &Inbox, now: Instant) {
+        for _ in 0..inbox.notes.len() {
+            let Some((id, note)) = inbox.notes.pop() else {
+                return;
+            };
+            let Some(&at) = self.by_id.get(&id) else {
+                continue;
+            };
+            if let Some(Some(slot)) = self.slots.get_mut(at) {
+                match note {
+                    Note::Verify => slot.worker.verify(now),
+                    Note::Unheard => slot.worker.unheard(now),
+                }
+            }
+            self.make_ready(at);
+        }
+    }
+
+    /// Hands permits for replays to those that waited for them. One that nobody wants any more is dropped, and
+    /// so passed on.
+    fn grant(&mut self, context: &mut Context<'_>) {
+        for _ in 0..context.inbox.granted.len() {
+            let Some((id, permit)) = context.inbox.granted.pop() else {
+                return;
+            };
+            self.grant_one(id, permit, context);
+        }
+    }
+
+    fn grant_one(&mut self, id: WorkerId, permit: Permit, context: &mut Context<'_>) {
+        let Some(&at) = self.by_id.get(&id) else {
+            return;
+        };
+        if let Some(Some(slot)) = self.slots.get_mut(at) {
+            context.token = at * TOKENS;
+            slot.worker.granted(permit, context);
+        }
         self.make_ready(at);
     }
 
@@ -215,6 +263,7 @@ impl Workers {
             return;
         };
         slot.ready = false;
+        context.token = at * TOKENS;
         let Turn { more, timer } = slot.worker.turn(context);
         if slot.timer != timer {
             if let Some(old) = std::mem::replace(&mut slot.timer, timer) {

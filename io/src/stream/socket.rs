@@ -3,23 +3,19 @@
 //! A received frame is handed out as libzmq holds it, without a copy. Every socket is opened without
 //! lingering, so nothing waits when one is closed.
 //!
-//! libzmq allows 1,023 sockets in a context and its binding cannot raise that, so [`Sockets`] opens a
-//! further context when one is full: one for about 300 workers, each with two threads. A monitor lies
-//! in its subscriber's context: elsewhere its connection would succeed and wait for ever.
-//!
 //! libzmq sends to a monitor from its own IO thread, and waits there if nobody is connected: a monitor
 //! that is closed while its subscriber still says something would silence the whole context. So
 //! [`Subscriber`] silences itself before it closes anything.
+use super::context::{Context, Kind};
 use crate::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, FRAME_BYTES_CUT, FRAMES_MAX, SOCKETS_PER_CONTEXT_MAX,
-    SUBSCRIPTION_QUEUE_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, FRAME_BYTES_CUT, FRAMES_MAX, SOCKETS_MAX, SUBSCRIPTION_QUEUE_MAX,
 };
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use zmq::{Error, SocketEvent, SocketType};
+use zmq::{Error, SocketEvent};
 
 /// An operation on a socket failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,43 +30,21 @@ pub struct SocketError {
 }
 
 /// Opens sockets; one for the whole node.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug)]
 pub struct Sockets {
-    rooms: Arc<Mutex<Vec<Arc<Room>>>>,
+    context: Arc<Context>,
     monitors: Arc<AtomicU64>,
 }
-
-impl std::fmt::Debug for Sockets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sockets").finish_non_exhaustive()
-    }
-}
-
-/// A context, and how many of its sockets are taken.
-struct Room {
-    context: zmq::Context,
-    taken: AtomicUsize,
-}
-
-/// Some sockets of a room, given back when dropped.
-struct Place {
-    room: Arc<Room>,
-    sockets: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Relaxed, as everywhere here: only a number, raised under the lock alone.
-        self.room.taken.fetch_sub(self.sockets, Relaxed);
-    }
-}
-
-/// A subscriber, its monitor, and the socket inside libzmq that talks to the monitor.
-const SUBSCRIBER_SOCKETS: usize = 3;
 
 /// A received frame.
 #[derive(Debug)]
 pub struct Frame(zmq::Message);
+
+impl AsRef<[u8]> for Frame {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl Frame {
     /// Its bytes, where libzmq put them.
@@ -111,8 +85,8 @@ impl Message {
 pub struct Socket {
     socket: zmq::Socket,
     endpoint: String,
-    /// Dropped after the socket. A monitor has none: its subscriber's counts for it.
-    place: Option<Place>,
+    /// Dropped after the socket.
+    context: Arc<Context>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -157,9 +131,19 @@ impl Drop for Subscriber {
 }
 
 impl Sockets {
+    /// With so many threads of libzmq's own that move bytes.
+    pub fn new(threads: usize) -> Result<Self, SocketError> {
+        let threads = i32::try_from(threads.max(1)).unwrap_or(i32::MAX);
+        let context = Context::new(threads, SOCKETS_MAX);
+        Ok(Self {
+            context: Arc::new(context.map_err(|source| error("libzmq", "make a context", source))?),
+            monitors: Arc::default(),
+        })
+    }
+
     /// A subscriber to everything, that reconnects for ever.
     pub fn subscriber(&self, endpoint: &str) -> Result<Subscriber, SocketError> {
-        let socket = self.open(SocketType::SUB, SUBSCRIBER_SOCKETS, endpoint)?;
+        let socket = self.open(Kind::Sub, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
             .socket
@@ -185,7 +169,7 @@ impl Sockets {
 
     /// A requester of replays. One that is given up is dropped, so it never reconnects for long.
     pub fn requester(&self, endpoint: &str) -> Result<Socket, SocketError> {
-        let socket = self.open(SocketType::DEALER, 1, endpoint)?;
+        let socket = self.open(Kind::Dealer, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
             .socket
@@ -197,7 +181,7 @@ impl Sockets {
 
     /// A publisher that is told of its subscriptions, for fake engines.
     pub fn publisher(&self, endpoint: &str) -> Result<Socket, SocketError> {
-        let socket = self.open(SocketType::XPUB, 1, endpoint)?;
+        let socket = self.open(Kind::XPub, endpoint)?;
         let fail = |operation| move |source| error(endpoint, operation, source);
         socket
             .socket
@@ -212,49 +196,26 @@ impl Sockets {
 
     /// A replier, for fake engines: messages begin with the asker's identity.
     pub fn replier(&self, endpoint: &str) -> Result<Socket, SocketError> {
-        let socket = self.open(SocketType::ROUTER, 1, endpoint)?;
+        let socket = self.open(Kind::Router, endpoint)?;
         let queue = socket.socket.set_sndhwm(SUBSCRIPTION_QUEUE_MAX);
         queue.map_err(|source| error(endpoint, "set the queue", source))?;
         socket.bind(endpoint)
     }
 
-    fn open(
-        &self,
-        kind: SocketType,
-        sockets: usize,
-        endpoint: &str,
-    ) -> Result<Socket, SocketError> {
+    fn open(&self, kind: Kind, endpoint: &str) -> Result<Socket, SocketError> {
         if endpoint.contains('\0') {
             return Err(error(endpoint, "use the endpoint", Error::EINVAL));
         }
-        let place = self.place(sockets);
-        let context = &place.room.context;
-        let socket = context
+        let socket = self
+            .context
             .socket(kind)
             .map_err(|source| error(endpoint, "open a socket", source))?;
         configure(&socket).map_err(|source| error(endpoint, "configure the socket", source))?;
         Ok(Socket {
             socket,
             endpoint: endpoint.to_owned(),
-            place: Some(place),
+            context: Arc::clone(&self.context),
         })
-    }
-
-    /// Takes room for so many sockets in one context.
-    fn place(&self, sockets: usize) -> Place {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits =
-            |room: &&Arc<Room>| room.taken.load(Relaxed) + sockets <= SOCKETS_PER_CONTEXT_MAX;
-        let room = rooms.iter().find(fits).cloned().unwrap_or_else(|| {
-            let room = Arc::new(Room {
-                context: zmq::Context::new(),
-                taken: AtomicUsize::new(0),
-            });
-            rooms.push(Arc::clone(&room));
-            room
-        });
-        room.taken.fetch_add(sockets, Relaxed);
-        Place { room, sockets }
     }
 
     /// A name for a monitor's endpoint, used once.
@@ -265,17 +226,16 @@ impl Sockets {
 
     fn monitor(&self, of: &Socket) -> Result<Monitor, SocketError> {
         let fail = |source| error(&of.endpoint, "monitor the connection", source);
-        let place = of.place.as_ref().ok_or_else(|| fail(Error::EINVAL))?;
         let name = self.name();
         let events = SocketEvent::HANDSHAKE_SUCCEEDED as i32 | SocketEvent::DISCONNECTED as i32;
         of.socket.monitor(&name, events).map_err(fail)?;
-        let socket = place.room.context.socket(SocketType::PAIR).map_err(fail)?;
+        let socket = of.context.socket(Kind::Pair).map_err(fail)?;
         configure(&socket).map_err(fail)?;
         socket.connect(&name).map_err(fail)?;
         Ok(Monitor(Socket {
             socket,
             endpoint: of.endpoint.clone(),
-            place: None,
+            context: Arc::clone(&of.context),
         }))
     }
 }

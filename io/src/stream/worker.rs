@@ -1,35 +1,38 @@
-//! One worker on its IO thread: its sockets, its sequence machine, its writer.
+//! One worker on its IO thread: its sockets, and the follower that they feed.
 //!
-//! A turn asks what became of the connection, receives live batches, asks again, and lets the machine
-//! judge. So the machine knows of a lost connection before it judges what came over the next one:
+//! A turn asks what became of the connection, receives live batches, asks again, and lets the follower
+//! judge. So it knows of a lost connection before it judges what came over the next one:
 //! libzmq reports both in order, and what it reports the second time happened while batches were
 //! received. For the same reason the connection is looked at between receiving an answer of a replay
 //! and judging it: an engine that answers in a new life has broken the connection of the life before.
 //!
 //! A turn is bounded. While more is held back than one turn may apply, no live batch is received:
 //! libzmq keeps them. While actions are left over, no answer is received: an answer must never meet
-//! a machine that has asked anew.
+//! a follower that has asked anew.
 use super::NewWorker;
-use super::apply::Applier;
+use super::follow::{Acted, Follower, Timing};
+use super::governor::Permit;
 use super::pinned::Context;
 use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
-use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
+use super::sequence::Payload;
 use super::socket::{Frame, Link, Message, Socket, SocketError, Subscriber};
 use crate::limits::{
-    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAMES_MAX,
-    REPLAY_WHOLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
+    ASKS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAMES_MAX,
+    SUBSCRIPTION_QUEUE_MAX,
 };
-use crate::status::{SkipReason, Trust, WorkerStatus};
+use crate::quiet::Throttle;
+use crate::status::SkipReason;
 use crate::wire;
 use kvroute_engine::Writer;
-use kvroute_engine::hash::checksum;
+use kvroute_engine::types::WorkerId;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+static FAILED: Throttle = Throttle::new();
 
 /// What a turn leaves.
 #[derive(Clone, Copy, Debug)]
@@ -45,37 +48,31 @@ pub(super) struct Turn {
 struct Replay {
     socket: Socket,
     descriptor: RawFd,
-    /// Without progress it has failed then.
-    deadline: Instant,
-    /// It has failed then in any case.
-    end: Instant,
+    /// Given back when the replay is over.
+    _permit: Permit,
 }
 
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Worker {
-    name: String,
+    id: WorkerId,
     events: String,
     replay_endpoint: Option<String>,
-    status: Arc<WorkerStatus>,
-    sequence: Sequence<Frame>,
-    applier: Applier,
+    follower: Follower<Frame>,
     subscription: Option<Subscriber>,
     replay: Option<Replay>,
+    /// A replay from this number waits for a permit.
+    wish: Option<u64>,
+    /// It is in the governor's line.
+    in_line: bool,
     links: VecDeque<Link>,
-    /// When a failed replay, or a socket that could not be opened, is tried again.
-    retry_at: Option<Instant>,
+    /// When a socket that could not be opened is tried again.
+    reopen_at: Option<Instant>,
     backoff: Duration,
-    /// When the first connection has taken too long.
-    patience: Option<Instant>,
     /// A socket was opened in this turn: its descriptor may have fired before it was waited on.
     opened: bool,
-    /// The number of the last batch that is in the index. The machine may be ahead.
-    applied: Option<u64>,
-    /// The last turn's bound was reached before the machine had judged all that it could.
+    /// The last turn's bound was reached before the follower had judged all that it could.
     backlog: bool,
-    /// A replay has ended, and what was held back meanwhile is not applied yet.
-    catching_up: bool,
 }
 
 impl Payload for Frame {
@@ -89,44 +86,53 @@ impl Payload for Frame {
 }
 
 impl Worker {
-    pub(super) fn new(new: NewWorker) -> Self {
+    pub(super) fn new(new: NewWorker, timing: Timing) -> Self {
+        let id = new.writer.id();
+        let timing = Timing {
+            // A hasher with keys of its own is the standard library's source of chance.
+            seed: RandomState::new().build_hasher().finish(),
+            ..timing
+        };
+        let has_replay = new.replay.is_some();
         Self {
-            sequence: Sequence::new(new.replay.is_some()),
-            applier: Applier::new(new.writer),
-            name: new.name,
+            id,
+            follower: Follower::new(new.writer, new.status, new.name, has_replay, timing),
             events: new.events,
             replay_endpoint: new.replay,
-            status: new.status,
             subscription: None,
             replay: None,
+            wish: None,
+            in_line: false,
             links: VecDeque::new(),
-            retry_at: None,
+            reopen_at: None,
             backoff: BACKOFF_MIN,
-            patience: None,
             opened: false,
-            applied: None,
             backlog: false,
-            catching_up: false,
         }
     }
 
     /// Does what can be done now, up to a bound.
     pub(super) fn turn(&mut self, context: &mut Context<'_>) -> Turn {
-        let more = match self.subscription {
+        let stepped = match self.subscription {
             None => self.subscribe(context),
             Some(_) => self.step(context),
         };
-        let more = more.unwrap_or_else(|error| {
-            tracing::warn!(worker = self.name, %error, "a socket failed; it will be opened again");
+        let mut more = stepped.unwrap_or_else(|error| {
+            if let Some(more) = FAILED.pass() {
+                let worker = self.follower.name();
+                tracing::warn!(worker, %error, more, "a socket failed; it will be opened again");
+            }
             self.reopen(context);
             false
         });
-        let more = self.check_time(context) | more | std::mem::take(&mut self.opened);
+        if self.follower.check_time(context.now).is_some() {
+            self.close_replay(context.registry);
+        }
+        more |= self.act(context) | std::mem::take(&mut self.opened);
         // What a large clear left goes in slices, so that the thread's other workers do not wait for it.
-        let more = more | !self.applier.settle(context.at);
-        self.catching_up &= self.sequence.waiting() > 0;
-        self.publish();
-        let timer = self.timer();
+        more |= !self.follower.settle(context.at);
+        let timer = [self.follower.due(), self.reopen_at];
+        let timer = timer.into_iter().flatten().min();
         debug_assert!(
             timer.is_none_or(|due| due > context.now),
             "a timer that stays due would keep the thread busy for ever"
@@ -136,12 +142,30 @@ impl Worker {
 
     /// Closes the sockets; what it held is still to be taken out of the index.
     pub(super) fn into_writer(self) -> Writer {
-        self.applier.into_writer()
+        self.follower.into_writer()
+    }
+
+    /// The engine may be another one than it was.
+    pub(super) fn verify(&mut self, now: Instant) {
+        self.follower.verify(now);
+    }
+
+    /// It serves, but nothing is heard from it.
+    pub(super) fn unheard(&mut self, now: Instant) {
+        self.follower.unheard(now);
+    }
+
+    /// Its turn in the governor's line has come.
+    pub(super) fn granted(&mut self, permit: Permit, context: &mut Context<'_>) {
+        self.in_line = false;
+        if let Some(from) = self.wish.take() {
+            self.open_replay(from, permit, context);
+        }
     }
 
     /// Opens the event socket. The turn that follows reads what the registration may have missed.
     fn subscribe(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
-        if self.retry_at.is_some_and(|at| at > context.now) {
+        if self.reopen_at.is_some_and(|at| at > context.now) {
             return Ok(false);
         }
         let subscriber = context.sockets.subscriber(&self.events)?;
@@ -152,8 +176,8 @@ impl Worker {
         register(context.registry, events, context.token);
         register(context.registry, links, context.token + 1);
         self.subscription = Some(subscriber);
-        self.retry_at = None;
-        self.patience = Some(context.now + context.replay_time);
+        self.reopen_at = None;
+        self.follower.connecting(context.now);
         Ok(true)
     }
 
@@ -169,24 +193,25 @@ impl Worker {
                 .into_iter()
                 .flatten()
                 .for_each(|fd| deregister(context.registry, fd));
-            self.sequence.disconnected();
+            self.follower.disconnected();
         }
-        self.sequence.not_reached();
-        self.back_off(context.now);
+        self.follower.not_reached();
+        self.reopen_at = Some(context.now + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
     fn step(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
         self.read_links(context)?;
         let mut more = self.backlog || self.receive_live(context, BATCHES_PER_TURN_MAX)?;
         self.read_links(context)?;
-        if self.act(context)? {
+        if self.act(context) {
             return Ok(true);
         }
         more |= self.receive_replay(context)?;
         Ok(more)
     }
 
-    /// Tells the machine what became of the connection; whether anything did. Before it reports that a
+    /// Tells the follower what became of the connection; whether anything did. Before it reports that a
     /// connection is lost, libzmq hands out all that came over it; so this is received first. What
     /// comes later came over the next connection.
     fn read_links(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
@@ -197,9 +222,11 @@ impl Worker {
         }
         let changed = !self.links.is_empty();
         while let Some(link) = self.links.pop_front() {
-            self.patience = None;
             match link {
-                Link::Up => self.sequence.connected(),
+                Link::Up => {
+                    self.backoff = BACKOFF_MIN;
+                    self.follower.connected(context.now);
+                }
                 Link::Down => {
                     // No more than the socket can queue, so that a flood ends this too.
                     for _ in 0..=SUBSCRIPTION_QUEUE_MAX.unsigned_abs() / BATCHES_PER_TURN_MAX {
@@ -207,7 +234,7 @@ impl Worker {
                             break;
                         }
                     }
-                    self.sequence.disconnected();
+                    self.follower.disconnected();
                 }
             }
         }
@@ -223,19 +250,16 @@ impl Worker {
             if !subscription.socket().receive(context.message)? {
                 return Ok(false);
             }
-            self.status.touch();
-            match read_message(context.message, read_live) {
-                Ok(raw) => {
-                    let (sequence, checksum) = (raw.sequence, checksum(raw.payload));
+            match read_message(context.message, |frames| Ok(read_live(frames)?.sequence)) {
+                Ok(sequence) => {
                     if let Some(payload) = context.message.take_last() {
-                        self.sequence.live(Batch {
-                            sequence,
-                            checksum,
-                            payload,
-                        });
+                        self.follower.live(sequence, payload);
                     }
                 }
-                Err(reason) => self.status.add_skipped(reason, 1),
+                Err(reason) => {
+                    self.follower.heard();
+                    self.follower.skipped(reason);
+                }
             }
         }
         Ok(true)
@@ -250,102 +274,87 @@ impl Worker {
             if !replay.socket.receive(context.message)? {
                 return Ok(false);
             }
-            replay.deadline = context.now + context.replay_time;
-            self.status.touch();
             let answer = std::mem::take(context.message);
             if self.read_links(context)? {
                 // The answer is worth nothing: after a connection another replay is asked for.
-                self.act(context)?;
+                self.act(context);
                 return Ok(true);
             }
             *context.message = answer;
-            match read_message(context.message, read_answer) {
-                Ok(Answer::End) => {
+            match read_message(context.message, number_of_answer) {
+                Ok(None) => {
                     self.close_replay(context.registry);
-                    self.backoff = BACKOFF_MIN;
-                    self.catching_up = true;
-                    self.sequence.replay_ended();
+                    self.follower.ended();
                 }
-                Ok(Answer::Batch(raw)) => {
-                    let (sequence, checksum) = (raw.sequence, checksum(raw.payload));
+                Ok(Some(sequence)) => {
                     if let Some(payload) = context.message.take_last() {
-                        self.sequence.replayed(Batch {
-                            sequence,
-                            checksum,
-                            payload,
-                        });
+                        self.follower.answered(context.now, sequence, payload);
                     }
                 }
-                Err(reason) => self.status.add_skipped(reason, 1),
+                Err(reason) => {
+                    self.follower.progress(context.now);
+                    self.follower.skipped(reason);
+                }
             }
-            if self.act(context)? {
+            if self.act(context) {
                 return Ok(true);
             }
         }
         Ok(true)
     }
 
-    /// Does what the machine says, up to a bound; whether that was reached.
-    fn act(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
-        for _ in 0..ACTIONS_PER_TURN_MAX {
-            let Some(action) = self.sequence.pop() else {
-                self.backlog = false;
-                return Ok(false);
-            };
-            match action {
-                Action::Apply(batch) => self.apply(&batch, context),
-                Action::Clear(reason) => {
-                    tracing::info!(worker = self.name, ?reason, "dropped what it held");
-                    let restarted = reason == ClearReason::Restart;
-                    self.applier.reset(context.at, restarted);
-                    self.applied = None;
+    /// Does what the follower says, up to a bound; whether that was reached.
+    fn act(&mut self, context: &mut Context<'_>) -> bool {
+        for _ in 0..ASKS_PER_TURN_MAX {
+            match self.follower.act(context.now, context.at, context.scratch) {
+                Acted::Idle => {
+                    self.backlog = false;
+                    return false;
                 }
-                Action::AskReplay { from } => self.ask_replay(from, context),
-                Action::StopReplay => self.close_replay(context.registry),
-                Action::Drop { batches, reason } => {
-                    let reason = match reason {
-                        DropReason::Duplicate => SkipReason::Duplicate,
-                        DropReason::OtherLife | DropReason::NotAsked => SkipReason::OtherLife,
-                        DropReason::HeldBackFull => SkipReason::HeldBackFull,
-                    };
-                    self.status.add_skipped(reason, batches);
-                }
+                Acted::More => break,
+                Acted::Stop => self.close_replay(context.registry),
+                Acted::Ask { from } => self.ask_replay(from, context),
             }
         }
         self.backlog = true;
-        Ok(true)
-    }
-
-    fn apply(&mut self, batch: &Batch<Frame>, context: &mut Context<'_>) {
-        let payload = batch.payload.bytes();
-        let applied = self
-            .applier
-            .apply(context.at, payload, context.scratch, &self.status);
-        if applied.cleared {
-            self.sequence.cleared();
-        }
-        self.status.add_batches(1);
-        // The trust first: who sees the number sees at least this batch's trust.
-        self.publish_trust();
-        self.applied = Some(batch.sequence);
-        self.status.set_last_sequence(self.applied);
+        true
     }
 
     fn ask_replay(&mut self, from: u64, context: &mut Context<'_>) {
         self.close_replay(context.registry);
-        self.retry_at = None;
-        self.status.add_replays(1);
-        if let Err(error) = self.try_ask(from, context) {
-            tracing::warn!(worker = self.name, %error, "cannot ask for a replay");
-            self.sequence.replay_failed();
+        if self.in_line {
+            self.wish = Some(from);
+            return;
+        }
+        match context.governor.ask(self.id, context.inbox) {
+            Some(permit) => self.open_replay(from, permit, context),
+            None => {
+                self.in_line = true;
+                self.wish = Some(from);
+            }
         }
     }
 
-    fn try_ask(&mut self, from: u64, context: &mut Context<'_>) -> Result<(), SocketError> {
-        let Some(endpoint) = &self.replay_endpoint else {
-            self.sequence.replay_failed();
-            return Ok(());
-        };
+    fn open_replay(&mut self, from: u64, permit: Permit, context: &mut Context<'_>) {
+        match self.try_ask(from, permit, context) {
+            Ok(()) => self.follower.asked(context.now),
+            Err(error) => {
+                if let Some(more) = FAILED.pass() {
+                    let worker = self.follower.name();
+                    tracing::warn!(worker, %error, more, "cannot ask for a replay");
+                }
+                self.follower.replay_failed();
+            }
+        }
+    }
+
+    fn try_ask(
+        &mut self,
+        from: u64,
+        permit: Permit,
+        context: &mut Context<'_>,
+    ) -> Result<(), SocketError> {
+        let endpoint = self.replay_endpoint.as_deref().unwrap_or_default();
         let socket = context.sockets.requester(endpoint)?;
         // Queued until the connection is there.
         socket.send(&[DELIMITER, &sequence_frame(from)])?;
@@ -355,96 +364,24 @@ impl Worker {
         self.replay = Some(Replay {
             socket,
             descriptor,
-            deadline: context.now + context.replay_time,
-            end: context.now + REPLAY_WHOLE_TIME_MAX,
+            _permit: permit,
         });
         Ok(())
     }
 
     fn close_replay(&mut self, registry: &Registry) {
+        self.wish = None;
         if let Some(replay) = self.replay.take() {
             deregister(registry, replay.descriptor);
         }
     }
+}
 
-    /// Does what is due by the clock; whether something is left to do at once.
-    fn check_time(&mut self, context: &mut Context<'_>) -> bool {
-        let now = context.now;
-        if self
-            .replay
-            .as_ref()
-            .is_some_and(|replay| replay.deadline.min(replay.end) <= now)
-        {
-            tracing::info!(worker = self.name, "a replay was not answered in time");
-            self.close_replay(context.registry);
-            self.catching_up = true;
-            self.sequence.replay_failed();
-        }
-        if self.patience.is_some_and(|at| at <= now) {
-            self.patience = None;
-            self.sequence.not_reached();
-        }
-        let more = self.act(context).unwrap_or_else(|error| {
-            tracing::warn!(worker = self.name, %error, "a socket failed");
-            self.reopen(context);
-            false
-        });
-        if self.subscription.is_none() || self.replay.is_some() {
-            return more;
-        }
-        match self.retry_at {
-            _ if !self.sequence.wants_retry() => self.retry_at = None,
-            None => self.back_off(now),
-            Some(at) if at <= now => {
-                self.retry_at = None;
-                self.sequence.retry();
-                return true;
-            }
-            Some(_) => {}
-        }
-        more
-    }
-
-    /// The next attempt: after twice the time of the last one, less up to half by chance.
-    fn back_off(&mut self, now: Instant) {
-        // A hasher with keys of its own is the standard library's source of chance.
-        let chance = RandomState::new().build_hasher().finish() >> 32;
-        let spread = chance as f64 / f64::from(u32::MAX);
-        self.retry_at = Some(now + self.backoff.mul_f64(1.0 - spread / 2.0));
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-    }
-
-    fn timer(&self) -> Option<Instant> {
-        let replay = self
-            .replay
-            .as_ref()
-            .map(|replay| replay.deadline.min(replay.end));
-        [replay, self.retry_at, self.patience]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Tells what changed.
-    fn publish(&mut self) {
-        let tally = self.sequence.take_tally();
-        self.status.add_gaps(tally.gaps);
-        self.status.add_restarts(tally.restarts);
-        self.status.set_last_sequence(self.applied);
-        self.status.set_blocks(self.applier.writer().blocks());
-        self.publish_trust();
-    }
-
-    fn publish_trust(&self) {
-        let trust = match self.sequence.trust() {
-            _ if self.applier.is_distrusted() => Trust::Distrusted,
-            Trust::Exact if self.catching_up => Trust::Replaying,
-            // Lookups do not see it yet.
-            Trust::Exact if !self.applier.writer().is_settled() => Trust::Replaying,
-            Trust::Exact if self.applier.is_partial() => Trust::Partial,
-            trust => trust,
-        };
-        self.status.set_trust(trust);
+/// The number of a replay's batch; `None` for its end.
+fn number_of_answer(frames: &[&[u8]]) -> Result<Option<u64>, SkipReason> {
+    match read_answer(frames)? {
+        Answer::End => Ok(None),
+        Answer::Batch(raw) => Ok(Some(raw.sequence)),
     }
 }
 

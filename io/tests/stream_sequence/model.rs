@@ -54,6 +54,8 @@ enum Step {
     Silence,
     /// The node asks again if it wants to.
     Retry,
+    /// Somebody says that the engine may be another one.
+    Verify { young: bool },
     /// The connection is lost; the engine goes on.
     Disconnect,
     /// The connection is there again.
@@ -74,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (1..20u8).prop_map(|messages| Step::Answers { messages }),
         1 => Just(Step::Silence),
         1 => Just(Step::Retry),
+        1 => any::<bool>().prop_map(|young| Step::Verify { young }),
         1 => Just(Step::Disconnect),
         3 => Just(Step::Connect),
         1 => (0..12u8).prop_map(|unheard| Step::Restart { unheard }),
@@ -249,6 +252,7 @@ impl World {
             Step::Answers { messages } => self.take_answers(usize::from(messages)),
             Step::Silence => self.silence(),
             Step::Retry => self.machine.retry(),
+            Step::Verify { young } => self.machine.verify(young),
             Step::Disconnect => self.connect(false),
             Step::Connect => self.connect(true),
             Step::Restart { unheard } => {

@@ -4,6 +4,7 @@
 //! batches took effect can be asked of the index one by one.
 use kvroute::fake::{FakeEngine, Options};
 use kvroute::status::{SkipReason, Trust, WorkerStatus};
+use kvroute::stream::follow::Timing;
 use kvroute::stream::{NewWorker, Streams, StreamsConfig};
 use kvroute_engine::types::WorkerId;
 use kvroute_engine::{Index, IndexConfig, Matches, TokenKeys};
@@ -46,13 +47,16 @@ pub(crate) struct Followed {
 impl Rig {
     /// One IO thread.
     pub(crate) fn new() -> Self {
-        Self::with_replay_time(StreamsConfig::default().replay_time)
+        Self::with_replay_time(Timing::default().replay)
     }
 
     pub(crate) fn with_replay_time(replay_time: Duration) -> Self {
         let index = Index::new(IndexConfig::default());
         let config = StreamsConfig {
-            replay_time,
+            timing: Timing {
+                replay: replay_time,
+                ..Timing::default()
+            },
             ..StreamsConfig::default()
         };
         let streams = Streams::start(&index, &config).expect("start");

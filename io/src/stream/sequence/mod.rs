@@ -156,6 +156,25 @@ impl<P: Payload> Sequence<P> {
         self.patient = false;
     }
 
+    /// The engine may be another one than it was. It proves its life by a replay; without a replay socket nothing
+    /// does, so the worker is cleared unless its connection is `young`: made to the engine as it is now.
+    /// What is not connected is proven anyway as soon as it is.
+    pub fn verify(&mut self, young: bool) {
+        if !self.connected {
+            return;
+        }
+        if self.has_replay {
+            // What came over a connection that was lost is still to be proven.
+            self.ask(match self.phase {
+                Phase::Replaying { why, .. } if why == Why::Reconnection => why,
+                _ => Why::Start,
+            });
+        } else if !young {
+            self.drop_held(self.held.len());
+            self.clear(ClearReason::Unproven);
+        }
+    }
+
     /// A live batch was received. It is judged by [`Self::pop`].
     pub fn live(&mut self, batch: Batch<P>) {
         let bytes = self.held.bytes().saturating_add(batch.payload.bytes());

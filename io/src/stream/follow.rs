@@ -1,0 +1,497 @@
+//! One worker without its sockets: sequence machine, writer, deadlines. Pure but for the index: the time is passed in.
+//!
+//! Whoever has the sockets (or plays them) tells what comes in and what became of the connection, calls
+//! [`Follower::act`] until it is idle, does what that asks for, and calls [`Follower::check_time`] when
+//! [`Follower::due`] says so.
+//!
+//! A replay may stall the engine that answers it (it runs in the publisher's thread), so a worker's replays
+//! have a cool-down: the first two come at once, further ones wait, twice as long each time, until
+//! none was asked for during [`Timing::cool_down_forget`]. Meanwhile live batches are held back as during a replay.
+use super::apply::Applier;
+use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
+use super::trust::{self, Facts};
+use crate::limits::{
+    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FORGET,
+    COOL_DOWN_FREE, COOL_DOWN_MAX, COOL_DOWN_MIN, REPLAY_TIME_MAX, REPLAY_WHOLE_TIME_MAX,
+};
+use crate::quiet::Throttle;
+use crate::status::{SkipReason, Trust, WorkerStatus};
+use crate::wire::{self, Scratch};
+use kvroute_engine::hash::checksum;
+use kvroute_engine::{Participant, Writer};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+static DROPPED: Throttle = Throttle::new();
+static UNANSWERED: Throttle = Throttle::new();
+
+/// How patient a follower is.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Time without progress after which a replay has failed; also how long the first connection is
+    /// waited for.
+    pub replay: Duration,
+    /// Time after which a replay has failed in any case.
+    pub replay_whole: Duration,
+    /// First pause between two replays of a worker, once the first ones are used up.
+    pub cool_down: Duration,
+    /// Longest such pause.
+    pub cool_down_max: Duration,
+    /// Without a replay for so long, the next one comes at once again.
+    pub cool_down_forget: Duration,
+    /// Where chance begins. Workers with different ones do not act in step.
+    pub seed: u64,
+}
+
+impl Default for Timing {
+    /// The node's bounds, and always the same chance.
+    fn default() -> Self {
+        Self {
+            replay: REPLAY_TIME_MAX,
+            replay_whole: REPLAY_WHOLE_TIME_MAX,
+            cool_down: COOL_DOWN_MIN,
+            cool_down_max: COOL_DOWN_MAX,
+            cool_down_forget: COOL_DOWN_FORGET,
+            seed: 0,
+        }
+    }
+}
+
+/// What a follower wants of whoever has the sockets.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acted {
+    /// Nothing is left to do until something comes in or is due.
+    Idle,
+    /// The bound of one turn is reached: call again after others had their turn. Until then no answer
+    /// of a replay may be given in.
+    More,
+    /// Ask for a replay from this number, and say so by [`Follower::asked`].
+    Ask {
+        /// The first number asked for.
+        from: u64,
+    },
+    /// Give the replay up, or the wish for one that waits for its turn.
+    Stop,
+}
+
+/// When a replay that runs has failed.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    /// Without progress.
+    progress: Instant,
+    /// In any case.
+    end: Instant,
+}
+
+/// When replays may be asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct CoolDown {
+    /// Asked for since the last forgetting.
+    asked: u32,
+    last: Option<Instant>,
+    next: Option<Instant>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Follower<P> {
+    name: String,
+    status: Arc<WorkerStatus>,
+    timing: Timing,
+    chance: u64,
+    sequence: Sequence<P>,
+    applier: Applier,
+    /// A replay that the machine wants and that waits for its cool-down.
+    wanted: Option<u64>,
+    /// A replay was asked for, and has neither ended nor failed.
+    open: bool,
+    deadline: Option<Deadline>,
+    cool_down: CoolDown,
+    /// When a failed replay is tried again.
+    retry_at: Option<Instant>,
+    backoff: Duration,
+    /// When the first connection has taken too long.
+    patience: Option<Instant>,
+    connected_at: Option<Instant>,
+    /// The number of the last batch that is in the index. The machine may be ahead.
+    applied: Option<u64>,
+    /// A replay has ended, and what was held back meanwhile is not applied yet.
+    catching_up: bool,
+    /// It serves, but nothing was heard from it.
+    unheard: bool,
+}
+
+impl Payload for Vec<u8> {
+    fn bytes(&self) -> usize {
+        self.len() + size_of::<Self>()
+    }
+
+    fn starts_with_clear(&self) -> bool {
+        wire::starts_with_clear(self)
+    }
+}
+
+impl<P: Payload + AsRef<[u8]>> Follower<P> {
+    /// For a worker that holds nothing.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
+        status: Arc<WorkerStatus>,
+        name: String,
+        has_replay: bool,
+        timing: Timing,
+    ) -> Self {
+        Self {
+            name,
+            status,
+            timing,
+            chance: timing.seed | 1,
+            sequence: Sequence::new(has_replay),
+            applier: Applier::new(writer),
+            wanted: None,
+            open: false,
+            deadline: None,
+            cool_down: CoolDown::default(),
+            retry_at: None,
+            backoff: BACKOFF_MIN,
+            patience: None,
+            connected_at: None,
+            applied: None,
+            catching_up: false,
+            unheard: false,
+        }
+    }
+
+    /// `pod#rank`, for logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it reports.
+    #[must_use]
+    pub fn status(&self) -> &Arc<WorkerStatus> {
+        &self.status
+    }
+
+    /// Its writer.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        self.applier.writer()
+    }
+
+    /// Its writer; what it held is still to be taken out of the index.
+    #[must_use]
+    pub fn into_writer(self) -> Writer {
+        self.applier.into_writer()
+    }
+
+    /// The first connection is waited for from now on.
+    pub fn connecting(&mut self, now: Instant) {
+        self.patience = Some(now + self.timing.replay);
+    }
+
+    /// The event socket is connected. What is given from now on came over this connection.
+    pub fn connected(&mut self, now: Instant) {
+        self.patience = None;
+        self.connected_at = Some(now);
+        self.sequence.connected();
+    }
+
+    /// The event socket has lost its connection. All that came over it was given.
+    pub fn disconnected(&mut self) {
+        self.patience = None;
+        self.connected_at = None;
+        self.sequence.disconnected();
+    }
+
+    /// The event socket cannot be opened.
+    pub fn not_reached(&mut self) {
+        self.sequence.not_reached();
+    }
+
+    /// A live batch.
+    pub fn live(&mut self, sequence: u64, payload: P) {
+        self.heard();
+        let checksum = checksum(payload.as_ref());
+        self.sequence.live(Batch {
+            sequence,
+            checksum,
+            payload,
+        });
+    }
+
+    /// A message, live or of a replay, that is no batch.
+    pub fn skipped(&mut self, reason: SkipReason) {
+        self.status.add_skipped(reason, 1);
+    }
+
+    /// A message came over the event socket.
+    pub fn heard(&mut self) {
+        self.status.touch();
+        self.unheard = false;
+    }
+
+    /// The replay's socket has something to say.
+    pub fn progress(&mut self, now: Instant) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.progress = now + self.timing.replay;
+        }
+    }
+
+    /// A batch of the replay that was asked for last.
+    pub fn answered(&mut self, now: Instant, sequence: u64, payload: P) {
+        self.progress(now);
+        let checksum = checksum(payload.as_ref());
+        self.sequence.replayed(Batch {
+            sequence,
+            checksum,
+            payload,
+        });
+    }
+
+    /// Its end marker.
+    pub fn ended(&mut self) {
+        self.closed();
+        self.backoff = BACKOFF_MIN;
+        self.catching_up = true;
+        self.sequence.replay_ended();
+    }
+
+    /// It failed: it was not answered in time, or its socket does not work.
+    pub fn replay_failed(&mut self) {
+        self.closed();
+        self.catching_up = true;
+        self.sequence.replay_failed();
+    }
+
+    /// The request for a replay is on its way.
+    pub fn asked(&mut self, now: Instant) {
+        self.deadline = Some(Deadline {
+            progress: now + self.timing.replay,
+            end: now + self.timing.replay_whole,
+        });
+    }
+
+    /// The engine may be another one than it was: it is asked to prove its life by a replay. Without a replay
+    /// socket only the connection can tell, and one that is young was made to the engine as it is now.
+    pub fn verify(&mut self, now: Instant) {
+        let recent = |at: Instant| now.saturating_duration_since(at) < CONNECTION_RECENT;
+        let young = self.connected_at.is_some_and(recent);
+        self.sequence.verify(young);
+    }
+
+    /// It serves, but nothing is heard from it: what it holds may be out of date.
+    pub fn unheard(&mut self, now: Instant) {
+        self.unheard = true;
+        self.verify(now);
+    }
+
+    /// Does what the machine says, up to a bound.
+    pub fn act(&mut self, now: Instant, at: &Participant, scratch: &mut Scratch) -> Acted {
+        for _ in 0..ACTIONS_PER_TURN_MAX {
+            if self.may_ask(now)
+                && let Some(from) = self.wanted.take()
+            {
+                self.note_ask(now);
+                return Acted::Ask { from };
+            }
+            let Some(action) = self.sequence.pop() else {
+                return self.idle();
+            };
+            match action {
+                Action::Apply(batch) => self.apply(&batch, at, scratch),
+                Action::Clear(reason) => self.clear(reason, at),
+                Action::AskReplay { from } => {
+                    self.wanted = Some(from);
+                    self.retry_at = None;
+                    if self.closed() {
+                        return Acted::Stop;
+                    }
+                }
+                Action::StopReplay => {
+                    self.wanted = None;
+                    if self.closed() {
+                        return Acted::Stop;
+                    }
+                }
+                Action::Drop { batches, reason } => {
+                    let reason = match reason {
+                        DropReason::Duplicate => SkipReason::Duplicate,
+                        DropReason::OtherLife | DropReason::NotAsked => SkipReason::OtherLife,
+                        DropReason::HeldBackFull => SkipReason::HeldBackFull,
+                    };
+                    self.status.add_skipped(reason, batches);
+                }
+            }
+        }
+        self.publish();
+        Acted::More
+    }
+
+    /// Takes a slice of what large clears left out of the index; whether nothing is left.
+    pub fn settle(&mut self, at: &Participant) -> bool {
+        let settled = self.applier.settle(at);
+        self.publish();
+        settled
+    }
+
+    /// When [`Self::check_time`] is to be called even if nothing comes.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let replay = self
+            .deadline
+            .map(|deadline| deadline.progress.min(deadline.end));
+        let wanted = self.wanted.and(self.cool_down.next);
+        [replay, wanted, self.retry_at, self.patience]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due by the clock. Call [`Self::act`] afterwards.
+    #[must_use = "the replay's socket is to be closed"]
+    pub fn check_time(&mut self, now: Instant) -> Option<ReplayTimedOut> {
+        let late = |deadline: Deadline| deadline.progress.min(deadline.end) <= now;
+        let timed_out = self.deadline.is_some_and(late).then(|| {
+            if let Some(more) = UNANSWERED.pass() {
+                tracing::info!(
+                    worker = self.name,
+                    more,
+                    "a replay was not answered in time"
+                );
+            }
+            self.replay_failed();
+            ReplayTimedOut
+        });
+        if self.patience.is_some_and(|at| at <= now) {
+            self.patience = None;
+            self.sequence.not_reached();
+        }
+        self.check_retry(now);
+        self.publish();
+        timed_out
+    }
+
+    /// How far it can be trusted now.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        let facts = Facts {
+            distrusted: self.applier.is_distrusted(),
+            unheard: self.unheard,
+            catching_up: self.catching_up,
+            // Lookups do not see it yet.
+            unsettled: !self.applier.writer().is_settled(),
+            partial: self.applier.is_partial(),
+        };
+        trust::overall(self.sequence.trust(), facts)
+    }
+
+    /// How many live batches wait to be judged.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.sequence.waiting()
+    }
+
+    fn idle(&mut self) -> Acted {
+        self.catching_up &= self.sequence.waiting() > 0;
+        self.publish();
+        Acted::Idle
+    }
+
+    fn apply(&mut self, batch: &Batch<P>, at: &Participant, scratch: &mut Scratch) {
+        let payload = batch.payload.as_ref();
+        let applied = self.applier.apply(at, payload, scratch, &self.status);
+        if applied.cleared {
+            self.sequence.cleared();
+        }
+        self.status.add_batches(1);
+        // The trust first: who sees the number sees at least this batch's trust.
+        self.status.set_trust(self.trust());
+        self.applied = Some(batch.sequence);
+        self.status.set_last_sequence(self.applied);
+    }
+
+    fn clear(&mut self, reason: ClearReason, at: &Participant) {
+        if let Some(more) = DROPPED.pass() {
+            tracing::info!(worker = self.name, ?reason, more, "dropped what it held");
+        }
+        self.applier.reset(at, reason == ClearReason::Restart);
+        self.applied = None;
+    }
+
+    /// Whether the cool-down is over.
+    fn may_ask(&self, now: Instant) -> bool {
+        self.cool_down.next.is_none_or(|next| next <= now)
+    }
+
+    /// A replay is asked for now: when the next one may be.
+    fn note_ask(&mut self, now: Instant) {
+        self.open = true;
+        self.status.add_replays(1);
+        let quiet =
+            |last: Instant| now.saturating_duration_since(last) >= self.timing.cool_down_forget;
+        if self.cool_down.last.is_none_or(quiet) {
+            self.cool_down.asked = 0;
+        }
+        self.cool_down.last = Some(now);
+        self.cool_down.asked = self.cool_down.asked.saturating_add(1);
+        self.cool_down.next = self
+            .cool_down
+            .asked
+            .checked_sub(COOL_DOWN_FREE)
+            .map(|times| {
+                let pause = self.timing.cool_down.saturating_mul(1 << times.min(16));
+                now + self.some_of(pause.min(self.timing.cool_down_max))
+            });
+    }
+
+    /// Whether a replay was open, or about to be.
+    fn closed(&mut self) -> bool {
+        self.deadline = None;
+        std::mem::take(&mut self.open)
+    }
+
+    fn check_retry(&mut self, now: Instant) {
+        if self.open || self.wanted.is_some() {
+            return;
+        }
+        match self.retry_at {
+            _ if !self.sequence.wants_retry() => self.retry_at = None,
+            None => {
+                let pause = self.backoff;
+                self.retry_at = Some(now + self.some_of(pause));
+                self.backoff = (pause * 2).min(BACKOFF_MAX);
+            }
+            Some(at) if at <= now => {
+                self.retry_at = None;
+                self.sequence.retry();
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Half of the time to all of it, by chance (xorshift64).
+    fn some_of(&mut self, time: Duration) -> Duration {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        let share = (self.chance >> 32) as f64 / f64::from(u32::MAX);
+        time.mul_f64(0.5 + share / 2.0)
+    }
+
+    /// Tells what changed.
+    fn publish(&mut self) {
+        let tally = self.sequence.take_tally();
+        self.status.add_gaps(tally.gaps);
+        self.status.add_restarts(tally.restarts);
+        self.status.set_last_sequence(self.applied);
+        self.status.set_blocks(self.applier.writer().blocks());
+        self.status.set_trust(self.trust());
+    }
+}
+
+/// A replay was not answered in time: its socket is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayTimedOut;
