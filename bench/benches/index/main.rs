@@ -6,6 +6,7 @@
 mod clear;
 mod dump;
 mod fleet;
+mod longest;
 mod lookup;
 mod race;
 mod settle;
