@@ -3,10 +3,9 @@
 //! is timed. `cargo bench -p kvroute-bench -- --test` runs each once.
 use criterion::{BatchSize, Criterion, Throughput};
 use kvroute::wire::{Batch, Event, Scratch, Step, Stored};
-use kvroute_bench::{BLOCK_SIZE, Random};
+use kvroute_bench::{BLOCK_SIZE, Random, frames};
 use kvroute_engine::types::{EngineHash, Tier};
 use kvroute_engine::{Index, IndexConfig, Participant, Store, Writer};
-use rmpv::Value;
 use std::hint::black_box;
 
 #[global_allocator]
@@ -24,27 +23,12 @@ fn sample(blocks: usize, parent: Option<u64>, random: &mut Random) -> Sample {
     let hashes: Vec<u64> = (0..blocks).map(|_| random.bits()).collect();
     let tokens = (0..blocks * BLOCK_SIZE as usize).map(|_| random.below(128_000) as u32);
     let tokens: Vec<u32> = tokens.collect();
-    let list = |values: &[u64]| Value::Array(values.iter().map(|&v| v.into()).collect());
-    let wide: Vec<u64> = tokens.iter().map(|&t| t.into()).collect();
-    let field = |name: &str, value: Value| (Value::from(name), value);
-    let event = Value::Map(vec![
-        field("type", "BlockStored".into()),
-        field("block_hashes", list(&hashes)),
-        field("parent_block_hash", parent.map_or(Value::Nil, Value::from)),
-        field("token_ids", list(&wide)),
-        field("block_size", BLOCK_SIZE.into()),
-        field("lora_id", Value::Nil),
-        field("medium", "GPU".into()),
-        field("lora_name", Value::Nil),
-        field("extra_keys", Value::Array(vec![Value::Nil; blocks])),
-        field("group_idx", 0.into()),
-        field("kv_cache_spec_kind", "full_attention".into()),
-    ]);
-    let batch = Value::Array(vec![1.5e9.into(), Value::Array(vec![event]), 0.into()]);
-    let mut payload = Vec::new();
-    if let Err(error) = rmpv::encode::write_value(&mut payload, &batch) {
-        panic!("encoding into memory: {error}");
-    }
+    let names: Vec<_> = hashes.iter().copied().map(EngineHash).collect();
+    let payload = frames::payload(vec![frames::stored(
+        parent.map(EngineHash),
+        &names,
+        &tokens,
+    )]);
     Sample {
         payload,
         hashes,

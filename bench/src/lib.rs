@@ -4,6 +4,7 @@
 //! prompts of 64 blocks, 50 conversations each of up to 192 further blocks, every conversation on
 //! one to three workers.
 pub mod filled;
+pub mod frames;
 pub mod machine;
 pub mod query;
 pub mod told;

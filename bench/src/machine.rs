@@ -1,5 +1,6 @@
 //! On what a figure was measured. Linux tells it in `/proc`; elsewhere it is unknown.
 use std::fs::read_to_string;
+use std::time::Duration;
 
 /// The processor's name and how many of them this process may use.
 #[must_use]
@@ -31,6 +32,15 @@ pub fn resident() -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1_024)
+}
+
+/// The processor time that the calling thread has had so far, if the system tells: on a machine that is shared
+/// with others it says more than the time that has passed.
+#[must_use]
+pub fn processor_time() -> Option<Duration> {
+    let stat = read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds = stat.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// How often the calling thread has lost its processor so far, zero if the system does not tell: a time

@@ -121,6 +121,12 @@ impl Account {
             .any(|ledger| ledger.used() > ledger.limit)
     }
 
+    /// Bytes that are left until a bound is reached.
+    pub(crate) fn room(&self) -> u64 {
+        let left = |ledger: &Arc<Ledger>| ledger.limit.saturating_sub(ledger.used());
+        self.ledgers.iter().map(left).min().unwrap_or(0)
+    }
+
     /// The writer keeps nothing any more.
     pub(crate) fn close(&mut self, shared: isize) {
         self.settle(0, shared);

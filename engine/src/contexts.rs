@@ -91,6 +91,11 @@ impl TreeUse {
         &self.tree
     }
 
+    /// The adapter's name, empty for none.
+    pub(crate) fn adapter(&self) -> &str {
+        &self.adapter
+    }
+
     pub(crate) fn is(&self, adapter: Option<&str>, block_size: u32) -> bool {
         self.tree.block_size == block_size && self.adapter == adapter.unwrap_or_default()
     }

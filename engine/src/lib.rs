@@ -70,4 +70,5 @@ pub use predict::{ExpireReport, PredictConfig, Predictions, Prompt, RecordReport
 pub use tree::hit::Hit;
 pub use tree::keys::{Keys, Slots, TokenKeys};
 pub use tree::read::Matches;
+pub use writer::{DUMP_RECORD_MAX, Dump, DumpError, Restore, RestoreError, RestoreReport};
 pub use writer::{RemoveReport, Store, StoreError, StoreReport, WindowError, WindowGroup, Writer};

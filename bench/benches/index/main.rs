@@ -4,7 +4,9 @@
 //! Every answer is checked against one that is worked out from the workload before anything is timed.
 //! `cargo bench -p kvroute-bench -- --test` runs each once on a tiny workload.
 mod clear;
+mod dump;
 mod fleet;
+mod longest;
 mod lookup;
 mod race;
 mod settle;
@@ -95,6 +97,7 @@ fn main() {
     );
     let mut criterion = Criterion::default().configure_from_args();
     lookup::run(&mut criterion, &filled, &workload);
+    dump::run(&mut criterion, &filled, &workload);
     write::run(&mut criterion, &mut filled, &workload);
     clear::run(&mut criterion, &mut filled, &workload);
     race::run(&mut criterion, &mut filled, &workload);

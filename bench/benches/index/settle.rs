@@ -3,10 +3,11 @@
 //! as about the index: so the longest lookup while nothing happens is printed beside it, and for each the
 //! longest in which the thread did not lose its processor.
 use super::clear::SLICE;
+use super::longest::Longest;
 use super::{Effort, SEED};
 use kvroute_bench::filled::{Filled, answer, lookup};
 use kvroute_bench::query::{Query, mixed};
-use kvroute_bench::{Conversation, Random, Size, conversations, machine};
+use kvroute_bench::{Conversation, Random, Size, conversations};
 use kvroute_engine::{Matches, Participant};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -32,44 +33,6 @@ struct Stalls {
 struct Lookups {
     count: usize,
     longest: Longest,
-}
-
-/// The longest of some times.
-#[derive(Debug, Default)]
-struct Longest {
-    all: Duration,
-    /// Of those in which the thread kept its processor.
-    undisturbed: Duration,
-    /// How often the thread had lost its processor when that was last asked.
-    switches: u64,
-}
-
-/// Shorter times are not worth asking whether they were disturbed.
-const SHORT: Duration = Duration::from_micros(10);
-
-impl Longest {
-    fn refresh(&mut self) {
-        self.switches = machine::switches();
-    }
-
-    fn add(&mut self, time: Duration) {
-        self.all = self.all.max(time);
-        if time > self.undisturbed {
-            let before = self.switches;
-            if time > SHORT {
-                self.refresh();
-            }
-            if self.switches == before {
-                self.undisturbed = time;
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Longest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} (undisturbed {:?})", self.all, self.undisturbed)
-    }
 }
 
 pub(crate) fn run(effort: &Effort) {

@@ -64,6 +64,14 @@ impl Bits {
         at
     }
 
+    /// One past the highest of the set, zero for none. O(run length / 64).
+    fn end(&self) -> u32 {
+        let word = self.0.iter().rposition(|&word| word != 0);
+        word.map_or(0, |word| {
+            (word as u32 + 1) * 64 - self.0[word].leading_zeros()
+        })
+    }
+
     /// O(run length / 64).
     fn first(&self) -> Option<u32> {
         let word = self.0.iter().position(|&word| word != 0)?;
@@ -180,6 +188,12 @@ impl Holding {
     /// All blocks held.
     pub(crate) fn len(&self) -> u32 {
         self.count
+    }
+
+    /// One past the last block held. O(1), O(run length / 64) past a hole.
+    pub(crate) fn end(&self) -> u32 {
+        let beyond = self.rest.as_ref().map_or(0, |rest| rest.beyond.end());
+        self.cutoff.max(beyond)
     }
 
     /// Whether all blocks held are on the GPU.

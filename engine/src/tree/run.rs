@@ -192,9 +192,15 @@ impl Hold {
         Self(OwnedRun::new(None, 0, None, 0).into_non_null())
     }
 
-    /// The run's address: its identity while it is held.
-    pub(crate) fn address(&self) -> usize {
-        self.0.addr().get()
+    /// The runs that it branches off, the nearest first, the root last.
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Run> {
+        let above = |run: &&Run| {
+            let parent = run.parent?;
+            // SAFETY: a run that is held is alive, so linked, and as long as it is, its reference keeps its
+            // parent alive; so do theirs.
+            Some(unsafe { parent.as_ref() })
+        };
+        std::iter::successors(Some(&**self), above).skip(1)
     }
 
     /// The child that begins with `key` at `branch`, found or made, with room for `first` blocks.
@@ -254,6 +260,11 @@ impl Run {
         self.branch
     }
 
+    /// Its address: its identity while it is held.
+    pub(crate) fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
     /// The address of the run that it branches off.
     pub(crate) fn parent_address(&self) -> Option<usize> {
         self.parent.map(|parent| parent.addr().get())
@@ -271,6 +282,22 @@ impl Run {
         let inline = self.more_keys.iter().map_while(Chain::next);
         let last = self.more_keys.last().and_then(Chain::next);
         inline.chain(last.into_iter().flat_map(|last| last.next.iter()))
+    }
+
+    /// The keys of blocks `[from, to)`, all of them claimed; zero for one that is not.
+    pub(crate) fn keys(&self, from: u32, to: u32) -> impl Iterator<Item = u64> {
+        let mut start = 0;
+        let more = self.more_keys().map(Segment::words);
+        let segments = std::iter::once(self.first_keys()).chain(more);
+        let parts = segments.map_while(move |words| {
+            let end = start + words.len() as u32;
+            let part = from.clamp(start, end) - start..to.clamp(start, end) - start;
+            let begun = start < to;
+            start = end;
+            begun.then(|| &words[part.start as usize..part.end as usize])
+        });
+        // Relaxed: written once, and nothing is reached through it.
+        parts.flatten().map(|word| word.load(Ordering::Relaxed))
     }
 
     /// The first key; there before the run is linked. Zero for a root.

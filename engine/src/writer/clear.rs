@@ -88,7 +88,7 @@ impl Writer {
         if self.leaving.is_done() {
             return true;
         }
-        let pin = self.begin(at);
+        let pin = self.begin_tending(at);
         self.settle_some(runs, &pin);
         self.end(&pin);
         self.leaving.is_done()

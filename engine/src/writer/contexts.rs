@@ -25,6 +25,12 @@ impl Used {
         Some(&self.uses.get(context as usize)?.as_ref()?.tree)
     }
 
+    /// All contexts in use, with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &TreeUse)> {
+        let numbered = (0..).zip(&self.uses);
+        numbered.filter_map(|(at, slot)| Some((at, &slot.as_ref()?.tree)))
+    }
+
     /// The number of a context, used from now on. O(contexts of the writer) if it is not the last one.
     pub(super) fn number(
         &mut self,

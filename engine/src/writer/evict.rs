@@ -21,7 +21,7 @@ impl Writer {
     /// # Panics
     /// If `at` belongs to another index.
     pub fn trim(&mut self, at: &Participant) -> usize {
-        let pin = self.begin(at);
+        let pin = self.begin_tending(at);
         let evicted = if self.account.is_over() {
             self.evict(0, &pin)
         } else {
@@ -65,6 +65,7 @@ impl Writer {
             return 0;
         }
         self.incomplete = true;
+        self.changes += 1;
         self.crowded
             .retain(|place, _| !gone.contains(&place.holding));
         let forgotten = self.names.forget(|place| gone.contains(&place.holding));

@@ -40,6 +40,11 @@ impl Holdings {
         self.len
     }
 
+    /// All numbers are below.
+    pub(super) fn bound(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
     /// Bytes allocated, exceptions aside.
     pub(super) fn bytes(&self) -> usize {
         self.by_run.bytes() + self.chunks.len() * CHUNK * size_of::<Option<Holding>>()

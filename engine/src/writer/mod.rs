@@ -8,12 +8,15 @@
 //! A block leaves when the last copy of its last name does. Several names of one block are counted
 //! together in `crowded`, which has an entry for each place that is not the ordinary case of one
 //! name with copies on the GPU only.
+mod bytes;
 mod clear;
 mod contexts;
+mod dump;
 mod evict;
 mod holdings;
 mod names;
 mod place;
+mod restore;
 mod table;
 mod waiting;
 mod windows;
@@ -25,11 +28,14 @@ use crate::limits::BLOCK_SIZE_MAX;
 use crate::tree::Pin;
 use crate::types::{BlockKey, Context, EngineHash, TIERS, Tier, WorkerId};
 use ahash::AHashMap;
+pub use bytes::DUMP_RECORD_MAX;
 use clear::Leaving;
 use contexts::Used;
+pub use dump::{Dump, DumpError};
 use holdings::Holdings;
 use names::{Names, Place, Taken};
 use place::Cursor;
+pub use restore::{Restore, RestoreError, RestoreReport};
 use std::sync::Arc;
 use waiting::{Unplaced, Waiting};
 use windows::Windows;
@@ -136,6 +142,8 @@ pub struct Writer {
     account: Account,
     /// Stored events so far, as the time of the least recently used leaves.
     clock: u32,
+    /// Calls so far that may have changed what is held.
+    changes: u64,
     incomplete: bool,
 }
 
@@ -158,6 +166,7 @@ impl Writer {
             windows: None,
             account,
             clock: 0,
+            changes: 0,
             incomplete: false,
         }
     }
@@ -338,8 +347,20 @@ impl Writer {
         }
     }
 
-    /// A pin for one operation, in which some of what former clears left is taken out.
+    /// The same as long as the worker holds the same: the index, the worker, the changes to it.
+    fn version(&self) -> (usize, usize, u64) {
+        let index = Arc::as_ptr(&self.index).addr();
+        (index, self.id.index(), self.changes)
+    }
+
+    /// A pin for one operation that may change what is held, see [`Writer::begin_tending`].
     fn begin(&mut self, at: &Participant) -> Pin {
+        self.changes += 1;
+        self.begin_tending(at)
+    }
+
+    /// A pin for one operation, in which some of what former clears left is taken out.
+    fn begin_tending(&mut self, at: &Participant) -> Pin {
         assert!(
             Arc::ptr_eq(at.index(), &self.index),
             "a participant of another index"

@@ -172,15 +172,56 @@ impl Names {
         let Some((_, name)) = self.find(hash) else {
             return Tiers::default();
         };
-        let inline = [u32::from(name.copies), 0, 0];
-        let copies = match name.copies {
-            SPILLED => self.spilled.get(&self.table.mixed(hash)).unwrap_or(&inline),
-            _ => &inline,
-        };
+        let copies = self.copies(hash, name);
         Tier::ALL
             .into_iter()
             .filter(|tier| copies[tier.index()] > 0)
             .fold(Tiers::default(), Tiers::with)
+    }
+
+    /// The copies of a name that is there.
+    pub(super) fn copies(&self, hash: EngineHash, name: Name) -> Copies {
+        let inline = [u32::from(name.copies), 0, 0];
+        match name.copies {
+            SPILLED => {
+                let spilled = self.spilled.get(&self.table.mixed(hash));
+                spilled.copied().unwrap_or(inline)
+            }
+            _ => inline,
+        }
+    }
+
+    /// A new name with at least one copy.
+    pub(super) fn insert_copies(&mut self, hash: EngineHash, copies: Copies, place: Option<Place>) {
+        self.placed += usize::from(place.is_some());
+        let [gpu, others @ ..] = copies;
+        let inline = u16::try_from(gpu).ok().filter(|&gpu| gpu < SPILLED);
+        let inline = inline.filter(|_| others == [0; TIERS - 1]);
+        if inline.is_none() {
+            self.spilled.insert(self.table.mixed(hash), copies);
+        }
+        let name = Name {
+            holding: place.map_or(NOWHERE, |place| place.holding),
+            offset: place.map_or(0, |place| place.offset),
+            copies: inline.unwrap_or(SPILLED),
+        };
+        self.table.insert(hash, name);
+    }
+
+    /// Makes room for so many names, if there are none yet. O(names / 4).
+    pub(super) fn reserve(&mut self, names: usize) {
+        self.table.reserve(names);
+    }
+
+    /// See [`Table::portions`].
+    pub(super) fn portions(&self) -> usize {
+        self.table.portions()
+    }
+
+    /// See [`Table::portion`].
+    #[inline]
+    pub(super) fn portion(&self, at: usize) -> impl Iterator<Item = (EngineHash, Name)> + '_ {
+        self.table.portion(at)
     }
 
     /// Names.

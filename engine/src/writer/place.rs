@@ -162,7 +162,7 @@ impl Writer {
     }
 
     #[inline]
-    fn enter_tier(&mut self, place: Place, tier: Tier) {
+    pub(super) fn enter_tier(&mut self, place: Place, tier: Tier) {
         let offset = u32::from(place.offset);
         let clock = self.clock;
         let Some(holding) = self.holdings.change(place.holding) else {
@@ -200,7 +200,7 @@ impl Writer {
     }
 
     #[inline]
-    fn leave_if_empty(&mut self, at: u32, pin: &Pin) {
+    pub(super) fn leave_if_empty(&mut self, at: u32, pin: &Pin) {
         if self.holdings.get(at).is_some_and(Holding::is_empty) {
             self.leave_run(at, pin);
         }
@@ -241,7 +241,13 @@ impl Writer {
 
     /// A name has got its place: what waited for it follows.
     #[inline]
-    fn placed(&mut self, hash: EngineHash, place: Place, report: &mut StoreReport, pin: &Pin) {
+    pub(super) fn placed(
+        &mut self,
+        hash: EngineHash,
+        place: Place,
+        report: &mut StoreReport,
+        pin: &Pin,
+    ) {
         if let Some(windows) = &mut self.windows {
             windows.placed(hash, place, &mut self.holdings, pin);
         }
@@ -271,7 +277,13 @@ impl Writer {
 
     /// The place of (cursor, key), made if needed, with a holding of this worker's there.
     #[inline]
-    fn descend(&mut self, cursor: Cursor, block: &Block, key: BlockKey, pin: &Pin) -> Place {
+    pub(super) fn descend(
+        &mut self,
+        cursor: Cursor,
+        block: &Block,
+        key: BlockKey,
+        pin: &Pin,
+    ) -> Place {
         let following = block.following;
         if let Cursor::After(place) = cursor {
             let next = u32::from(place.offset) + 1;
@@ -380,7 +392,7 @@ impl Writer {
             .is_some_and(|holding| holding.contains(u32::from(place.offset)))
     }
 
-    fn context_of(&self, place: Place) -> Option<u32> {
+    pub(super) fn context_of(&self, place: Place) -> Option<u32> {
         self.holdings
             .get(place.holding)
             .map(|holding| holding.context)

@@ -23,6 +23,8 @@
 //!
 //! Sources: Pagh and Rodler, "Cuckoo hashing" (2001); Dietzfelbinger and Weidling (2007) for buckets;
 //! Litwin, "Linear hashing" (1980).
+mod bulk;
+
 use crate::sync::prefetch;
 use crate::types::EngineHash;
 use ahash::{AHashMap, RandomState};

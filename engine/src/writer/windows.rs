@@ -9,6 +9,8 @@
 //! block if every group's tail there is as long as needed. A tail depends on the one before it alone,
 //! so a change is carried down the chain, and into the runs that branch off, until tails stay as they are:
 //! at most a window's length along each branch.
+mod members;
+
 use super::holdings::Holdings;
 use super::names::{Names, Place};
 use super::{StoreReport, Writer};
@@ -18,6 +20,7 @@ use crate::tree::Pin;
 use crate::tree::window::{BITS, Word};
 use crate::types::{EngineHash, Tier, WorkerId};
 use ahash::AHashMap;
+use members::Members;
 use std::collections::BTreeSet;
 
 /// A sliding-window group of a worker's engine.
@@ -48,11 +51,10 @@ pub enum WindowError {
 }
 
 #[derive(Debug)]
-struct Group {
-    number: u32,
-    blocks: u32,
-    /// Copies on the GPU.
-    names: AHashMap<EngineHash, u32>,
+pub(super) struct Group {
+    pub(super) number: u32,
+    pub(super) blocks: u32,
+    pub(super) names: Members,
 }
 
 /// What is known of one block in one group.
@@ -86,7 +88,7 @@ type Tails = [u32; WINDOW_GROUPS_MAX];
 #[derive(Debug)]
 pub(super) struct Windows {
     worker: WorkerId,
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     /// By holding.
     covers: AHashMap<u32, Cover>,
     /// (address of a run, where another one branches off it, the holding there), roots' branches aside.
@@ -112,9 +114,9 @@ impl Windows {
 
     /// Bytes allocated, about.
     pub(super) fn bytes(&self) -> usize {
-        let names = |group: &Group| group.names.capacity() * size_of::<(EngineHash, u32)>();
+        let names = self.groups.iter().map(|group| group.names.bytes());
         self.cover_bytes
-            + self.groups.iter().map(names).sum::<usize>()
+            + names.sum::<usize>()
             + self.covers.capacity() * size_of::<(u32, Cover)>()
             // Trees are half to fully filled.
             + self.below.len() * 2 * size_of::<(usize, u32, u32)>()
@@ -174,14 +176,14 @@ impl Windows {
         self.below.clear();
         self.cover_bytes = 0;
         for group in &mut self.groups {
-            group.names = AHashMap::default();
+            group.names = Members::default();
         }
     }
 
     /// Forgets names that have no place. O(names).
     pub(super) fn forget_unplaced(&mut self, names: &Names) {
         for group in &mut self.groups {
-            group.names.retain(|&hash, _| names.place(hash).is_some());
+            group.names.retain(|hash| names.place(hash).is_some());
         }
     }
 
@@ -196,7 +198,7 @@ impl Windows {
     ) {
         let mut member = false;
         for at in 0..self.groups.len() {
-            if self.groups[at].names.contains_key(&hash) {
+            if self.groups[at].names.contains(hash) {
                 self.count(at, place, &change);
                 member = true;
             }
@@ -343,7 +345,7 @@ impl Windows {
         self.groups.push(Group {
             number: group.number,
             blocks: group.blocks,
-            names: AHashMap::default(),
+            names: Members::default(),
         });
         let mut all = Vec::new();
         self.cover_bytes = 0;
@@ -412,8 +414,7 @@ impl Writer {
         let most = self.names.placed() + WAITING_MAX;
         for &hash in hashes {
             let names = &mut windows.groups[group].names;
-            if let Some(copies) = names.get_mut(&hash) {
-                *copies = copies.saturating_add(1);
+            if names.add(hash) {
                 report.copies += 1;
                 continue;
             }
@@ -453,18 +454,16 @@ impl Writer {
             && let Some(group) = windows.groups.iter().position(|g| g.number == number)
         {
             for &hash in hashes {
-                let names = &mut windows.groups[group].names;
-                match names.get_mut(&hash) {
+                match windows.groups[group].names.take(hash) {
                     None => unknown += 1,
-                    Some(copies) if *copies > 1 => *copies -= 1,
-                    Some(_) => {
-                        names.remove(&hash);
+                    Some(0) => {
                         if let Some(place) = self.names.place(hash) {
                             windows.count(group, place, |names| names.saturating_sub(1));
                             let from = (place.holding, u32::from(place.offset));
                             windows.refresh(vec![from], &mut self.holdings, pin);
                         }
                     }
+                    Some(_) => {}
                 }
             }
         }
@@ -476,12 +475,17 @@ impl Writer {
     /// anything is held, which they may bound, it does nothing.
     pub fn forget_windows(&mut self) {
         if self.holdings.len() == 0 && self.windows.take().is_some() {
+            self.changes += 1;
             self.index.marks().windowed.set(self.id, false);
         }
     }
 
     /// The place of a group among the worker's.
-    fn window_group(&mut self, group: WindowGroup, pin: &Pin) -> Result<usize, WindowError> {
+    pub(super) fn window_group(
+        &mut self,
+        group: WindowGroup,
+        pin: &Pin,
+    ) -> Result<usize, WindowError> {
         let windows = self.windows.get_or_insert_with(|| {
             self.index.marks().windowed.set(self.id, true);
             Box::new(Windows::new(self.id, &self.holdings))
@@ -554,7 +558,7 @@ mod tests {
             let windows = writer.windows.as_ref().unwrap();
             assert_eq!((windows.covers.len(), windows.below.len()), (0, 0));
             assert_eq!(windows.cover_bytes, 0);
-            assert!(windows.groups[0].names.is_empty());
+            assert!(windows.groups[0].names.len() == 0);
         }
     }
 }
