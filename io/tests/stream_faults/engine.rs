@@ -59,7 +59,7 @@ impl Engine {
             running_max: chance.between(1, 4) as usize,
             resets_per_mille: [0, 5, 40][chance.place(3)],
         });
-        let ring = [10_000, 10_000, 10_000, chance.between(0, 12) as usize];
+        let ring = [10_000, 10_000, 10_000, chance.between(1, 12) as usize];
         Self {
             rank,
             ring: Ring::new(ring[chance.place(4)]),

@@ -20,7 +20,7 @@ use world::World;
 const SEEDS: u64 = 1_000;
 
 /// Failures that are told before the run is given up.
-const FAILURES_MAX: usize = 10;
+const FAILURES_MAX: usize = 20;
 
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

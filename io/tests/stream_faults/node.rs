@@ -225,6 +225,7 @@ impl Node {
                 self.follower.answered(now, raw.sequence, payload);
             }
             Err(reason) => {
+                turn.lives[life].corrupted = true;
                 self.follower.progress(now);
                 self.follower.skipped(reason);
             }

@@ -361,9 +361,10 @@ impl Site {
                     waits: often[self.chance.place(3)],
                 };
             }
-            11 if self.chance.per_mille(100) => {
-                self.engine.ring.set_max(self.chance.below(10) as usize)
-            }
+            11 if self.chance.per_mille(100) => self
+                .engine
+                .ring
+                .set_max(self.chance.between(1, 10) as usize),
             _ => {}
         }
         if self.steps > 0 {

@@ -74,7 +74,7 @@ pub(crate) struct Life {
     given: Vec<bool>,
     /// The node was given something with a number that is not its own.
     pub(crate) misnumbered: bool,
-    /// The node was given a payload that is not what the engine published.
+    /// The node was given something that is not what the engine published, and cannot know what was.
     pub(crate) corrupted: bool,
     /// A number was spent on nothing.
     pub(crate) has_holes: bool,

@@ -440,9 +440,11 @@ impl<P: Payload> Sequence<P> {
             return false;
         }
         self.overflowed = false;
+        self.tally.gaps += 1;
         if self.has_replay {
-            self.tally.gaps += 1;
             self.ask(Why::Gap);
+        } else {
+            self.clear(ClearReason::Gap);
         }
         true
     }
