@@ -2,8 +2,9 @@
 use super::bench::Did::{Applied, Asked, Cleared, Dropped};
 use super::bench::*;
 use kvroute::status::Trust;
-use kvroute::stream::sequence::ClearReason::Gap;
-use kvroute::stream::sequence::DropReason::HeldBackFull;
+use kvroute::stream::sequence::ClearReason::{Gap, Restart};
+use kvroute::stream::sequence::DropReason::{HeldBackFull, OtherLife};
+use kvroute::stream::sequence::Sequence;
 
 /// A thread had stalled, and 32 MB of batches of an engine without a replay socket were waiting. What did not
 /// fit was dropped, the rest applied, and the worker was exact until the next batch showed the
@@ -32,4 +33,50 @@ fn what_is_dropped_for_want_of_room_is_a_gap_at_once_without_a_replay_socket() {
         (machine.trust(), machine.take_tally().gaps),
         (Trust::Partial, 0)
     );
+}
+
+/// Behind a proxy that keeps the node's connections, an engine restarted while it was answering a replay. The answers
+/// of the old life were slower than the new life's first live batches; those were dropped as leftovers, and the
+/// new life's next batch was applied on top of the old life's history: credited with blocks that nobody
+/// held, and exact.
+#[test]
+fn late_answers_of_the_life_before_do_not_begin_the_new_one() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(drain(&mut machine), [Asked(0)]);
+    assert_eq!(live(&mut machine, 2, &[0, 1]), []);
+    machine.replayed(batch(1, 0));
+    assert_eq!(
+        drain(&mut machine),
+        [
+            Applied(0),
+            Cleared(Restart),
+            Dropped(2, OtherLife),
+            Asked(0)
+        ]
+    );
+    assert_eq!(replay(&mut machine, 2, &[0, 1]), [Applied(0), Applied(1)]);
+    assert_eq!(live(&mut machine, 2, &[2]), [Applied(2)]);
+}
+
+/// The same the other way around: the old life's batches were held back while the new life answered with its
+/// first, and were applied after it.
+#[test]
+fn what_is_held_of_the_life_before_does_not_follow_the_new_one() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(drain(&mut machine), [Asked(0)]);
+    assert_eq!(live(&mut machine, 1, &[0, 1, 2]), []);
+    machine.replayed(batch(2, 0));
+    assert_eq!(
+        drain(&mut machine),
+        [
+            Applied(0),
+            Cleared(Restart),
+            Dropped(3, OtherLife),
+            Asked(0)
+        ]
+    );
+    assert_eq!(replay(&mut machine, 2, &[0]), [Applied(0)]);
+    assert_eq!(machine.trust(), Trust::Exact);
 }

@@ -478,14 +478,22 @@ impl<P: Payload> Sequence<P> {
             Some(Seen::Other) => self.dropped(1, DropReason::OtherLife),
             Some(Seen::Unknown) => self.dropped(1, DropReason::Duplicate),
         }
+        self.drop_repeated(sequence, checksum);
+    }
+
+    /// Drops the held batches that have the number of one that was answered. One with other bytes is of the life
+    /// before if it was there before the replay was asked for, or came over a connection that is lost. Else
+    /// either may be: a connection can outlive an engine behind a proxy, and an answer can be late. A replay
+    /// that is asked for now is answered by the present life.
+    fn drop_repeated(&mut self, sequence: u64, checksum: u64) {
         while let Some(front) = self.held.front().filter(|front| front.sequence == sequence) {
-            // What was held back came before the answer, so the answer knows better.
-            let same = front.checksum == checksum;
-            self.drop_front(if same {
-                DropReason::Duplicate
+            if front.checksum == checksum {
+                self.drop_front(DropReason::Duplicate);
+            } else if self.before_ask > 0 || self.old > 0 {
+                self.drop_front(DropReason::OtherLife);
             } else {
-                DropReason::OtherLife
-            });
+                return self.new_life(Why::Start);
+            }
         }
     }
 
