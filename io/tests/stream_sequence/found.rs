@@ -80,3 +80,25 @@ fn what_is_held_of_the_life_before_does_not_follow_the_new_one() {
     assert_eq!(replay(&mut machine, 2, &[0]), [Applied(0)]);
     assert_eq!(machine.trust(), Trust::Exact);
 }
+
+/// Behind a proxy, an engine restarted in the middle of a replay, which therefore never ended. The new life's first
+/// batches were held back meanwhile; when the replay was given up they were dropped as leftovers of the life
+/// before, because a replay had said otherwise, and the next batch was applied on top of the old life's.
+#[test]
+fn a_replay_that_broke_off_knows_nothing_of_what_came_after_it_was_asked_for() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(drain(&mut machine), [Asked(0)]);
+    (0..3).for_each(|n| machine.replayed(batch(1, n)));
+    assert_eq!(drain(&mut machine), [Applied(0), Applied(1), Applied(2)]);
+    assert_eq!(live(&mut machine, 2, &[0, 1]), []);
+    machine.replay_failed();
+    assert_eq!(
+        drain(&mut machine),
+        [Cleared(Restart), Applied(0), Applied(1)]
+    );
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Exact, 1)
+    );
+}

@@ -24,7 +24,7 @@
 //! | above l + 1 | gap: hold back, ask for a replay from l itself. Without a replay socket, or if the replay that just ended did not bring what is missing: clear, begin a run at n |
 //! | not above l, same checksum as the batch applied under n | duplicate (replay and live overlap) |
 //! | not above l, and not above the last live number either | restart: live numbers never go back in one life |
-//! | not above l, other checksum | restart; but if the replay that just ended says otherwise, a leftover: drop |
+//! | not above l, other checksum | restart; but if it was received before the last replay was asked for, a leftover: drop |
 //! | not above l, too old to compare, above the last live number | duplicate: it was queued while the replay ran |
 //!
 //! With nothing applied yet, 0 is applied and anything else is a gap from the very beginning (without a
@@ -68,7 +68,7 @@ pub struct Sequence<P> {
     held: Held<P>,
     /// How many of the held batches came over a connection that is lost.
     old: usize,
-    /// How many of the held batches were received before the replay that runs was asked for. Its
+    /// How many of the held batches were received before the last replay was asked for. Its
     /// answer has them if they are of the life that answers, and what is missing before them.
     before_ask: usize,
     /// How many of the held batches the replay that ended has settled: what is missing before them
@@ -366,7 +366,8 @@ impl<P: Payload> Sequence<P> {
             Seen::Ahead => Verdict::Gap,
             Seen::Same => Verdict::Duplicate,
             Seen::Other | Seen::Unknown if goes_back => Verdict::Restart,
-            Seen::Other if self.settled > 0 => Verdict::Leftover,
+            // It was there before the replay was asked for, so the replay knows better.
+            Seen::Other if self.before_ask > 0 => Verdict::Leftover,
             Seen::Other => Verdict::Restart,
             Seen::Unknown => Verdict::Duplicate,
         }
