@@ -127,7 +127,8 @@ pub(crate) fn at_the_end(id: usize, sites: &[Site], shared: &mut Shared) -> Resu
         );
         return Err(Failure::new(id, &what));
     }
-    let damaged = life.misnumbered || life.corrupted || life.has_holes || life.rotated;
+    let lied = life.misnumbered || life.corrupted || life.unreadable;
+    let damaged = lied || life.has_holes || life.rotated;
     if site.has_replay && !damaged && trust != Trust::Exact {
         return Err(Failure::new(
             id,
@@ -140,7 +141,10 @@ pub(crate) fn at_the_end(id: usize, sites: &[Site], shared: &mut Shared) -> Resu
 /// Whether the node was given all that the engine has said, and can know which life that is.
 fn is_told(site: &Site) -> bool {
     let life = site.engine.current();
-    life.is_given() && (life.newest().is_some() || site.node.knows_life)
+    // What an engine says against the truth cannot be told from it: an answer that it cannot be read is
+    // left out, a batch with a number that is not its own takes the place of another.
+    let lied = life.unreadable || life.misnumbered;
+    life.is_given() && !lied && (life.newest().is_some() || site.node.knows_life)
 }
 
 fn ask<'p>(site: &Site, probes: &'p [Probe], shared: &mut Shared) -> Vec<Answer<'p>> {

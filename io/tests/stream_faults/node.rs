@@ -100,7 +100,8 @@ pub(crate) struct Node {
     /// How many bytes each payload claims to be.
     pub(crate) weight: usize,
     backlog: bool,
-    /// A connection was made in the engine's present life, or a replay of it has ended.
+    /// A connection was made in the engine's present life. (A replay that ends without a batch does not tell
+    /// a new life from an engine that keeps no ring.)
     pub(crate) knows_life: bool,
 }
 
@@ -217,7 +218,6 @@ impl Node {
             Ok(Answer::End) => {
                 self.close_replay();
                 self.follower.ended();
-                self.knows_life |= life + 1 == turn.lives.len();
             }
             Ok(Answer::Batch(raw)) => {
                 turn.lives[life].give(raw.sequence, raw.payload);
@@ -225,7 +225,7 @@ impl Node {
                 self.follower.answered(now, raw.sequence, payload);
             }
             Err(reason) => {
-                turn.lives[life].corrupted = true;
+                turn.lives[life].unreadable = true;
                 self.follower.progress(now);
                 self.follower.skipped(reason);
             }

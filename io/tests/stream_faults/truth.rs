@@ -74,8 +74,10 @@ pub(crate) struct Life {
     given: Vec<bool>,
     /// The node was given something with a number that is not its own.
     pub(crate) misnumbered: bool,
-    /// The node was given something that is not what the engine published, and cannot know what was.
+    /// The node was given a payload that is not what the engine published.
     pub(crate) corrupted: bool,
+    /// The node was answered something that it cannot read.
+    pub(crate) unreadable: bool,
     /// A number was spent on nothing.
     pub(crate) has_holes: bool,
     /// The ring has lost its beginning.

@@ -2,8 +2,8 @@
 use super::bench::Did::{Applied, Asked, Cleared, Dropped};
 use super::bench::*;
 use kvroute::status::Trust;
-use kvroute::stream::sequence::ClearReason::{Gap, Restart};
-use kvroute::stream::sequence::DropReason::{HeldBackFull, OtherLife};
+use kvroute::stream::sequence::ClearReason::{Gap, Rebuild, Restart};
+use kvroute::stream::sequence::DropReason::{Duplicate, HeldBackFull, OtherLife};
 use kvroute::stream::sequence::Sequence;
 
 /// A thread had stalled, and 32 MB of batches of an engine without a replay socket were waiting. What did not
@@ -101,4 +101,30 @@ fn a_replay_that_broke_off_knows_nothing_of_what_came_after_it_was_asked_for() {
         (machine.trust(), machine.take_tally().restarts),
         (Trust::Exact, 1)
     );
+}
+
+/// A partial run was live while an earlier beginning was asked for. Two batches were published after the engine had
+/// answered, and were applied before the first answer was read. That cleared the run and began anew, up to where
+/// the answer ended: the two were missing, and the worker was exact until the next batch showed a gap.
+#[test]
+fn what_was_live_while_a_replay_was_on_its_way_is_asked_for_again() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(live(&mut machine, 1, &[3]), [Asked(0)]);
+    machine.replay_failed();
+    assert_eq!(drain(&mut machine), [Applied(3)]);
+    machine.retry();
+    assert_eq!(drain(&mut machine), [Asked(0)]);
+    assert_eq!(live(&mut machine, 1, &[4, 5]), [Applied(4), Applied(5)]);
+    let did = replay(&mut machine, 1, &[0, 1, 2, 3]);
+    assert_eq!(did[0], Cleared(Rebuild));
+    assert_eq!(did[4..], [Applied(3), Asked(3)]);
+    assert_eq!(machine.trust(), Trust::Replaying);
+    let did = replay(&mut machine, 1, &[3, 4, 5]);
+    assert_eq!(did, [Dropped(1, Duplicate), Applied(4), Applied(5)]);
+    assert_eq!(
+        (machine.trust(), machine.take_tally().gaps),
+        (Trust::Exact, 0)
+    );
+    assert_eq!(live(&mut machine, 1, &[6]), [Applied(6)]);
 }

@@ -76,6 +76,9 @@ pub struct Sequence<P> {
     settled: usize,
     /// The gap before the first settled batch is counted.
     gap_counted: bool,
+    /// The last number of a run that was given up for the replay's earlier beginning. The replay may have been
+    /// answered before that was published.
+    reach: Option<u64>,
     /// Live batches were dropped because too much was held back.
     overflowed: bool,
     /// A replay from 0 has ended without a batch: the engine has published nothing.
@@ -106,6 +109,7 @@ impl<P: Payload> Sequence<P> {
             before_ask: 0,
             settled: 0,
             gap_counted: false,
+            reach: None,
             overflowed: false,
             empty: false,
             behind: false,
@@ -126,6 +130,7 @@ impl<P: Payload> Sequence<P> {
     /// this connection.
     pub fn connected(&mut self) {
         self.heard = None;
+        self.reach = None;
         self.connected = true;
         let again = std::mem::replace(&mut self.ever_connected, true);
         if self.has_replay {
@@ -197,6 +202,7 @@ impl<P: Payload> Sequence<P> {
                     .as_ref()
                     .is_none_or(|run| batch.sequence < run.first())
                 {
+                    self.reach = self.last();
                     self.clear(ClearReason::Rebuild);
                     self.phase = Phase::Replaying {
                         proof: Proof::Missing,
@@ -232,6 +238,9 @@ impl<P: Payload> Sequence<P> {
             // The ring has nothing although the engine is past it: it keeps no ring.
             self.clear(ClearReason::Gap);
         }
+        if self.reach.take() > self.last() {
+            return self.ask(Why::Start);
+        }
         self.empty = self.run.is_none();
         self.settle(self.before_ask, why);
     }
@@ -239,6 +248,7 @@ impl<P: Payload> Sequence<P> {
     /// The replay was silent for too long or its socket failed. [`Self::wants_retry`] may hold now.
     pub fn replay_failed(&mut self) {
         self.want_more = true;
+        self.reach = None;
         let Phase::Replaying { proof, why, .. } = self.phase else {
             self.phase = Phase::Live;
             return;
@@ -427,6 +437,7 @@ impl<P: Payload> Sequence<P> {
     /// received before the next replay is asked for, so that has what is of the new life.
     fn new_life(&mut self, why: Why) {
         self.tally.restarts += 1;
+        self.reach = None;
         self.clear(ClearReason::Restart);
         self.heard = None;
         self.drop_held(match why {
