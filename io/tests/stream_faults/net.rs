@@ -25,8 +25,8 @@ pub(crate) struct Live {
     /// When the engine begins to send: the subscription has arrived.
     pub(crate) subscribed_at: u64,
     pub(crate) flying: VecDeque<(u64, Message)>,
-    /// What became of the connection, and when the node can see it.
-    pub(crate) links: VecDeque<(u64, bool)>,
+    /// What became of the connection, and when the node can see it: the life that it was made to, or none.
+    pub(crate) links: VecDeque<(u64, Option<usize>)>,
     last: u64,
 }
 
@@ -100,15 +100,15 @@ impl Live {
         self.flying.retain(|(at, _)| *at <= now);
         if self.up {
             self.up = false;
-            self.links.push_back((now, false));
+            self.links.push_back((now, None));
         }
         self.last = now;
     }
 
-    pub(crate) fn connect(&mut self, now: u64, subscription: u64) {
+    pub(crate) fn connect(&mut self, now: u64, subscription: u64, life: usize) {
         if !self.up {
             self.up = true;
-            self.links.push_back((now, true));
+            self.links.push_back((now, Some(life)));
             self.subscribed_at = now + subscription;
             self.last = self.last.max(self.subscribed_at);
         }
@@ -123,9 +123,9 @@ impl Live {
     }
 
     /// The next change of the connection that can be seen.
-    pub(crate) fn link(&mut self, now: u64) -> Option<bool> {
+    pub(crate) fn link(&mut self, now: u64) -> Option<Option<usize>> {
         match self.links.front() {
-            Some((at, _)) if *at <= now => self.links.pop_front().map(|(_, up)| up),
+            Some((at, _)) if *at <= now => self.links.pop_front().map(|(_, life)| life),
             _ => None,
         }
     }

@@ -152,12 +152,11 @@ impl Node {
 
     fn read_links(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut changed = false;
-        while let Some(up) = turn.live.link(turn.now) {
+        while let Some(link) = turn.live.link(turn.now) {
             changed = true;
-            if up {
+            if let Some(life) = link {
                 self.follower.connected(turn.instant());
-                // The wires are made to whoever is there now.
-                self.knows_life = turn.live.links.is_empty();
+                self.knows_life = life + 1 == turn.lives.len();
             } else {
                 while self.receive_live(turn, u32::MAX) {}
                 self.follower.disconnected();

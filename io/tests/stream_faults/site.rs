@@ -7,6 +7,7 @@ use crate::world::{Event, Queue, Shared};
 use kvroute::fake::chance::Chance;
 use kvroute::fake::faults::{Faults, Lie};
 use kvroute::fake::ring::Form;
+use kvroute::status::Trust;
 use kvroute::stream::follow::Timing;
 use kvroute_engine::Index;
 use std::collections::BTreeMap;
@@ -188,8 +189,11 @@ impl Site {
     fn connect(&mut self, now: u64, id: usize, queue: &mut Queue) {
         if self.alive && !self.live.up {
             let subscription = [50, 2_000][self.chance.place(2)];
-            self.live
-                .connect(now, self.chance.between(10, subscription));
+            self.live.connect(
+                now,
+                self.chance.between(10, subscription),
+                self.engine.life(),
+            );
             queue.push(now + self.chance.below(3_000), id, Event::Turn);
         }
     }
@@ -242,6 +246,18 @@ impl Site {
             let at = now + self.chance.between(100, 100_000);
             queue.push(at, id, Event::Serve(replay.id));
         }
+    }
+
+    /// Whether what is on its way, or held back, cannot be mistaken for the new life's: see
+    /// `restarts_behind_a_proxy_in_the_middle_of_a_replay`.
+    fn may_restart_behind_proxy(&self, shared: &Shared) -> bool {
+        let quiet = self.live.flying.is_empty()
+            && self.live.links.is_empty()
+            && self.node.replay.is_none()
+            && self.node.wish.is_none()
+            && self.node.follower.waiting() == 0
+            && self.node.follower.trust() != Trust::Replaying;
+        self.alive && self.live.up && (quiet || shared.hard)
     }
 
     /// A new life behind connections that stay.
@@ -333,7 +349,7 @@ impl Site {
                 queue.push(now + self.chance.between(100, away), id, Event::Up);
             }
             5 if self.alive => self.die(now, id, queue),
-            6 if self.alive && self.live.up && self.chance.per_mille(400) => {
+            6 if self.may_restart_behind_proxy(shared) && self.chance.per_mille(400) => {
                 self.restart_behind_proxy(now, id, queue);
             }
             7 if self.alive && self.chance.per_mille(300) => {

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) participant: Participant,
     pub(crate) scratch: Scratch,
     pub(crate) matches: Matches,
+    /// Also what the node is known to be unable to tell apart.
+    pub(crate) hard: bool,
 }
 
 impl Shared {
@@ -86,7 +88,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, told: bool) -> Self {
+    pub(crate) fn new(seed: u64, hard: bool, told: bool) -> Self {
         let mut chance = Chance::new(mix(seed));
         let index = Index::new(IndexConfig::default());
         let fleet = chance.next();
@@ -101,6 +103,7 @@ impl World {
                 index,
                 scratch: Scratch::default(),
                 matches: Matches::new(),
+                hard,
             },
             queue: Queue::default(),
             now: 0,
