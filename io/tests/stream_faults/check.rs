@@ -9,7 +9,7 @@
 //! the ring can tell everything.
 use crate::faults::Tally;
 use crate::site::Site;
-use crate::truth::{Life, Probe, Snapshot};
+use crate::truth::{Probe, Snapshot};
 use crate::world::Shared;
 use kvroute::status::Trust;
 use kvroute_engine::TokenKeys;
@@ -80,11 +80,10 @@ pub(crate) fn at_any_time(
         };
     };
     let lives = &site.engine.lives;
-    let found = match lives.iter().any(|life| life.misnumbered) {
-        // Numbers mean nothing then; but exact is exact.
-        true => !exact || lives.iter().flat_map(Life::all).any(fits),
-        false => lives.iter().filter_map(|life| life.after(last)).any(fits),
-    };
+    // What an engine says against the truth cannot be told from it.
+    let misnumbered = lives.iter().any(|life| life.misnumbered);
+    let mut known = lives.iter().filter_map(|life| life.after(last));
+    let found = misnumbered || known.any(fits);
     if found {
         return Ok(());
     }
@@ -111,8 +110,9 @@ pub(crate) fn at_the_end(id: usize, sites: &[Site], shared: &mut Shared) -> Resu
         .and_then(|newest| life.after(newest))
         .unwrap_or(&empty);
     let fits = match trust {
+        Trust::Exact | Trust::Partial if life.misnumbered => true,
         Trust::Exact => equals(site, &answers, truth),
-        Trust::Partial => life.misnumbered || is_below(site, &answers, truth),
+        Trust::Partial => is_below(site, &answers, truth),
         _ => {
             return Err(Failure::new(
                 id,
@@ -141,8 +141,8 @@ pub(crate) fn at_the_end(id: usize, sites: &[Site], shared: &mut Shared) -> Resu
 /// Whether the node was given all that the engine has said, and can know which life that is.
 fn is_told(site: &Site) -> bool {
     let life = site.engine.current();
-    // What an engine says against the truth cannot be told from it: an answer that it cannot be read is
-    // left out, a batch with a number that is not its own takes the place of another.
+    // An answer that cannot be read is left out, a batch with a number that is not its own takes the place
+    // of another.
     let lied = life.unreadable || life.misnumbered;
     life.is_given() && !lied && (life.newest().is_some() || site.node.knows_life)
 }

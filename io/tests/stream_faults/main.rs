@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
 /// Seeds that are run if nobody says how many.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 4_000;
 
 /// Failures that are told before the run is given up.
 const FAILURES_MAX: usize = 20;

@@ -92,10 +92,6 @@ impl Life {
         batch.as_ref().map(|(_, snapshot)| snapshot)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Snapshot> {
-        self.batches.iter().flatten().map(|(_, snapshot)| snapshot)
-    }
-
     pub(crate) fn newest(&self) -> Option<u64> {
         (self.batches.len() as u64).checked_sub(1)
     }

@@ -128,3 +128,23 @@ fn what_was_live_while_a_replay_was_on_its_way_is_asked_for_again() {
     );
     assert_eq!(live(&mut machine, 1, &[6]), [Applied(6)]);
 }
+
+/// A partial run came from a ring that had rotated, and nothing was heard live yet when the engine restarted behind a
+/// proxy. Its new numbers were older than anything that could be compared, and each above the last: all were
+/// taken for duplicates that had been queued while the replay ran, until they came up to the run's.
+#[test]
+fn number_0_begins_a_life_that_a_later_run_does_not_know() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(drain(&mut machine), [Asked(0)]);
+    assert_eq!(
+        replay(&mut machine, 1, &[77, 78]),
+        [Applied(77), Applied(78)]
+    );
+    let did = live(&mut machine, 2, &[0, 1]);
+    assert_eq!(did, [Cleared(Restart), Applied(0), Applied(1)]);
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Exact, 1)
+    );
+}

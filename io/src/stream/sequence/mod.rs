@@ -25,6 +25,7 @@
 //! | not above l, same checksum as the batch applied under n | duplicate (replay and live overlap) |
 //! | not above l, and not above the last live number either | restart: live numbers never go back in one life |
 //! | not above l, other checksum | restart; but if it was received before the last replay was asked for, a leftover: drop |
+//! | 0, the run having begun later | restart |
 //! | not above l, too old to compare, above the last live number | duplicate: it was queued while the replay ran |
 //!
 //! With nothing applied yet, 0 is applied and anything else is a gap from the very beginning (without a
@@ -379,6 +380,8 @@ impl<P: Payload> Sequence<P> {
             // It was there before the replay was asked for, so the replay knows better.
             Seen::Other if self.before_ask > 0 => Verdict::Leftover,
             Seen::Other => Verdict::Restart,
+            // From here on a whole run can be had in any case.
+            Seen::Unknown if front.sequence == 0 && run.first() > 0 => Verdict::Restart,
             Seen::Unknown => Verdict::Duplicate,
         }
     }
