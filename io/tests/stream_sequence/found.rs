@@ -2,7 +2,7 @@
 use super::bench::Did::{Applied, Asked, Cleared, Dropped};
 use super::bench::*;
 use kvroute::status::Trust;
-use kvroute::stream::sequence::ClearReason::{Gap, Rebuild, Restart};
+use kvroute::stream::sequence::ClearReason::{Gap, Rebuild, Restart, Unproven};
 use kvroute::stream::sequence::DropReason::{Duplicate, HeldBackFull, OtherLife};
 use kvroute::stream::sequence::Sequence;
 
@@ -147,4 +147,22 @@ fn number_0_begins_a_life_that_a_later_run_does_not_know() {
         (machine.trust(), machine.take_tally().restarts),
         (Trust::Exact, 1)
     );
+}
+
+/// A worker was told to verify while its replay waited for its cool-down. Then that could be asked for, and failed at
+/// once; the machine went live, and only now took out the second request. Its answers were dropped, because none
+/// was waited for, its end marker was taken for that of a retry, and no other was asked for ever after.
+#[test]
+fn a_failed_replay_takes_a_second_request_with_it() {
+    let mut machine = whole(1);
+    assert_eq!(live(&mut machine, 1, &[5]), [Asked(1)]);
+    machine.verify(false);
+    machine.replay_failed();
+    assert_eq!(drain(&mut machine), [Cleared(Unproven), Applied(5)]);
+    assert!(machine.wants_retry());
+    machine.retry();
+    assert_eq!(drain(&mut machine), [Asked(0)]);
+    let did = replay(&mut machine, 1, &[0, 1, 2, 3, 4, 5]);
+    assert_eq!(did[0], Cleared(Rebuild));
+    assert_eq!((machine.trust(), machine.last()), (Trust::Exact, Some(5)));
 }

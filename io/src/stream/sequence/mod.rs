@@ -248,6 +248,9 @@ impl<P: Payload> Sequence<P> {
 
     /// The replay was silent for too long or its socket failed. [`Self::wants_retry`] may hold now.
     pub fn replay_failed(&mut self) {
+        // One that was asked for meanwhile, and is not yet: it would be answered to a machine that no longer waits.
+        self.actions
+            .retain(|action| !matches!(action, Action::AskReplay { .. }));
         self.want_more = true;
         self.reach = None;
         let Phase::Replaying { proof, why, .. } = self.phase else {
