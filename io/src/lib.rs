@@ -13,6 +13,7 @@ pub mod http;
 pub mod limits;
 pub mod node;
 mod quiet;
+pub mod snapshot;
 pub mod status;
 pub mod stream;
 pub mod trace;

@@ -143,6 +143,34 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest such pause.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Blocks that a worker's dump writes in one slice, before its thread's other workers have their turn: about
+/// 0.2 ms.
+pub const BLOCKS_PER_SLICE: usize = 4_096;
+
+/// Bytes of a snapshot that are loaded in one slice: some 2,000 blocks, below 0.5 ms.
+pub const LOAD_BYTES_PER_SLICE: usize = 32 << 10;
+
+/// Bytes of what a snapshot says about one worker beside its blocks: 1,024 adapters of 1,024 bytes, in JSON.
+pub const ABOUT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a snapshot: 100 million entries are about 2 GB.
+pub const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
+
+/// Bytes of a snapshot that are read at once.
+pub const SNAPSHOT_BUFFER_BYTES: usize = 256 << 10;
+
+/// Time for an IO thread to save a worker: slices of half a millisecond for 10 million blocks, and then some.
+pub const SAVE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Time for a peer to accept a connection, and to go on sending its snapshot.
+pub const PEER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Time for a peer to send all of its snapshot.
+pub const PEER_WHOLE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Addresses of peers that are asked one after the other.
+pub const PEERS_MAX: usize = 64;
+
 /// Sockets of the node: a subscriber, its monitor and libzmq's end of that for each of 65,000 workers, and one for
 /// each replay that runs.
 pub const SOCKETS_MAX: i32 = 3 * 65_000 + 1_000;

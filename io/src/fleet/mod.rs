@@ -209,6 +209,7 @@ impl Fleet {
                 replay: endpoints.replay.clone(),
                 status: Arc::clone(&status),
                 name: view::label(&pod.pod, endpoints.rank),
+                kept: None,
             };
             match self.streams.add(worker) {
                 Ok(()) => {

@@ -115,6 +115,19 @@ impl<P: Payload> Sequence<P> {
         }
     }
 
+    /// What was applied in another process is known again: the batches `first` to `last` of some life, the last one
+    /// with this checksum. The first connection asks for the replay that proves it.
+    pub fn resume(&mut self, first: u64, last: u64, checksum: u64, whole: bool) {
+        self.run = Some(Run::resume(first, last, checksum, whole));
+    }
+
+    /// What [`Self::resume`] needs to go on from here.
+    #[must_use]
+    pub fn resumable(&self) -> Option<(u64, u64, u64, bool)> {
+        let run = self.run.as_ref()?;
+        Some((run.first(), run.last(), run.checksum()?, run.whole()))
+    }
+
     /// Bounds the held batches by another number of bytes than [`HELD_BACK_BYTES_MAX`].
     #[must_use]
     pub const fn with_held_bytes_max(mut self, bytes: usize) -> Self {
