@@ -1,6 +1,7 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
 use crate::status::WorkerStatus;
+use arc_swap::ArcSwapOption;
 use kvroute_engine::types::WorkerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ pub struct WorkerInfo {
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
+    problem: ArcSwapOption<String>,
 }
 
 impl WorkerInfo {
@@ -26,6 +28,7 @@ impl WorkerInfo {
             pod,
             endpoints,
             status,
+            problem: ArcSwapOption::empty(),
         }
     }
 
@@ -35,9 +38,9 @@ impl WorkerInfo {
         self.id
     }
 
-    /// The pod it belongs to, as it was described.
+    /// The pod it belongs to, as it was described. The ranks of one description share it.
     #[must_use]
-    pub fn pod(&self) -> &PodSpec {
+    pub fn pod(&self) -> &Arc<PodSpec> {
         &self.pod
     }
 
@@ -45,6 +48,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn rank(&self) -> u32 {
         self.endpoints.rank
+    }
+
+    /// Where it publishes and replays.
+    #[must_use]
+    pub fn endpoints(&self) -> &RankEndpoints {
+        &self.endpoints
     }
 
     /// Where it publishes events.
@@ -63,6 +72,18 @@ impl WorkerInfo {
     #[must_use]
     pub fn status(&self) -> &Arc<WorkerStatus> {
         &self.status
+    }
+
+    /// Why no events can be expected of it, as its engine's own description says.
+    #[must_use]
+    pub fn problem(&self) -> Option<Arc<String>> {
+        self.problem.load_full()
+    }
+
+    /// Sets or takes back that reason.
+    pub fn set_problem(&self, problem: Option<&str>) {
+        self.problem
+            .store(problem.map(|text| Arc::new(text.to_owned())));
     }
 
     /// Tokens per block: as events said it, else as the pod's description did.

@@ -89,7 +89,7 @@ mod tests {
             (format!(r#"{pod},"rank":1}}"#), "rank"),
             (format!(r#"{pod},"lora":["a",7]}}"#), "lora"),
             (format!(r#"{pod},"pod":"b"}}"#), "pod"),
-            (r#"{"pod":"a","model":"m"}"#.to_owned(), "events"),
+            (r#"{"pod":"a","events":"m"}"#.to_owned(), "model"),
             (r#"{"pod":null,"model":"m","events":"x"}"#.to_owned(), "pod"),
         ] {
             let (code, named, message) = refusal::<PodSpec>(&body);

@@ -5,6 +5,7 @@
 //! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
 mod body;
+mod client;
 mod error;
 mod extra;
 mod health;
@@ -19,4 +20,5 @@ mod server;
 mod state;
 mod workers;
 
+pub use client::{GetError, GetLimits, get};
 pub use server::{Server, ServerConfig};

@@ -90,6 +90,10 @@ struct Thread {
 struct Inbox {
     /// Workers to be removed. No bound of its own: a worker that was added is removed once.
     removed: SegQueue<WorkerId>,
+    /// Workers whose engine's life is to be verified. The probe tells of each once an interval at most.
+    verified: SegQueue<WorkerId>,
+    /// Workers whose engine computes and is not heard. As above, and rarer.
+    unheard: SegQueue<WorkerId>,
     stop: AtomicBool,
 }
 
@@ -169,6 +173,31 @@ impl Streams {
         drop(placed);
         let thread = &self.threads[thread];
         thread.inbox.removed.push(worker);
+        thread.wake();
+    }
+}
+
+impl Streams {
+    /// Has the worker's thread find out whether its engine still lives the life that its batches are
+    /// of. Never blocks; an unknown worker is ignored.
+    pub fn verify(&self, worker: WorkerId) {
+        self.tell(worker, |inbox| &inbox.verified);
+    }
+
+    /// Tells the worker's thread that its engine computed what it did not publish. Never blocks; an
+    /// unknown worker is ignored.
+    pub fn unheard(&self, worker: WorkerId) {
+        self.tell(worker, |inbox| &inbox.unheard);
+    }
+
+    fn tell(&self, worker: WorkerId, queue: impl FnOnce(&Inbox) -> &SegQueue<WorkerId>) {
+        let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(&thread) = placed.get(&worker) else {
+            return;
+        };
+        drop(placed);
+        let thread = &self.threads[thread];
+        queue(&thread.inbox).push(worker);
         thread.wake();
     }
 }
