@@ -3,7 +3,7 @@
 //! [`Settings`] is one list for all three: its fields are the keys of the file, the flags with `-`
 //! for `_`, and the variables in capitals after `KVROUTE_`.
 use crate::fleet::{FileError, read_yaml};
-use crate::limits::THREADS_MAX;
+use crate::limits::{PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, THREADS_MAX};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use kvroute_engine::hash::SEED_DEFAULT;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 /// Settings as one source gives them; what it does not give is left to the others.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Settings {
     /// The share of workers, 0 to 1, that must be synchronised for /readyz [default: 1]
     #[arg(long, env = "KVROUTE_READY_SHARE", value_name = "SHARE")]
     pub ready_share: Option<f64>,
+    /// Seconds between two looks at an engine's HTTP endpoint, 0 for none [default: 5]
+    #[arg(long, env = "KVROUTE_PROBE_INTERVAL", value_name = "SECONDS")]
+    pub probe_interval: Option<f64>,
 }
 
 /// Settings that hold together.
@@ -56,6 +60,8 @@ pub struct Config {
     pub hash_seed: u64,
     /// The share of workers that must be synchronised for readiness, 0 to 1.
     pub ready_share: f64,
+    /// Between two probes of an engine over HTTP, up to [`PROBE_INTERVAL_MAX`]; `None` for no probes.
+    pub probe_interval: Option<Duration>,
 }
 
 /// Why settings cannot be used.
@@ -94,6 +100,7 @@ impl Settings {
             pin: self.pin.or(those.pin),
             hash_seed: self.hash_seed.or(those.hash_seed),
             ready_share: self.ready_share.or(those.ready_share),
+            probe_interval: self.probe_interval.or(those.probe_interval),
         }
     }
 
@@ -118,6 +125,7 @@ impl Settings {
             pin: self.pin.unwrap_or(false),
             hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
             ready_share,
+            probe_interval: interval("probe_interval", self.probe_interval)?,
         })
     }
 }
@@ -133,6 +141,7 @@ impl Default for Config {
             pin: false,
             hash_seed: SEED_DEFAULT,
             ready_share: 1.0,
+            probe_interval: Some(PROBE_INTERVAL_DEFAULT),
         }
     }
 }
@@ -146,6 +155,25 @@ fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<us
         None => Ok(default.min(THREADS_MAX)),
         Some(n @ 1..=THREADS_MAX) => Ok(n),
         Some(n) => Err(wrong(key, format!("{n}; 1 to {THREADS_MAX} are possible"))),
+    }
+}
+
+/// A pause in seconds; zero for never.
+fn interval(key: &'static str, given: Option<f64>) -> Result<Option<Duration>, ConfigError> {
+    let Some(seconds) = given else {
+        return Ok(Some(PROBE_INTERVAL_DEFAULT));
+    };
+    let (least, most) = (
+        PROBE_INTERVAL_MIN.as_secs_f64(),
+        PROBE_INTERVAL_MAX.as_secs_f64(),
+    );
+    match seconds {
+        0.0 => Ok(None),
+        _ if (least..=most).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        _ => Err(wrong(
+            key,
+            format!("{seconds}; 0 or {least} to {most} seconds are possible"),
+        )),
     }
 }
 
@@ -174,7 +202,7 @@ mod tests {
     fn every_key_of_the_file_is_read() {
         let settings = read(
             "listen: 0.0.0.0:9000\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
-             hash_seed: 7\nready_share: 0.5\n",
+             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\n",
         )
         .unwrap();
         let config = Config {
@@ -185,6 +213,7 @@ mod tests {
             pin: true,
             hash_seed: 7,
             ready_share: 0.5,
+            probe_interval: Some(Duration::from_millis(2_500)),
         };
         assert_eq!(settings.resolve().unwrap(), config);
     }
@@ -196,6 +225,13 @@ mod tests {
         assert_eq!((config.fleet, config.pin), (None, false));
         assert!(config.io_threads >= 1 && config.http_threads >= 1);
         assert_eq!((config.hash_seed, config.ready_share), (1337, 1.0));
+        assert_eq!(config.probe_interval, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn no_interval_is_no_probe() {
+        let config = read("probe_interval: 0\n").unwrap().resolve().unwrap();
+        assert_eq!(config.probe_interval, None);
     }
 
     #[test]
@@ -227,6 +263,10 @@ mod tests {
             ("http_threads: 1025\n", "http_threads"),
             ("ready_share: 1.5\n", "ready_share"),
             ("ready_share: .nan\n", "ready_share"),
+            ("probe_interval: -1\n", "probe_interval"),
+            ("probe_interval: 0.01\n", "probe_interval"),
+            ("probe_interval: 3601\n", "probe_interval"),
+            ("probe_interval: .nan\n", "probe_interval"),
             ("listen: nowhere\n", "listen"),
             ("pin: 3\n", "pin"),
         ] {

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod http;
 pub mod limits;
 pub mod node;
+pub mod probe;
 pub mod status;
 pub mod stream;
 pub mod trace;

@@ -163,6 +163,9 @@ pub const RUNS_PER_SLICE: usize = 128;
 /// Pause between two probes of one engine over HTTP. A restart is noticed within it.
 pub const PROBE_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 
+/// Shortest such pause: engines have better things to do.
+pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// Longest such pause: what the probe is for would come too late.
 pub const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 

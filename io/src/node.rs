@@ -1,8 +1,9 @@
-//! A whole node: index, IO threads, fleet, HTTP server.
+//! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::config::Config;
 use crate::fleet::{AddError, FileError, Fleet, read_pods};
 use crate::http::{Server, ServerConfig};
 use crate::limits::FLEET_LOAD_TIME_MAX;
+use crate::probe::{Probe, ProbeConfig};
 use crate::stream::{Streams, StreamsConfig};
 use kvroute_engine::{Index, IndexConfig};
 use std::io;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Node {
     server: Server,
+    probe: Option<Probe>,
     fleet: Arc<Fleet>,
 }
 
@@ -36,6 +38,9 @@ pub enum StartError {
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
+    /// The probe's thread cannot be started.
+    #[error("cannot start the probe: {0}")]
+    Probe(io::Error),
     /// The address to listen on cannot be had, or the HTTP threads cannot be started.
     #[error("listen: {address}: {source}")]
     Listen {
@@ -53,7 +58,7 @@ impl StartError {
         match self {
             Self::FleetFile(_) => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
-            Self::Streams(_) | Self::Listen { .. } => false,
+            Self::Streams(_) | Self::Probe(_) | Self::Listen { .. } => false,
         }
     }
 }
@@ -89,7 +94,13 @@ impl Node {
             address: config.listen,
             source,
         })?;
-        Ok(Self { server, fleet })
+        let probe = config.probe_interval.map(ProbeConfig::every);
+        let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
+        Ok(Self {
+            server,
+            probe: probe.map_err(StartError::Probe)?,
+            fleet,
+        })
     }
 
     /// The fleet, to add and remove pods in process.
@@ -108,5 +119,6 @@ impl Node {
     /// the fleet, the IO threads.
     pub fn stop(self) {
         self.server.stop();
+        drop(self.probe);
     }
 }

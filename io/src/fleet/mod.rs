@@ -152,13 +152,14 @@ impl Fleet {
 
     /// Gives a pod the ranks that its engine names, in place of those it has. A rank whose endpoints stay
     /// the same keeps its worker and all it holds. `false` if nothing changed, also because the pod is no longer
-    /// described by `pod` itself, or `ranks` is empty. O(workers), never waits for room.
+    /// described by `pod` itself, or `ranks` is empty. O(ranks), O(workers) if there is a change; never waits for
+    /// room.
     pub fn replace_ranks(
         &self,
         pod: &Arc<PodSpec>,
         ranks: Vec<RankEndpoints>,
     ) -> Result<bool, AddError> {
-        if ranks.is_empty() {
+        if ranks.is_empty() || self.has_ranks(pod, &ranks) {
             return Ok(false);
         }
         let mut change = Change::begin(self, Instant::now());
@@ -186,6 +187,15 @@ impl Fleet {
         }
         change.commit();
         true
+    }
+
+    /// Whether these are the ranks that are described by `pod`, in any order.
+    fn has_ranks(&self, pod: &Arc<PodSpec>, ranks: &[RankEndpoints]) -> bool {
+        let view = self.view();
+        let known = view.pod(&pod.pod).iter();
+        let mut known = known.filter(|info| Arc::ptr_eq(info.pod(), pod));
+        let count = known.clone().count();
+        count == ranks.len() && known.all(|info| ranks.contains(info.endpoints()))
     }
 
     /// Asks the streams whether the engine of a worker still lives the life that its batches are of. Never

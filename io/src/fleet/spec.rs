@@ -229,7 +229,7 @@ impl RankEndpoints {
 
 /// An address that a socket was bound to, as one to connect to.
 fn reachable(field: &'static str, host: &str, bound: &str) -> Result<String, SpecError> {
-    const EVERYWHERE: [&str; 5] = ["*", "0.0.0.0", "[::]", "::", ""];
+    const EVERYWHERE: [&str; 6] = ["*", "0.0.0.0", "[::]", "::", "[::ffff:0.0.0.0]", ""];
     if bound.len() > NAME_BYTES_MAX {
         let message = format!("longer than {NAME_BYTES_MAX} bytes");
         return Err(SpecError::new(field, message));
@@ -499,6 +499,7 @@ mod tests {
             ("tcp://0.0.0.0:5557", "tcp://h:5557"),
             ("tcp://[::]:5557", "tcp://h:5557"),
             ("tcp://:::5557", "tcp://h:5557"),
+            ("tcp://[::ffff:0.0.0.0]:5557", "tcp://h:5557"),
             ("tcp://10.1.2.3:40123", "tcp://10.1.2.3:40123"),
             ("ipc:///tmp/e", "ipc:///tmp/e"),
         ] {

@@ -229,12 +229,12 @@ fn another_uid_is_another_incarnation() {
     assert!(first.iter().all(|&id| id != info.id()));
     drop(view);
 
-    let list = vec![
-        with("u3", "n", 200, 1),
-        with("u4", "n", 300, 1),
-    ];
+    let list = vec![with("u3", "n", 200, 1), with("u4", "n", 300, 1)];
     let (at, error) = fleet.add_all(list, Duration::ZERO).unwrap_err();
-    assert!(at == 1 && matches!(error, AddError::Duplicate(_)), "{error}");
+    assert!(
+        at == 1 && matches!(error, AddError::Duplicate(_)),
+        "{error}"
+    );
     assert_eq!(notes.names(), ["a#0 tcp://a:100 None"], "all is undone");
     assert_eq!(fleet.view().pod("a")[0].pod().uid.as_deref(), Some("u2"));
 }
@@ -305,11 +305,7 @@ fn ranks_are_replaced_and_those_that_stay_keep_their_worker() {
     );
     let described = Arc::clone(fleet.view().pod("a")[0].pod());
     let named = vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:9000")];
-    assert!(
-        fleet
-            .replace_ranks(&described, named.clone())
-            .unwrap()
-    );
+    assert!(fleet.replace_ranks(&described, named.clone()).unwrap());
     assert_eq!(
         notes.names(),
         ["a#0 tcp://a:7000 None", "a#1 tcp://a:9000 None"]
@@ -343,11 +339,22 @@ fn ranks_that_the_fleet_cannot_have_change_nothing() {
     let described = Arc::clone(fleet.view().pod("a")[0].pod());
     let before = notes.names();
     for (ranks, expected) in [
-        (vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:7001")], "b#0"),
-        (vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:7000")], "a#0"),
-        (vec![rank(0, "tcp://*:7000"), rank(0, "tcp://*:7002")], "a#0"),
         (
-            (0..3).map(|n| rank(n, &format!("tcp://*:800{n}"))).collect(),
+            vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:7001")],
+            "b#0",
+        ),
+        (
+            vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:7000")],
+            "a#0",
+        ),
+        (
+            vec![rank(0, "tcp://*:7000"), rank(0, "tcp://*:7002")],
+            "a#0",
+        ),
+        (
+            (0..3)
+                .map(|n| rank(n, &format!("tcp://*:800{n}")))
+                .collect(),
             "no room",
         ),
     ] {

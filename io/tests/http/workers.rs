@@ -66,17 +66,19 @@ fn the_list_shows_what_the_io_thread_says() {
     assert_eq!(listed, expected);
 }
 
+/// A good pod, but for what is changed.
+fn pod(change: Value) -> Value {
+    let mut pod = json!({"pod": "a", "model": "m", "events": "tcp://h:5557"});
+    for (name, value) in change.as_object().unwrap() {
+        pod[name] = value.clone();
+    }
+    pod
+}
+
 #[test]
-fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
+fn a_description_that_is_not_usable_is_refused_with_the_field() {
     let fixture = Fixture::new();
     let mut client = fixture.client();
-    let pod = |change: Value| {
-        let mut pod = json!({"pod": "a", "model": "m", "events": "tcp://h:5557"});
-        for (name, value) in change.as_object().unwrap() {
-            pod[name] = value.clone();
-        }
-        pod
-    };
     for (change, field) in [
         (json!({"pod": ""}), "pod"),
         (json!({"pod": null}), "pod"),
@@ -105,7 +107,13 @@ fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
         .post("/v1/workers", &json!({"pod": "a", "model": "m"}))
         .refusal();
     assert_eq!((status, field.as_deref()), (400, Some("events")));
+    assert_eq!(client.get("/v1/workers").json(), json!([]));
+}
 
+#[test]
+fn a_pod_that_the_fleet_cannot_have_is_refused_with_the_reason() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     assert_eq!(client.post("/v1/workers", &pod(json!({}))).status, 201);
     let (status, code, field) = client.post("/v1/workers", &pod(json!({}))).refusal();
     assert_eq!(
