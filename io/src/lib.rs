@@ -11,6 +11,7 @@ pub mod fake;
 pub mod fleet;
 pub mod http;
 pub mod limits;
+pub mod metrics;
 pub mod node;
 pub mod probe;
 pub mod status;

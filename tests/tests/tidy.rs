@@ -64,7 +64,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/wire", &["limits", "status"]),
     ("io/stream", &["limits", "status", "wire"]),
     ("io/fleet", &["limits", "status", "stream"]),
-    ("io/http", &["limits", "status", "fleet"]),
+    ("io/metrics", &["limits", "status", "fleet"]),
+    ("io/http", &["limits", "status", "fleet", "metrics"]),
     ("io/config", &["limits", "fleet"]),
     ("io/probe", &["limits", "status", "fleet", "http"]),
     (
@@ -101,6 +102,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     ("io/src/", "hyper_util::", &["io/src/http/"]),
     ("io/src/", "http_body_util::", &["io/src/http/"]),
     ("io/src/", "tokio::", &["io/src/http/", "io/src/probe/"]),
+    ("io/src/", "prometheus_client::", &["io/src/metrics.rs"]),
     ("io/src/", "socket2::", &["io/src/http/"]),
     ("io/src/", "signal_hook::", &["io/src/cli/"]),
     ("io/src/", "clap::", &["io/src/cli/", "io/src/config.rs"]),

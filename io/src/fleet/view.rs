@@ -1,6 +1,6 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
-use crate::status::WorkerStatus;
+use crate::status::{Trust, WorkerStatus};
 use arc_swap::ArcSwapOption;
 use kvroute_engine::types::WorkerId;
 use std::collections::BTreeMap;
@@ -165,6 +165,16 @@ impl FleetView {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.models.is_empty()
+    }
+
+    /// How many workers are in each state, also in those that none is in. O(workers).
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<&'static str, usize> {
+        let mut states: BTreeMap<_, _> = Trust::ALL.iter().map(|s| (s.as_str(), 0)).collect();
+        for info in self.workers() {
+            *states.entry(info.status().trust().as_str()).or_default() += 1;
+        }
+        states
     }
 
     pub(super) fn insert(&mut self, info: Arc<WorkerInfo>) {

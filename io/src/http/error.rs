@@ -13,6 +13,10 @@ pub(super) const MSGPACK: HeaderValue = HeaderValue::from_static("application/ms
 /// The media type of text answers.
 pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// The media type of metrics.
+pub(super) const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
 /// A handler's answer.
 #[derive(Debug)]
 pub(super) struct Reply {

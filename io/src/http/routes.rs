@@ -29,6 +29,7 @@ static ROUTES: &[Route] = &[
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
     route("/readyz", GET, &[(Method::GET, health::ready)]),
+    route("/metrics", GET, &[(Method::GET, health::metrics)]),
     route(
         "/v1/workers",
         "GET, HEAD, POST",

@@ -195,7 +195,14 @@ fn a_pod_serves_from_the_moment_it_is_added() {
 fn ready_once_the_share_of_workers_has_left_replaying() {
     let fixture = Fixture::with(1, 0.5);
     let mut client = fixture.client();
-    let empty = json!({"status": "ready", "workers": 0, "synchronised": 0});
+    let states = |exact: u64, replaying: u64, stale: u64| {
+        json!({
+            "exact": exact, "replaying": replaying, "partial": 0, "approximate": 0, "stale": stale,
+            "distrusted": 0,
+        })
+    };
+    let empty =
+        json!({"status": "ready", "workers": 0, "synchronised": 0, "states": states(0, 0, 0)});
     assert_eq!(client.get("/readyz").json(), empty);
     for pod in ["a", "b", "c"] {
         fixture.add_pod(pod);
@@ -207,6 +214,7 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     let response = client.get("/readyz");
     let (status, code, field) = response.refusal();
     assert_eq!((status, code.as_str(), field), (503, "not_ready", None));
+    assert_eq!(response.json()["states"], states(1, 2, 0));
     let message = response.json()["error"]["message"]
         .as_str()
         .unwrap()
@@ -218,6 +226,7 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     // Any other state will do: a dead pod must not keep the node from serving.
     fixture.status("b#0").set_trust(Trust::Stale);
     let response = client.get("/readyz");
-    let ready = json!({"status": "ready", "workers": 3, "synchronised": 2});
+    let ready =
+        json!({"status": "ready", "workers": 3, "synchronised": 2, "states": states(1, 1, 1)});
     assert_eq!((response.status, response.json()), (200, ready));
 }
