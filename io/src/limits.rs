@@ -179,6 +179,18 @@ pub const SOCKETS_MAX: i32 = 3 * 65_000 + 1_000;
 /// takes, and a node that starts asks all of them.
 pub const REPLAYS_DEFAULT: usize = 8;
 
+/// Most replays that may be set to run at once: engines are spared by less, not by more.
+pub const REPLAYS_MAX: usize = 1_024;
+
+/// Between two snapshots unless it is set: what a crash loses has to be replayed.
+pub const SNAPSHOT_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Shortest such pause: large snapshots take a second.
+pub const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Longest such pause.
+pub const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+
 /// Replays of one worker that come at once; a restart that is noticed by its overlap takes two.
 pub const COOL_DOWN_FREE: u32 = 3;
 
@@ -192,8 +204,8 @@ pub const COOL_DOWN_MAX: Duration = Duration::from_secs(30);
 pub const COOL_DOWN_FORGET: Duration = Duration::from_secs(60);
 
 /// A connection that is younger was made to the engine as it is now, when a probe says that it may be another one:
-/// the longest interval of probes.
-pub const CONNECTION_RECENT: Duration = Duration::from_secs(60);
+/// the longest pause between two probes.
+pub const CONNECTION_RECENT: Duration = Duration::from_secs(600);
 
 /// Ends of a worker's replays that lead to another one within one turn of its thread.
 pub const ASKS_PER_TURN_MAX: u32 = 8;
@@ -211,3 +223,47 @@ pub const REPLAY_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Runs that a cleared worker leaves in one slice, before its thread's other workers have their turn: at 1 to
 /// 3 us each in a worker of a million blocks, below 0.5 ms.
 pub const RUNS_PER_SLICE: usize = 128;
+
+/// Pause between two probes of one engine over HTTP. A restart is noticed within it.
+pub const PROBE_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Shortest such pause: engines have better things to do.
+pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Longest such pause: what the probe is for would come too late.
+pub const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Engines that are probed at the same time: bounds descriptors and the memory of half-read answers.
+pub const PROBES_MAX: usize = 32;
+
+/// Time to find an engine's address and to connect to it. Within a cluster it takes milliseconds.
+pub const PROBE_CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Time for one probe's request as a whole. Engines answer on the thread that serves requests, and may
+/// be slow when they are busy.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Bytes of an engine's answer to a probe: `/metrics` has about 60 kB for each rank, and few ranks share a
+/// server. With [`PROBES_MAX`], at most 256 MiB are held.
+pub const PROBE_BODY_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes of the head of an engine's answer to a probe.
+pub const PROBE_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Intervals between two probes of an engine that does not answer, at most.
+pub const PROBE_BACKOFF_MAX: u32 = 6;
+
+/// Probes of one engine between two questions for its event sources, unless it may have restarted.
+pub const PROBES_PER_SOURCES: u32 = 12;
+
+/// Shortest time over which silence is judged: events and metrics of one step come a second apart at worst.
+pub const SILENCE_TIME_MIN: Duration = Duration::from_secs(10);
+
+/// Tokens of a block if neither an event nor the engine says them. More than blocks have in practice, so that silence
+/// is not seen where there is none.
+pub const BLOCK_SIZE_ASSUMED: u32 = 1_024;
+
+/// Lines that the probe logs in a minute, whatever happens to the fleet; the rest is counted.
+pub const PROBE_LINES_PER_MINUTE_MAX: u32 = 30;
+
+const _: () = assert!(PROBE_CONNECT_TIME_MAX.as_millis() < PROBE_TIME_MAX.as_millis());

@@ -43,6 +43,10 @@ impl Subscribe for Engines {
         let mut workers = self.0.lock().unwrap();
         workers.retain(|_, worker| worker.writer.id() != id);
     }
+
+    fn verify(&self, _: WorkerId) {}
+
+    fn unheard(&self, _: WorkerId) {}
 }
 
 /// The running server.
@@ -87,6 +91,11 @@ pub(crate) fn prompt(tokens: u32) -> Vec<u32> {
     (1..=tokens).collect()
 }
 
+/// Where a pod of the fixture publishes: at a host of its own.
+pub(crate) fn events_of(pod: &str) -> String {
+    format!("tcp://{pod}.invalid:5557")
+}
+
 impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with(1, 1.0)
@@ -126,7 +135,7 @@ impl Fixture {
 
     /// Adds a pod that serves model `m`.
     pub(crate) fn add_pod(&self, pod: &str) {
-        self.add(serde_json::json!({"pod": pod, "model": "m", "events": "tcp://127.0.0.1:5557"}));
+        self.add(serde_json::json!({"pod": pod, "model": "m", "events": events_of(pod)}));
     }
 
     pub(crate) fn status(&self, worker: &str) -> Arc<WorkerStatus> {
