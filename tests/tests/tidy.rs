@@ -64,14 +64,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &[]),
     ("io/stream", &["limits", "quiet", "status", "wire"]),
-    ("io/fleet", &["limits", "status", "stream"]),
+    ("io/snapshot", &["limits", "stream"]),
+    ("io/fleet", &["limits", "status", "snapshot", "stream"]),
     ("io/metrics", &["limits", "status", "fleet"]),
-    ("io/http", &["limits", "status", "fleet", "metrics"]),
+    (
+        "io/http",
+        &["limits", "status", "stream", "snapshot", "fleet", "metrics"],
+    ),
+    (
+        "io/warm",
+        &["limits", "status", "stream", "snapshot", "fleet", "http"],
+    ),
     ("io/config", &["limits", "fleet"]),
     ("io/probe", &["limits", "status", "fleet", "http"]),
     (
         "io/node",
-        &["limits", "stream", "fleet", "http", "probe", "config"],
+        &[
+            "limits", "stream", "fleet", "http", "probe", "warm", "config",
+        ],
     ),
     ("io/fake", &["limits", "stream"]),
     ("io/trace", &["limits"]),

@@ -35,13 +35,13 @@ pub(super) fn answer(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, Api
     let busy = Busy::new(&state.sending);
     let (sender, body) = Channel::new(1);
     let fleet = Arc::clone(&state.fleet);
-    let _ = spawn_local(async move {
+    drop(spawn_local(async move {
         // Whoever fetches it sees that it has no end.
         if let Err(Gone) = send(&fleet, sender).await {
             tracing::info!("a snapshot was not sent to its end");
         }
         drop(busy);
-    });
+    }));
     Ok(Reply::stream(OCTETS, body))
 }
 

@@ -4,6 +4,7 @@ use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig};
 use kvroute::status::{Trust, WorkerStatus};
+use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::{EngineHash, Tier, WorkerId};
@@ -47,6 +48,10 @@ impl Subscribe for Engines {
     fn verify(&self, _: WorkerId) {}
 
     fn unheard(&self, _: WorkerId) {}
+
+    fn save(&self, _: WorkerId, to: SaveTo) {
+        drop(to);
+    }
 }
 
 /// The running server.
