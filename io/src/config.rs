@@ -3,7 +3,10 @@
 //! [`Settings`] is one list for all three: its fields are the keys of the file, the flags with `-`
 //! for `_`, and the variables in capitals after `KVROUTE_`.
 use crate::fleet::{FileError, read_yaml};
-use crate::limits::THREADS_MAX;
+use crate::limits::{
+    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX,
+    SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
+};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use kvroute_engine::hash::SEED_DEFAULT;
@@ -11,6 +14,7 @@ use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 /// Settings as one source gives them; what it does not give is left to the others.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
@@ -37,6 +41,26 @@ pub struct Settings {
     /// The share of workers, 0 to 1, that must be synchronised for /readyz [default: 1]
     #[arg(long, env = "KVROUTE_READY_SHARE", value_name = "SHARE")]
     pub ready_share: Option<f64>,
+    /// Seconds between two looks at an engine's HTTP endpoint, 0 for none [default: 5]
+    #[arg(long, env = "KVROUTE_PROBE_INTERVAL", value_name = "SECONDS")]
+    pub probe_interval: Option<f64>,
+    /// Replays that run at once, in the whole node [default: 8]
+    #[arg(long, env = "KVROUTE_REPLAYS", value_name = "N")]
+    pub replays: Option<usize>,
+    /// The folder of the snapshot to start from and to leave behind; none without it
+    #[arg(long, env = "KVROUTE_SNAPSHOT_DIR", value_name = "DIR")]
+    pub snapshot_dir: Option<PathBuf>,
+    /// Seconds between two snapshots, 0 for one at the end only [default: 60]
+    #[arg(long, env = "KVROUTE_SNAPSHOT_INTERVAL", value_name = "SECONDS")]
+    pub snapshot_interval: Option<f64>,
+    /// Peers to fetch a snapshot from at the start: addresses, or names that stand for several
+    #[arg(
+        long,
+        env = "KVROUTE_PEERS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    pub peers: Option<Vec<String>>,
 }
 
 /// Settings that hold together.
@@ -56,6 +80,16 @@ pub struct Config {
     pub hash_seed: u64,
     /// The share of workers that must be synchronised for readiness, 0 to 1.
     pub ready_share: f64,
+    /// Between two probes of an engine over HTTP, up to [`PROBE_INTERVAL_MAX`]; `None` for no probes.
+    pub probe_interval: Option<Duration>,
+    /// Replays that run at once, 1 to [`REPLAYS_MAX`].
+    pub replays: usize,
+    /// Where the snapshot is kept, if it is.
+    pub snapshot_dir: Option<PathBuf>,
+    /// Between two snapshots; `None` for one at the end only.
+    pub snapshot_interval: Option<Duration>,
+    /// Peers to start from, as `host:port`.
+    pub peers: Vec<String>,
 }
 
 /// Why settings cannot be used.
@@ -94,6 +128,11 @@ impl Settings {
             pin: self.pin.or(those.pin),
             hash_seed: self.hash_seed.or(those.hash_seed),
             ready_share: self.ready_share.or(those.ready_share),
+            probe_interval: self.probe_interval.or(those.probe_interval),
+            replays: self.replays.or(those.replays),
+            snapshot_dir: self.snapshot_dir.or(those.snapshot_dir),
+            snapshot_interval: self.snapshot_interval.or(those.snapshot_interval),
+            peers: self.peers.or(those.peers),
         }
     }
 
@@ -118,6 +157,17 @@ impl Settings {
             pin: self.pin.unwrap_or(false),
             hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
             ready_share,
+            probe_interval: PROBES.interval("probe_interval", self.probe_interval)?,
+            replays: match self.replays.unwrap_or(REPLAYS_DEFAULT) {
+                n @ 1..=REPLAYS_MAX => n,
+                n => {
+                    let message = format!("{n}; 1 to {REPLAYS_MAX} are possible");
+                    return Err(wrong("replays", message));
+                }
+            },
+            snapshot_dir: self.snapshot_dir,
+            snapshot_interval: SNAPSHOTS.interval("snapshot_interval", self.snapshot_interval)?,
+            peers: self.peers.unwrap_or_default(),
         })
     }
 }
@@ -133,6 +183,11 @@ impl Default for Config {
             pin: false,
             hash_seed: SEED_DEFAULT,
             ready_share: 1.0,
+            probe_interval: Some(PROBE_INTERVAL_DEFAULT),
+            replays: REPLAYS_DEFAULT,
+            snapshot_dir: None,
+            snapshot_interval: Some(SNAPSHOT_INTERVAL_DEFAULT),
+            peers: Vec::new(),
         }
     }
 }
@@ -146,6 +201,47 @@ fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<us
         None => Ok(default.min(THREADS_MAX)),
         Some(n @ 1..=THREADS_MAX) => Ok(n),
         Some(n) => Err(wrong(key, format!("{n}; 1 to {THREADS_MAX} are possible"))),
+    }
+}
+
+/// What a pause may be.
+struct Pauses {
+    default: Duration,
+    least: Duration,
+    most: Duration,
+}
+
+const PROBES: Pauses = Pauses {
+    default: PROBE_INTERVAL_DEFAULT,
+    least: PROBE_INTERVAL_MIN,
+    most: PROBE_INTERVAL_MAX,
+};
+
+const SNAPSHOTS: Pauses = Pauses {
+    default: SNAPSHOT_INTERVAL_DEFAULT,
+    least: SNAPSHOT_INTERVAL_MIN,
+    most: SNAPSHOT_INTERVAL_MAX,
+};
+
+impl Pauses {
+    /// A pause in seconds; zero for never.
+    fn interval(
+        &self,
+        key: &'static str,
+        given: Option<f64>,
+    ) -> Result<Option<Duration>, ConfigError> {
+        let Some(seconds) = given else {
+            return Ok(Some(self.default));
+        };
+        let (least, most) = (self.least.as_secs_f64(), self.most.as_secs_f64());
+        match seconds {
+            0.0 => Ok(None),
+            _ if (least..=most).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+            _ => Err(wrong(
+                key,
+                format!("{seconds}; 0 or {least} to {most} seconds are possible"),
+            )),
+        }
     }
 }
 
@@ -174,7 +270,8 @@ mod tests {
     fn every_key_of_the_file_is_read() {
         let settings = read(
             "listen: 0.0.0.0:9000\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
-             hash_seed: 7\nready_share: 0.5\n",
+             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\n\
+             snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n",
         )
         .unwrap();
         let config = Config {
@@ -185,6 +282,11 @@ mod tests {
             pin: true,
             hash_seed: 7,
             ready_share: 0.5,
+            probe_interval: Some(Duration::from_millis(2_500)),
+            replays: 3,
+            snapshot_dir: Some("/var/kv".into()),
+            snapshot_interval: Some(Duration::from_secs(30)),
+            peers: vec!["a:1".to_owned(), "b:2".to_owned()],
         };
         assert_eq!(settings.resolve().unwrap(), config);
     }
@@ -196,6 +298,13 @@ mod tests {
         assert_eq!((config.fleet, config.pin), (None, false));
         assert!(config.io_threads >= 1 && config.http_threads >= 1);
         assert_eq!((config.hash_seed, config.ready_share), (1337, 1.0));
+        assert_eq!(config.probe_interval, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn no_interval_is_no_probe() {
+        let config = read("probe_interval: 0\n").unwrap().resolve().unwrap();
+        assert_eq!(config.probe_interval, None);
     }
 
     #[test]
@@ -227,8 +336,14 @@ mod tests {
             ("http_threads: 1025\n", "http_threads"),
             ("ready_share: 1.5\n", "ready_share"),
             ("ready_share: .nan\n", "ready_share"),
+            ("probe_interval: -1\n", "probe_interval"),
+            ("probe_interval: 0.01\n", "probe_interval"),
+            ("probe_interval: 3601\n", "probe_interval"),
+            ("probe_interval: .nan\n", "probe_interval"),
             ("listen: nowhere\n", "listen"),
             ("pin: 3\n", "pin"),
+            ("replays: 0\n", "replays"),
+            ("snapshot_interval: 0.1\n", "snapshot_interval"),
         ] {
             let config = read(text)
                 .map_err(ConfigError::from)

@@ -143,6 +143,34 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest such pause.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Blocks that a worker's dump writes in one slice, before its thread's other workers have their turn: about
+/// 0.2 ms.
+pub const BLOCKS_PER_SLICE: usize = 4_096;
+
+/// Bytes of a snapshot that are loaded in one slice: some 2,000 blocks, below 0.5 ms.
+pub const LOAD_BYTES_PER_SLICE: usize = 32 << 10;
+
+/// Bytes of what a snapshot says about one worker beside its blocks: 1,024 adapters of 1,024 bytes, in JSON.
+pub const ABOUT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a snapshot: 100 million entries are about 2 GB.
+pub const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
+
+/// Bytes of a snapshot that are read at once.
+pub const SNAPSHOT_BUFFER_BYTES: usize = 256 << 10;
+
+/// Time for an IO thread to save a worker: slices of half a millisecond for 10 million blocks, and then some.
+pub const SAVE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Time for a peer to accept a connection, and to go on sending its snapshot.
+pub const PEER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Time for a peer to send all of its snapshot.
+pub const PEER_WHOLE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Addresses of peers that are asked one after the other.
+pub const PEERS_MAX: usize = 64;
+
 /// Sockets of the node: a subscriber, its monitor and libzmq's end of that for each of 65,000 workers, and one for
 /// each replay that runs.
 pub const SOCKETS_MAX: i32 = 3 * 65_000 + 1_000;
@@ -150,6 +178,18 @@ pub const SOCKETS_MAX: i32 = 3 * 65_000 + 1_000;
 /// Replays that the node runs at once unless it is told otherwise: each may stall an engine for the time it
 /// takes, and a node that starts asks all of them.
 pub const REPLAYS_DEFAULT: usize = 8;
+
+/// Most replays that may be set to run at once: engines are spared by less, not by more.
+pub const REPLAYS_MAX: usize = 1_024;
+
+/// Between two snapshots unless it is set: what a crash loses has to be replayed.
+pub const SNAPSHOT_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Shortest such pause: large snapshots take a second.
+pub const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Longest such pause.
+pub const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
 /// Replays of one worker that come at once; a restart that is noticed by its overlap takes two.
 pub const COOL_DOWN_FREE: u32 = 3;
@@ -164,8 +204,8 @@ pub const COOL_DOWN_MAX: Duration = Duration::from_secs(30);
 pub const COOL_DOWN_FORGET: Duration = Duration::from_secs(60);
 
 /// A connection that is younger was made to the engine as it is now, when a probe says that it may be another one:
-/// the longest interval of probes.
-pub const CONNECTION_RECENT: Duration = Duration::from_secs(60);
+/// the longest pause between two probes.
+pub const CONNECTION_RECENT: Duration = Duration::from_secs(600);
 
 /// Ends of a worker's replays that lead to another one within one turn of its thread.
 pub const ASKS_PER_TURN_MAX: u32 = 8;
@@ -183,3 +223,47 @@ pub const REPLAY_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Runs that a cleared worker leaves in one slice, before its thread's other workers have their turn: at 1 to
 /// 3 us each in a worker of a million blocks, below 0.5 ms.
 pub const RUNS_PER_SLICE: usize = 128;
+
+/// Pause between two probes of one engine over HTTP. A restart is noticed within it.
+pub const PROBE_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Shortest such pause: engines have better things to do.
+pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Longest such pause: what the probe is for would come too late.
+pub const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Engines that are probed at the same time: bounds descriptors and the memory of half-read answers.
+pub const PROBES_MAX: usize = 32;
+
+/// Time to find an engine's address and to connect to it. Within a cluster it takes milliseconds.
+pub const PROBE_CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Time for one probe's request as a whole. Engines answer on the thread that serves requests, and may
+/// be slow when they are busy.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Bytes of an engine's answer to a probe: `/metrics` has about 60 kB for each rank, and few ranks share a
+/// server. With [`PROBES_MAX`], at most 256 MiB are held.
+pub const PROBE_BODY_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes of the head of an engine's answer to a probe.
+pub const PROBE_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Intervals between two probes of an engine that does not answer, at most.
+pub const PROBE_BACKOFF_MAX: u32 = 6;
+
+/// Probes of one engine between two questions for its event sources, unless it may have restarted.
+pub const PROBES_PER_SOURCES: u32 = 12;
+
+/// Shortest time over which silence is judged: events and metrics of one step come a second apart at worst.
+pub const SILENCE_TIME_MIN: Duration = Duration::from_secs(10);
+
+/// Tokens of a block if neither an event nor the engine says them. More than blocks have in practice, so that silence
+/// is not seen where there is none.
+pub const BLOCK_SIZE_ASSUMED: u32 = 1_024;
+
+/// Lines that the probe logs in a minute, whatever happens to the fleet; the rest is counted.
+pub const PROBE_LINES_PER_MINUTE_MAX: u32 = 30;
+
+const _: () = assert!(PROBE_CONNECT_TIME_MAX.as_millis() < PROBE_TIME_MAX.as_millis());

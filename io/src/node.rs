@@ -1,10 +1,13 @@
-//! A whole node: index, IO threads, fleet, HTTP server.
+//! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::config::Config;
 use crate::fleet::{AddError, FileError, Fleet, read_pods};
 use crate::http::{Server, ServerConfig};
 use crate::limits::FLEET_LOAD_TIME_MAX;
+use crate::probe::{Probe, ProbeConfig};
 use crate::stream::{Streams, StreamsConfig};
+use crate::warm::{self, Keeper};
 use kvroute_engine::{Index, IndexConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Node {
     server: Server,
+    keeper: Option<Keeper>,
+    probe: Option<Probe>,
     fleet: Arc<Fleet>,
 }
 
@@ -33,9 +38,20 @@ pub enum StartError {
         /// What is wrong with it.
         source: AddError,
     },
+    /// The folder of the snapshot cannot be used.
+    #[error("snapshot_dir: {path}: {source}", path = path.display())]
+    Snapshot {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
+    /// The probe's thread cannot be started.
+    #[error("cannot start the probe: {0}")]
+    Probe(io::Error),
     /// The address to listen on cannot be had, or the HTTP threads cannot be started.
     #[error("listen: {address}: {source}")]
     Listen {
@@ -51,9 +67,9 @@ impl StartError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::FleetFile(_) => true,
+            Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
-            Self::Streams(_) | Self::Listen { .. } => false,
+            Self::Streams(_) | Self::Probe(_) | Self::Listen { .. } => false,
         }
     }
 }
@@ -69,10 +85,16 @@ impl Node {
         let streams = StreamsConfig {
             threads: config.io_threads,
             pin: config.pin,
+            replays: config.replays,
             ..StreamsConfig::default()
         };
+        raise_file_limit();
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
         let fleet = Arc::new(Fleet::new(index, streams));
+        let folder = config.snapshot_dir.as_deref();
+        if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
+            fleet.start_from(snapshot);
+        }
         fleet
             .add_all(pods.unwrap_or_default(), FLEET_LOAD_TIME_MAX)
             .map_err(|(at, source)| StartError::Pod {
@@ -89,7 +111,23 @@ impl Node {
             address: config.listen,
             source,
         })?;
-        Ok(Self { server, fleet })
+        let keeper = config
+            .snapshot_dir
+            .clone()
+            .map(|folder| Keeper::start(&fleet, folder, config.snapshot_interval))
+            .transpose()
+            .map_err(|source| StartError::Snapshot {
+                path: config.snapshot_dir.clone().unwrap_or_default(),
+                source,
+            })?;
+        let probe = config.probe_interval.map(ProbeConfig::every);
+        let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
+        Ok(Self {
+            server,
+            keeper,
+            probe: probe.map_err(StartError::Probe)?,
+            fleet,
+        })
     }
 
     /// The fleet, to add and remove pods in process.
@@ -108,5 +146,22 @@ impl Node {
     /// the fleet, the IO threads.
     pub fn stop(self) {
         self.server.stop();
+        drop(self.probe);
+        drop(self.keeper);
+    }
+}
+
+/// Raises the limit of open files as far as the system lets us: a worker takes four or five, and the usual limit is
+/// 1,024.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

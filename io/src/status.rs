@@ -29,6 +29,16 @@ pub enum Trust {
 }
 
 impl Trust {
+    /// All states, in order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Exact,
+        Self::Replaying,
+        Self::Partial,
+        Self::Approximate,
+        Self::Stale,
+        Self::Distrusted,
+    ];
+
     /// The word used in answers and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -9,3 +9,5 @@ mod many;
 mod replays;
 #[path = "stream_sockets/rig.rs"]
 mod rig;
+#[path = "stream_sockets/warm.rs"]
+mod warm;

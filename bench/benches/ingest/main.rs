@@ -69,6 +69,7 @@ fn follow(kind: Kind, blocks: u64) -> Result<f64, Failure> {
         replay: None,
         status: Arc::clone(&status),
         name: "bench#0".to_owned(),
+        kept: None,
     })?;
     publisher.wait_until_subscribed()?;
     let before = threads::times()?;
@@ -137,6 +138,7 @@ fn visible(events: usize) -> Result<(), Failure> {
         replay: engine.replay_endpoint().map(str::to_owned),
         status: Arc::default(),
         name: "bench#0".to_owned(),
+        kept: None,
     })?;
     engine.wait_for_subscriber(PATIENCE)?;
     let participant = index.participant();

@@ -37,7 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the node
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Run a node whose fleet replays recorded engines
     Demo(demo::Args),
 }
@@ -46,7 +46,7 @@ enum Command {
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     match Cli::try_parse_from(args) {
         Ok(cli) => match cli.command {
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(*args),
             Command::Demo(args) => demo::run(args),
         },
         Err(error) => {

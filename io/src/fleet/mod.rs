@@ -1,5 +1,7 @@
 //! The fleet: which pods there are, and the snapshot of them that lookups read without waiting.
+mod change;
 mod file;
+mod probes;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -7,17 +9,19 @@ mod view;
 
 pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
-pub use spec::{PodSpec, SpecError};
+pub use probes::{ProbeCounts, ProbeFailure};
+pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
 pub use view::{FleetView, WorkerInfo};
 
-use crate::status::WorkerStatus;
+use crate::snapshot::Snapshot;
+use crate::stream::saved::{Kept, SaveTo};
 use crate::stream::{NewWorker, QueueFull, Streams};
 use arc_swap::ArcSwap;
+use change::{Change, Taken};
 use kvroute_engine::Index;
 use kvroute_engine::types::WorkerId;
-use spec::RankEndpoints;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Why a pod could not be added.
@@ -37,6 +41,16 @@ pub enum AddError {
         /// The model of the ranks that are there.
         model: String,
     },
+    /// Another worker publishes there.
+    #[error("{worker}: {events} is where {other} publishes already")]
+    SameEvents {
+        /// `pod#rank` of the new worker.
+        worker: String,
+        /// Where it would publish.
+        events: String,
+        /// `pod#rank` of the worker that is there.
+        other: String,
+    },
     /// No room in the index, or the IO thread's queue of commands is full.
     #[error("no room for pod {pod}: {why}")]
     NoRoom {
@@ -53,6 +67,14 @@ pub trait Subscribe: Debug + Send + Sync {
     fn add(&self, worker: NewWorker) -> Result<(), QueueFull>;
     /// Lets a worker go: its writer is dropped soon. Must not block, and cannot fail.
     fn remove(&self, worker: WorkerId);
+    /// Finds out whether the engine still lives the life that the worker's batches are of: something says
+    /// that it may have restarted. Must not block. An unknown worker is ignored.
+    fn verify(&self, worker: WorkerId);
+    /// Takes note that the engine computed what should have been told in events, and nothing was heard. Must not
+    /// block. An unknown worker is ignored.
+    fn unheard(&self, worker: WorkerId);
+    /// Saves a worker, soon and on another thread. Must not block. For an unknown worker `to` is dropped.
+    fn save(&self, worker: WorkerId, to: SaveTo);
 }
 
 impl Subscribe for Streams {
@@ -63,6 +85,18 @@ impl Subscribe for Streams {
     fn remove(&self, worker: WorkerId) {
         Self::remove(self, worker);
     }
+
+    fn verify(&self, worker: WorkerId) {
+        Self::verify(self, worker);
+    }
+
+    fn unheard(&self, worker: WorkerId) {
+        Self::unheard(self, worker);
+    }
+
+    fn save(&self, worker: WorkerId, to: SaveTo) {
+        Self::save(self, worker, to);
+    }
 }
 
 /// The registry of pods. Changes take a lock; lookups read [`Fleet::view`].
@@ -72,7 +106,10 @@ pub struct Fleet {
     streams: Box<dyn Subscribe>,
     view: ArcSwap<FleetView>,
     /// Held while the fleet changes, so that changes follow one another.
-    changing: Mutex<()>,
+    changing: Mutex<Taken>,
+    probes: ProbeCounts,
+    /// Workers that come are looked for in it.
+    warm: OnceLock<Snapshot>,
 }
 
 impl Fleet {
@@ -83,8 +120,32 @@ impl Fleet {
             index,
             streams: Box::new(streams),
             view: ArcSwap::default(),
-            changing: Mutex::new(()),
+            changing: Mutex::default(),
+            probes: ProbeCounts::default(),
+            warm: OnceLock::new(),
         }
+    }
+
+    /// Workers that come from now on begin with what a snapshot has of them. Only the first one given counts.
+    pub fn start_from(&self, snapshot: Snapshot) {
+        if self.warm.set(snapshot).is_err() {
+            tracing::debug!("a second snapshot is not looked at");
+        }
+    }
+
+    /// What a worker was saved as. Without a replay socket nothing could prove that its engine is still in
+    /// the same life, so it begins with nothing.
+    fn kept(&self, pod: &PodSpec, endpoints: &RankEndpoints) -> Option<Kept> {
+        endpoints.replay.as_ref()?;
+        let uid = pod.uid.as_deref();
+        self.warm
+            .get()?
+            .take(&pod.pod, uid, endpoints.rank, &pod.model)
+    }
+
+    /// Saves a worker: `to` is called soon, on another thread, or dropped. Never blocks.
+    pub fn save(&self, worker: WorkerId, to: SaveTo) {
+        self.streams.save(worker, to);
     }
 
     /// The index that the fleet's workers fill.
@@ -104,7 +165,8 @@ impl Fleet {
 
     /// Adds a pod with all its ranks and subscribes to them. O(workers), never waits for room.
     ///
-    /// Ranks may come one by one, as pods of the same name and model (see [`PodSpec::first_rank`]).
+    /// Ranks may come one by one, as pods of the same name and model (see [`PodSpec::first_rank`]). A pod
+    /// that is known with another uid is another incarnation: it goes, with all it held.
     pub fn add(&self, pod: PodSpec) -> Result<(), AddError> {
         self.add_all(vec![pod], Duration::ZERO)
             .map_err(|(_, error)| error)
@@ -113,18 +175,32 @@ impl Fleet {
     /// Adds all pods or, with the first error and the place of its pod, none. O(workers); waits
     /// up to `patience` for room in the queues of the IO threads.
     pub fn add_all(&self, pods: Vec<PodSpec>, patience: Duration) -> Result<(), (usize, AddError)> {
-        let deadline = Instant::now() + patience;
-        let _changing = self.lock();
-        let mut view = FleetView::clone(&self.view.load());
-        let mut added = Vec::new();
+        let mut change = Change::begin(self, Instant::now() + patience);
         for (at, pod) in pods.into_iter().enumerate() {
-            if let Err(error) = self.add_one(&mut view, pod, deadline, &mut added) {
-                added.iter().for_each(|&id| self.streams.remove(id));
-                return Err((at, error));
-            }
+            change.add_pod(pod).map_err(|error| (at, error))?;
         }
-        self.view.store(Arc::new(view));
+        change.commit();
         Ok(())
+    }
+
+    /// Gives a pod the ranks that its engine names, in place of those it has. A rank whose endpoints stay
+    /// the same keeps its worker and all it holds. `false` if nothing changed, also because the pod is no longer
+    /// described by `pod` itself, or `ranks` is empty. O(ranks), O(workers) if there is a change; never waits for
+    /// room.
+    pub fn replace_ranks(
+        &self,
+        pod: &Arc<PodSpec>,
+        ranks: Vec<RankEndpoints>,
+    ) -> Result<bool, AddError> {
+        if ranks.is_empty() || self.has_ranks(pod, &ranks) {
+            return Ok(false);
+        }
+        let mut change = Change::begin(self, Instant::now());
+        let changed = change.replace_ranks(pod, ranks)?;
+        if changed {
+            change.commit();
+        }
+        Ok(changed)
     }
 
     /// Removes a pod (or one rank of it) and all it held; `false` if it is not known. O(workers).
@@ -134,90 +210,41 @@ impl Fleet {
 
     /// The same, if the pod serves `model`.
     pub fn remove_served(&self, pod: &str, rank: Option<u32>, model: Option<&str>) -> bool {
-        let _changing = self.lock();
-        let current = self.view.load();
         let other = |info: &Arc<WorkerInfo>| model.is_some_and(|model| info.pod().model != model);
-        if current.pod(pod).iter().any(other) {
+        if self.view().pod(pod).is_empty() {
             return false;
         }
-        let mut view = FleetView::clone(&current);
-        let removed = view.remove(pod, rank);
-        if removed.is_empty() {
+        let mut change = Change::begin(self, Instant::now());
+        if change.view().pod(pod).iter().any(other) || !change.remove(pod, rank) {
             return false;
         }
-        self.view.store(Arc::new(view));
-        removed
-            .iter()
-            .for_each(|info| self.streams.remove(info.id()));
+        change.commit();
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether these are the ranks that are described by `pod`, in any order.
+    fn has_ranks(&self, pod: &Arc<PodSpec>, ranks: &[RankEndpoints]) -> bool {
+        let view = self.view();
+        let known = view.pod(&pod.pod).iter();
+        let mut known = known.filter(|info| Arc::ptr_eq(info.pod(), pod));
+        let count = known.clone().count();
+        count == ranks.len() && known.all(|info| ranks.contains(info.endpoints()))
     }
 
-    /// Subscribes to a pod's ranks and enters them into the view that is being made.
-    fn add_one(
-        &self,
-        view: &mut FleetView,
-        pod: PodSpec,
-        deadline: Instant,
-        added: &mut Vec<WorkerId>,
-    ) -> Result<(), AddError> {
-        let ranks = pod.ranks()?;
-        for known in view.pod(&pod.pod) {
-            if known.pod().model != pod.model {
-                let model = known.pod().model.clone();
-                return Err(AddError::OtherModel {
-                    pod: pod.pod,
-                    model,
-                });
-            }
-            if ranks.iter().any(|rank| rank.rank == known.rank()) {
-                return Err(AddError::Duplicate(known.label()));
-            }
-        }
-        let pod = Arc::new(pod);
-        for endpoints in ranks {
-            let info = self.subscribe(&pod, endpoints, deadline)?;
-            added.push(info.id());
-            view.insert(info);
-        }
-        Ok(())
+    /// Asks the streams whether the engine of a worker still lives the life that its batches are of. Never
+    /// blocks.
+    pub fn verify(&self, worker: WorkerId) {
+        self.streams.verify(worker);
     }
 
-    /// Hands one rank to the IO threads, again and again until there is room or it is too late.
-    fn subscribe(
-        &self,
-        pod: &Arc<PodSpec>,
-        endpoints: RankEndpoints,
-        deadline: Instant,
-    ) -> Result<Arc<WorkerInfo>, AddError> {
-        const PAUSE: Duration = Duration::from_millis(5);
-        let no_room = |why: String| AddError::NoRoom {
-            pod: pod.pod.clone(),
-            why,
-        };
-        loop {
-            let writer = self.index.writer(&pod.model);
-            let writer = writer.map_err(|full| no_room(full.to_string()))?;
-            let id = writer.id();
-            let status = Arc::new(WorkerStatus::default());
-            let worker = NewWorker {
-                writer,
-                events: endpoints.events.clone(),
-                replay: endpoints.replay.clone(),
-                status: Arc::clone(&status),
-                name: view::label(&pod.pod, endpoints.rank),
-            };
-            match self.streams.add(worker) {
-                Ok(()) => {
-                    let info = WorkerInfo::new(id, Arc::clone(pod), endpoints, status);
-                    return Ok(Arc::new(info));
-                }
-                Err(full) if Instant::now() >= deadline => return Err(no_room(full.to_string())),
-                Err(_) => std::thread::sleep(PAUSE),
-            }
-        }
+    /// Tells the streams that an engine computed what it did not publish. Never blocks.
+    pub fn unheard(&self, worker: WorkerId) {
+        self.streams.unheard(worker);
+    }
+
+    /// What asking the engines over HTTP came to.
+    #[must_use]
+    pub fn probes(&self) -> &ProbeCounts {
+        &self.probes
     }
 }

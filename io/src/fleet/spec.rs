@@ -3,6 +3,12 @@ use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX, RANKS_MAX};
 use kvroute_engine::limits::BLOCK_SIZE_MAX;
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// The port that engines publish events on unless told otherwise.
+pub const EVENTS_PORT: u16 = 5_557;
+
+/// The port that engines answer replay requests on unless told otherwise.
+pub const REPLAY_PORT: u16 = 5_558;
+
 /// One pod: an entry of the fleet file, and the body of `POST /v1/workers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,8 +23,11 @@ pub struct PodSpec {
     /// Where requests go, `host:port`.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// Where rank 0 publishes events, `tcp://host:port`; rank r adds r to the port.
-    pub events: String,
+    /// Where rank 0 publishes events, `tcp://host:port`; rank r adds r to the port. If it is left out, the
+    /// ports are [`EVENTS_PORT`] and [`REPLAY_PORT`] of the endpoint's host until the engine, asked over
+    /// HTTP, names its ranks and their ports itself.
+    #[serde(default)]
+    pub events: Option<String>,
     /// Where rank 0 answers replay requests; rank r adds r to the port.
     #[serde(default)]
     pub replay: Option<String>,
@@ -83,9 +92,9 @@ impl PodSpec {
     pub fn ranks(&self) -> Result<Vec<RankEndpoints>, SpecError> {
         self.check_names()?;
         self.check_numbers()?;
-        let events = Endpoint::parse("events", &self.events)?;
-        let replay = self
-            .replay
+        let (events, replay) = self.addresses()?;
+        let events = Endpoint::parse("events", &events)?;
+        let replay = replay
             .as_deref()
             .map(|replay| Endpoint::parse("replay", replay))
             .transpose()?;
@@ -95,7 +104,7 @@ impl PodSpec {
             let message = format!(
                 "the ports of {} and {} overlap with {} ranks: rank r adds r to both; \
                  keep them at least {} apart",
-                self.events, replay.text, self.ranks, self.ranks
+                events.text, replay.text, self.ranks, self.ranks
             );
             return Err(SpecError::new("replay", message));
         }
@@ -113,6 +122,36 @@ impl PodSpec {
             .collect()
     }
 
+    /// Where rank 0 publishes and replays: as given, or the default ports of the endpoint's host.
+    fn addresses(&self) -> Result<(String, Option<String>), SpecError> {
+        if let Some(events) = &self.events {
+            return Ok((events.clone(), self.replay.clone()));
+        }
+        let Some(host) = self.host() else {
+            let message = "missing, and there is no endpoint to ask for it";
+            return Err(SpecError::new("events", message));
+        };
+        if self.replay.is_some() || self.ranks != 1 || self.first_rank != 0 {
+            let message = "missing: without it, the engine at the endpoint is asked for its ranks and \
+                           ports; leave replay, ranks and first_rank out as well";
+            return Err(SpecError::new("events", message));
+        }
+        let at = |port: u16| format!("tcp://{host}:{port}");
+        Ok((at(EVENTS_PORT), Some(at(REPLAY_PORT))))
+    }
+
+    /// The endpoint's host, as it stands in an address.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        let (host, _) = self.endpoint.as_deref()?.rsplit_once(':')?;
+        let bare = host.contains(':') && !host.starts_with('[');
+        Some(if bare {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        })
+    }
+
     fn check_names(&self) -> Result<(), SpecError> {
         for (field, value) in [("pod", &self.pod), ("model", &self.model)] {
             if value.is_empty() {
@@ -124,7 +163,7 @@ impl PodSpec {
             ("uid", self.uid.as_ref()),
             ("model", Some(&self.model)),
             ("endpoint", self.endpoint.as_ref()),
-            ("events", Some(&self.events)),
+            ("events", self.events.as_ref()),
             ("replay", self.replay.as_ref()),
         ];
         let adapters = self.lora.iter().map(|name| ("lora", Some(name)));
@@ -164,6 +203,44 @@ impl PodSpec {
             _ => Ok(()),
         }
     }
+}
+
+impl RankEndpoints {
+    /// A rank whose endpoints its engine names: both are taken literally, but for a host that means all
+    /// addresses of the engine's machine, which becomes `host`.
+    pub fn named(
+        rank: u32,
+        host: &str,
+        events: &str,
+        replay: Option<&str>,
+    ) -> Result<Self, SpecError> {
+        if rank >= RANKS_MAX {
+            let message = format!("rank {rank}; ranks are numbered 0 to {}", RANKS_MAX - 1);
+            return Err(SpecError::new("ranks", message));
+        }
+        let replay = replay.map(|replay| reachable("replay", host, replay));
+        Ok(Self {
+            rank,
+            events: reachable("events", host, events)?,
+            replay: replay.transpose()?,
+        })
+    }
+}
+
+/// An address that a socket was bound to, as one to connect to.
+fn reachable(field: &'static str, host: &str, bound: &str) -> Result<String, SpecError> {
+    const EVERYWHERE: [&str; 6] = ["*", "0.0.0.0", "[::]", "::", "[::ffff:0.0.0.0]", ""];
+    if bound.len() > NAME_BYTES_MAX {
+        let message = format!("longer than {NAME_BYTES_MAX} bytes");
+        return Err(SpecError::new(field, message));
+    }
+    let rest = bound.strip_prefix("tcp://");
+    let address = match rest.and_then(|rest| rest.rsplit_once(':')) {
+        Some((all, port)) if EVERYWHERE.contains(&all) => format!("tcp://{host}:{port}"),
+        _ => bound.to_owned(),
+    };
+    Endpoint::parse(field, &address)?;
+    Ok(address)
 }
 
 /// Where requests go: `host:port`, since it becomes a header's value.
@@ -253,7 +330,7 @@ mod tests {
             uid: None,
             model: "m".into(),
             endpoint: None,
-            events: events.into(),
+            events: Some(events.into()),
             replay: replay.map(str::to_owned),
             ranks,
             first_rank: 0,
@@ -368,6 +445,83 @@ mod tests {
         ] {
             assert!(spec(good, None, 1).ranks().is_ok(), "{good:?}");
         }
+    }
+
+    /// A pod that is described by where requests go alone.
+    fn asked(endpoint: &str) -> PodSpec {
+        PodSpec {
+            endpoint: Some(endpoint.into()),
+            events: None,
+            ..spec("", None, 1)
+        }
+    }
+
+    #[test]
+    fn without_events_the_default_ports_of_the_endpoint_hold() {
+        for (endpoint, host) in [
+            ("10.0.0.7:8000", "10.0.0.7"),
+            ("[fd00::1]:8000", "[fd00::1]"),
+            ("fd00::1:8000", "[fd00::1]"),
+            ("a.b.svc:80", "a.b.svc"),
+        ] {
+            let expected = RankEndpoints {
+                rank: 0,
+                events: format!("tcp://{host}:5557"),
+                replay: Some(format!("tcp://{host}:5558")),
+            };
+            assert_eq!(asked(endpoint).ranks().unwrap(), [expected]);
+        }
+    }
+
+    /// What cannot be asked for, or would be half given and half asked for.
+    #[test]
+    fn missing_events_are_named() {
+        let good = asked("h:8000");
+        let changed = |change: fn(&mut PodSpec)| {
+            let mut spec = good.clone();
+            change(&mut spec);
+            field_of(&spec)
+        };
+        assert_eq!(changed(|s| s.endpoint = None), "events");
+        assert_eq!(
+            changed(|s| s.replay = Some("tcp://h:5558".into())),
+            "events"
+        );
+        assert_eq!(changed(|s| s.ranks = 2), "events");
+        assert_eq!(changed(|s| s.first_rank = 1), "events");
+        assert_eq!(changed(|s| s.endpoint = Some("*:8000".into())), "events");
+    }
+
+    #[test]
+    fn a_bound_address_is_made_one_to_connect_to() {
+        for (bound, expected) in [
+            ("tcp://*:5557", "tcp://h:5557"),
+            ("tcp://0.0.0.0:5557", "tcp://h:5557"),
+            ("tcp://[::]:5557", "tcp://h:5557"),
+            ("tcp://:::5557", "tcp://h:5557"),
+            ("tcp://[::ffff:0.0.0.0]:5557", "tcp://h:5557"),
+            ("tcp://10.1.2.3:40123", "tcp://10.1.2.3:40123"),
+            ("ipc:///tmp/e", "ipc:///tmp/e"),
+        ] {
+            let rank = RankEndpoints::named(3, "h", bound, Some(bound)).unwrap();
+            let expected = RankEndpoints {
+                rank: 3,
+                events: expected.into(),
+                replay: Some(expected.into()),
+            };
+            assert_eq!(rank, expected, "{bound}");
+        }
+        for bad in ["tcp://*:0", "tcp://*", "inproc://x", "", "tcp://*:x y"] {
+            let field = |events: &str, replay| {
+                let refused = RankEndpoints::named(0, "h", events, replay);
+                refused.unwrap_err().field
+            };
+            assert_eq!(field(bad, None), "events", "{bad:?}");
+            assert_eq!(field("tcp://*:1", Some(bad)), "replay", "{bad:?}");
+        }
+        let last = RANKS_MAX - 1;
+        assert!(RankEndpoints::named(last, "h", "tcp://*:1", None).is_ok());
+        assert!(RankEndpoints::named(RANKS_MAX, "h", "tcp://*:1", None).is_err());
     }
 
     #[test]

@@ -9,6 +9,8 @@ struct Notes {
     kept: Mutex<Vec<(WorkerId, String)>>,
     room: AtomicUsize,
     refused: AtomicUsize,
+    verified: Mutex<Vec<WorkerId>>,
+    unheard: Mutex<Vec<WorkerId>>,
 }
 
 impl Subscribe for Arc<Notes> {
@@ -25,6 +27,18 @@ impl Subscribe for Arc<Notes> {
 
     fn remove(&self, worker: WorkerId) {
         self.kept.lock().unwrap().retain(|(id, _)| *id != worker);
+    }
+
+    fn verify(&self, worker: WorkerId) {
+        self.verified.lock().unwrap().push(worker);
+    }
+
+    fn unheard(&self, worker: WorkerId) {
+        self.unheard.lock().unwrap().push(worker);
+    }
+
+    fn save(&self, _: WorkerId, to: SaveTo) {
+        drop(to);
     }
 }
 
@@ -191,4 +205,186 @@ fn declared_adapters_are_known_as_long_as_a_pod_has_them() {
     fleet.remove("a", None);
     assert!(adapters("de").is_empty());
     assert_eq!(adapters("fr"), ["n"]);
+}
+
+#[test]
+fn another_uid_is_another_incarnation() {
+    let (fleet, notes) = fleet(10);
+    let with = |uid: &str, model: &str, port: u16, ranks: u32| {
+        pod(&format!(
+            "{{pod: a, uid: {uid}, model: {model}, events: 'tcp://a:{port}', ranks: {ranks}}}"
+        ))
+    };
+    fleet.add(with("u1", "m", 100, 2)).unwrap();
+    let first: Vec<_> = fleet.view().workers().map(|info| info.id()).collect();
+    let again = fleet.add(with("u1", "m", 100, 2)).unwrap_err();
+    assert!(matches!(again, AddError::Duplicate(label) if label == "a#0"));
+    let nameless = fleet.add(with("null", "m", 100, 2)).unwrap_err();
+    assert!(matches!(nameless, AddError::Duplicate(_)), "{nameless}");
+
+    // The same ports, fewer ranks, another model: all that counts is that it is another one.
+    fleet.add(with("u2", "n", 100, 1)).unwrap();
+    assert_eq!(labels(&fleet), ["a#0"]);
+    assert_eq!(notes.names(), ["a#0 tcp://a:100 None"]);
+    let view = fleet.view();
+    assert!(view.has_model("n") && !view.has_model("m"));
+    let info = view.workers().next().unwrap();
+    assert_eq!(info.pod().uid.as_deref(), Some("u2"));
+    assert!(first.iter().all(|&id| id != info.id()));
+    drop(view);
+
+    let list = vec![with("u3", "n", 200, 1), with("u4", "n", 300, 1)];
+    let (at, error) = fleet.add_all(list, Duration::ZERO).unwrap_err();
+    assert!(
+        at == 1 && matches!(error, AddError::Duplicate(_)),
+        "{error}"
+    );
+    assert_eq!(notes.names(), ["a#0 tcp://a:100 None"], "all is undone");
+    assert_eq!(fleet.view().pod("a")[0].pod().uid.as_deref(), Some("u2"));
+}
+
+/// What a failed replacement removed is there as before, its endpoint not free.
+#[test]
+fn an_incarnation_that_finds_no_room_leaves_the_old_one() {
+    let (fleet, notes) = fleet(2);
+    let with = |uid: &str, ranks: u32| {
+        pod(&format!(
+            "{{pod: a, uid: {uid}, model: m, events: 'tcp://a:100', ranks: {ranks}}}"
+        ))
+    };
+    fleet.add(with("u1", 1)).unwrap();
+    let error = fleet.add(with("u2", 2)).unwrap_err();
+    assert!(matches!(error, AddError::NoRoom { .. }), "{error}");
+    assert_eq!(notes.names(), ["a#0 tcp://a:100 None"]);
+    assert_eq!(fleet.view().pod("a")[0].pod().uid.as_deref(), Some("u1"));
+    let other = pod("{pod: b, model: m, events: 'tcp://a:100'}");
+    let error = fleet.add(other).unwrap_err();
+    assert!(matches!(error, AddError::SameEvents { .. }), "{error}");
+    assert!(fleet.remove("a", None));
+    fleet.add(with("u2", 2)).unwrap();
+}
+
+#[test]
+fn two_workers_at_one_endpoint_are_refused() {
+    let (fleet, notes) = fleet(10);
+    fleet
+        .add(pod("{pod: a, model: m, events: 'tcp://h:100', ranks: 2}"))
+        .unwrap();
+    let error = fleet
+        .add(pod("{pod: b, model: m, events: 'tcp://h:99', ranks: 3}"))
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        matches!(&error, AddError::SameEvents { worker, events, other }
+            if worker == "b#1" && events == "tcp://h:100" && other == "a#0"),
+        "{text}"
+    );
+    assert!(text.contains("b#1") && text.contains("a#0"), "{text}");
+    assert_eq!(notes.names().len(), 2, "b#0 is let go again");
+    // What was let go or removed is free.
+    fleet
+        .add(pod("{pod: c, model: m, events: 'tcp://h:99'}"))
+        .unwrap();
+    assert!(fleet.remove("a", Some(1)));
+    fleet
+        .add(pod("{pod: d, model: m, events: 'tcp://h:101'}"))
+        .unwrap();
+    assert_eq!(labels(&fleet), ["a#0", "c#0", "d#0"]);
+}
+
+fn rank(rank: u32, events: &str) -> RankEndpoints {
+    RankEndpoints::named(rank, "a", events, None).unwrap()
+}
+
+#[test]
+fn ranks_are_replaced_and_those_that_stay_keep_their_worker() {
+    let (fleet, notes) = fleet(10);
+    fleet
+        .add(pod("{pod: a, model: m, endpoint: 'a:80'}"))
+        .unwrap();
+    assert_eq!(
+        notes.names(),
+        ["a#0 tcp://a:5557 Some(\"tcp://a:5558\")"],
+        "the defaults until the engine says otherwise"
+    );
+    let described = Arc::clone(fleet.view().pod("a")[0].pod());
+    let named = vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:9000")];
+    assert!(fleet.replace_ranks(&described, named.clone()).unwrap());
+    assert_eq!(
+        notes.names(),
+        ["a#0 tcp://a:7000 None", "a#1 tcp://a:9000 None"]
+    );
+    let zero = Arc::clone(&fleet.view().pod("a")[0]);
+    assert!(!fleet.replace_ranks(&described, named).unwrap(), "the same");
+    assert!(!fleet.replace_ranks(&described, Vec::new()).unwrap());
+
+    // Rank 1 moves to where rank 0 was not, rank 2 comes, rank 0 stays.
+    let moved = vec![
+        rank(2, "tcp://*:9000"),
+        rank(1, "tcp://*:9001"),
+        rank(0, "tcp://*:7000"),
+    ];
+    assert!(fleet.replace_ranks(&described, moved).unwrap());
+    assert_eq!(labels(&fleet), ["a#0", "a#1", "a#2"]);
+    assert!(Arc::ptr_eq(&zero, &fleet.view().pod("a")[0]));
+    assert_eq!(fleet.view().pod("a")[2].events(), "tcp://a:9000");
+    assert_eq!(notes.names().len(), 3);
+}
+
+#[test]
+fn ranks_that_the_fleet_cannot_have_change_nothing() {
+    let (fleet, notes) = fleet(3);
+    fleet
+        .add(pod("{pod: a, model: m, endpoint: 'a:80'}"))
+        .unwrap();
+    fleet
+        .add(pod("{pod: b, model: m, events: 'tcp://a:7001'}"))
+        .unwrap();
+    let described = Arc::clone(fleet.view().pod("a")[0].pod());
+    let before = notes.names();
+    for (ranks, expected) in [
+        (
+            vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:7001")],
+            "b#0",
+        ),
+        (
+            vec![rank(0, "tcp://*:7000"), rank(1, "tcp://*:7000")],
+            "a#0",
+        ),
+        (
+            vec![rank(0, "tcp://*:7000"), rank(0, "tcp://*:7002")],
+            "a#0",
+        ),
+        (
+            (0..3)
+                .map(|n| rank(n, &format!("tcp://*:800{n}")))
+                .collect(),
+            "no room",
+        ),
+    ] {
+        let error = fleet.replace_ranks(&described, ranks).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(notes.names(), before);
+        assert_eq!(labels(&fleet), ["a#0", "b#0"]);
+    }
+    // A description that is gone says nothing about the pod that has its name now.
+    assert!(fleet.remove("a", None));
+    fleet
+        .add(pod("{pod: a, model: m, endpoint: 'a:80'}"))
+        .unwrap();
+    let named = vec![rank(0, "tcp://*:7000")];
+    assert!(!fleet.replace_ranks(&described, named).unwrap());
+}
+
+#[test]
+fn what_the_probe_finds_reaches_the_streams() {
+    let (fleet, notes) = fleet(2);
+    fleet
+        .add(pod("{pod: a, model: m, events: 'tcp://a:1', ranks: 2}"))
+        .unwrap();
+    let ids: Vec<_> = fleet.view().workers().map(|info| info.id()).collect();
+    fleet.verify(ids[1]);
+    fleet.unheard(ids[0]);
+    assert_eq!(*notes.verified.lock().unwrap(), [ids[1]]);
+    assert_eq!(*notes.unheard.lock().unwrap(), [ids[0]]);
 }

@@ -1,6 +1,9 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
-use crate::status::WorkerStatus;
+use crate::snapshot::About;
+use crate::status::{Trust, WorkerStatus};
+use crate::stream::saved::Section;
+use arc_swap::ArcSwapOption;
 use kvroute_engine::types::WorkerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ pub struct WorkerInfo {
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
+    problem: ArcSwapOption<String>,
 }
 
 impl WorkerInfo {
@@ -26,6 +30,7 @@ impl WorkerInfo {
             pod,
             endpoints,
             status,
+            problem: ArcSwapOption::empty(),
         }
     }
 
@@ -35,9 +40,9 @@ impl WorkerInfo {
         self.id
     }
 
-    /// The pod it belongs to, as it was described.
+    /// The pod it belongs to, as it was described. The ranks of one description share it.
     #[must_use]
-    pub fn pod(&self) -> &PodSpec {
+    pub fn pod(&self) -> &Arc<PodSpec> {
         &self.pod
     }
 
@@ -45,6 +50,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn rank(&self) -> u32 {
         self.endpoints.rank
+    }
+
+    /// Where it publishes and replays.
+    #[must_use]
+    pub fn endpoints(&self) -> &RankEndpoints {
+        &self.endpoints
     }
 
     /// Where it publishes events.
@@ -65,10 +76,34 @@ impl WorkerInfo {
         &self.status
     }
 
+    /// Why no events can be expected of it, as its engine's own description says.
+    #[must_use]
+    pub fn problem(&self) -> Option<Arc<String>> {
+        self.problem.load_full()
+    }
+
+    /// Sets or takes back that reason.
+    pub fn set_problem(&self, problem: Option<&str>) {
+        self.problem
+            .store(problem.map(|text| Arc::new(text.to_owned())));
+    }
+
     /// Tokens per block: as events said it, else as the pod's description did.
     #[must_use]
     pub fn block_size(&self) -> Option<u32> {
         self.status.block_size().or(self.pod.block_size)
+    }
+
+    /// What a snapshot says about it.
+    #[must_use]
+    pub fn about(&self, saved: &Section) -> About {
+        About {
+            pod: self.pod.pod.clone(),
+            uid: self.pod.uid.clone(),
+            rank: self.rank(),
+            model: self.pod.model.clone(),
+            standing: saved.standing.clone(),
+        }
     }
 
     /// `pod#rank`, for logs.
@@ -144,6 +179,16 @@ impl FleetView {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.models.is_empty()
+    }
+
+    /// How many workers are in each state, also in those that none is in. O(workers).
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<&'static str, usize> {
+        let mut states: BTreeMap<_, _> = Trust::ALL.iter().map(|s| (s.as_str(), 0)).collect();
+        for info in self.workers() {
+            *states.entry(info.status().trust().as_str()).or_default() += 1;
+        }
+        states
     }
 
     pub(super) fn insert(&mut self, info: Arc<WorkerInfo>) {

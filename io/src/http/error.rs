@@ -1,6 +1,7 @@
 //! Answers and errors as they go out.
 use crate::limits::ERROR_BYTES_MAX;
-use http_body_util::Full;
+use http_body_util::channel::Channel;
+use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -13,13 +14,32 @@ pub(super) const MSGPACK: HeaderValue = HeaderValue::from_static("application/ms
 /// The media type of text answers.
 pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// The media type of metrics.
+pub(super) const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
 /// A handler's answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: HeaderValue,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
 }
+
+/// What an answer has to say.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// It is still being made.
+    Stream(Stream),
+}
+
+/// Bytes that are made while they are sent.
+pub(super) type Stream = Channel<Bytes>;
+
+/// An answer as hyper sends it.
+pub(super) type Answer = Response<Either<Full<Bytes>, Stream>>;
 
 impl Reply {
     /// A value as JSON.
@@ -28,7 +48,7 @@ impl Reply {
         Ok(Self {
             status,
             content_type: JSON,
-            body: body.into(),
+            body: Body::Whole(body.into()),
         })
     }
 
@@ -38,7 +58,7 @@ impl Reply {
         Ok(Self {
             status: StatusCode::OK,
             content_type: MSGPACK,
-            body: body.into(),
+            body: Body::Whole(body.into()),
         })
     }
 
@@ -47,7 +67,7 @@ impl Reply {
         Self {
             status: StatusCode::OK,
             content_type: TEXT,
-            body: Bytes::from_static(text.as_bytes()),
+            body: Body::Whole(Bytes::from_static(text.as_bytes())),
         }
     }
 
@@ -56,15 +76,18 @@ impl Reply {
         Self {
             status: StatusCode::NO_CONTENT,
             content_type: JSON,
-            body: Bytes::new(),
+            body: Body::Whole(Bytes::new()),
         }
     }
 }
 
-impl From<Reply> for Response<Full<Bytes>> {
+impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        let empty = reply.body.is_empty();
-        let mut response = Self::new(Full::new(reply.body));
+        let empty = matches!(&reply.body, Body::Whole(bytes) if bytes.is_empty());
+        let mut response = Self::new(match reply.body {
+            Body::Whole(bytes) => Either::Left(Full::new(bytes)),
+            Body::Stream(stream) => Either::Right(stream),
+        });
         *response.status_mut() = reply.status;
         if !empty {
             let headers = response.headers_mut();
@@ -160,7 +183,7 @@ impl ApiError {
     }
 }
 
-impl From<ApiError> for Response<Full<Bytes>> {
+impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
         let body = ErrorBody {
             error: ErrorFields {
@@ -171,7 +194,7 @@ impl From<ApiError> for Response<Full<Bytes>> {
         };
         // Strings only: it cannot fail. Were it to, the status still tells.
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Self::new(Full::new(body.into()));
+        let mut response = Self::new(Either::Left(Full::new(body.into())));
         *response.status_mut() = error.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);

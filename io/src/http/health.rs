@@ -1,6 +1,7 @@
 //! Whether the node is alive and ready, and what it is.
-use super::error::{ApiError, Reply};
+use super::error::{ApiError, Body, OPEN_METRICS, Reply};
 use super::state::{Call, ThreadState};
+use crate::metrics;
 use crate::status::Trust;
 use hyper::StatusCode;
 use serde_json::json;
@@ -22,8 +23,11 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
         .collect();
     let all = view.len();
     let synchronised = all - behind.len();
+    let states = view.states();
     if synchronised >= needed(all, state.ready_share) {
-        let answer = json!({"status": "ready", "workers": all, "synchronised": synchronised});
+        let answer = json!({
+            "status": "ready", "workers": all, "synchronised": synchronised, "states": states,
+        });
         return Reply::json(StatusCode::OK, &answer);
     }
     let names: Vec<_> = behind.iter().take(NAMED).map(|info| info.label()).collect();
@@ -33,8 +37,19 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
         behind.len(),
         names.join(", ")
     );
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    Err(ApiError::new(status, "not_ready", message))
+    let error = json!({"code": "not_ready", "field": null, "message": message});
+    let answer = json!({"error": error, "states": states});
+    Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer)
+}
+
+/// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
+pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    let text = metrics::render(&state.fleet).map_err(|error| ApiError::internal(&error))?;
+    Ok(Reply {
+        status: StatusCode::OK,
+        content_type: OPEN_METRICS,
+        body: Body::Whole(text.into()),
+    })
 }
 
 /// How many of the workers must be synchronised.
@@ -59,6 +74,7 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
          DELETE /v1/workers/{pod}   remove a pod\n\
          GET    /healthz            alive\n\
          GET    /readyz             synchronised\n\
+         GET    /metrics            for Prometheus\n\
          \n\
          RFC #1403: POST /register, POST /unregister, GET /workers, POST /query, GET /health\n",
     ))

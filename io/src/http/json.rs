@@ -49,16 +49,15 @@ fn quoted_field(message: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::fleet::PodSpec;
-    use http_body_util::{BodyExt, Full};
-    use hyper::Response;
-    use hyper::body::Bytes;
+    use crate::http::error::Answer;
+    use http_body_util::BodyExt;
 
     /// (code, field, message) of the refusal.
     fn refusal<'b, T: Deserialize<'b> + std::fmt::Debug>(
         body: &'b str,
     ) -> (String, Option<String>, String) {
         let error = object::<T>(body.as_bytes()).unwrap_err();
-        let response = Response::<Full<Bytes>>::from(error);
+        let response = Answer::from(error);
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         let mut collected = std::pin::pin!(response.into_body().collect());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -89,7 +88,7 @@ mod tests {
             (format!(r#"{pod},"rank":1}}"#), "rank"),
             (format!(r#"{pod},"lora":["a",7]}}"#), "lora"),
             (format!(r#"{pod},"pod":"b"}}"#), "pod"),
-            (r#"{"pod":"a","model":"m"}"#.to_owned(), "events"),
+            (r#"{"pod":"a","events":"m"}"#.to_owned(), "model"),
             (r#"{"pod":null,"model":"m","events":"x"}"#.to_owned(), "pod"),
         ] {
             let (code, named, message) = refusal::<PodSpec>(&body);

@@ -5,8 +5,10 @@
 //! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
 mod body;
+mod client;
 mod error;
 mod extra;
+mod fetch;
 mod health;
 mod json;
 mod lookup;
@@ -16,7 +18,10 @@ mod params;
 mod rfc1403;
 mod routes;
 mod server;
+mod snapshot;
 mod state;
 mod workers;
 
+pub use client::{GetError, GetLimits, get};
+pub use fetch::{FetchError, fetch_snapshot};
 pub use server::{Server, ServerConfig};

@@ -71,7 +71,7 @@ pub(super) fn register(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply
         uid: None,
         model: required("model_name", body.model_name.as_deref())?.to_owned(),
         endpoint: None,
-        events: required("endpoint", body.endpoint.as_deref())?.to_owned(),
+        events: Some(required("endpoint", body.endpoint.as_deref())?.to_owned()),
         replay: body.replay_endpoint.filter(|replay| !replay.is_empty()),
         ranks: 1,
         first_rank: rank,

@@ -1,13 +1,12 @@
 //! The table of routes, and a request's way through it.
 use super::body::{self, Body, Held};
-use super::error::{ApiError, Reply};
+use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
-use super::{health, matching, rfc1403, workers};
+use super::{health, matching, rfc1403, snapshot, workers};
 use crate::limits::URL_BYTES_MAX;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use std::cell::RefCell;
 
 type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
@@ -29,6 +28,7 @@ static ROUTES: &[Route] = &[
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
     route("/readyz", GET, &[(Method::GET, health::ready)]),
+    route("/metrics", GET, &[(Method::GET, health::metrics)]),
     route(
         "/v1/workers",
         "GET, HEAD, POST",
@@ -46,6 +46,7 @@ static ROUTES: &[Route] = &[
         &[(Method::POST, rfc1403::unregister)],
     ),
     route("/workers", GET, &[(Method::GET, rfc1403::list)]),
+    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
@@ -96,7 +97,7 @@ pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
     let checked =

@@ -3,6 +3,8 @@ use super::lookup::Lookup;
 use crate::fleet::Fleet;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use hyper::{HeaderMap, Uri};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// One thread's state. A handler has it while it computes, never while a request waits for bytes.
@@ -14,6 +16,8 @@ pub(super) struct ThreadState {
     pub(super) tokens: Vec<u32>,
     /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
     pub(super) ready_share: f64,
+    /// Whether this thread sends a snapshot now.
+    pub(super) sending: Rc<Cell<bool>>,
 }
 
 impl ThreadState {
@@ -24,6 +28,7 @@ impl ThreadState {
             fleet,
             tokens: Vec::new(),
             ready_share,
+            sending: Rc::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::fleet::{AddError, PodSpec, WorkerInfo};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 #[derive(Debug, Serialize)]
 struct Entry<'v> {
@@ -26,6 +27,8 @@ struct Entry<'v> {
     replays: u64,
     restarts: u64,
     events_skipped: BTreeMap<&'static str, u64>,
+    /// Why no events can be expected of it.
+    problem: Option<String>,
 }
 
 impl<'v> Entry<'v> {
@@ -51,6 +54,7 @@ impl<'v> Entry<'v> {
             replays: status.replays(),
             restarts: status.restarts(),
             events_skipped: skipped.map(|(why, n)| (why.as_str(), n)).collect(),
+            problem: info.problem().map(Arc::unwrap_or_clone),
         }
     }
 }
@@ -95,6 +99,9 @@ impl From<AddError> for ApiError {
             }
             AddError::OtherModel { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", message).at("model")
+            }
+            AddError::SameEvents { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", message).at("events")
             }
             AddError::NoRoom { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)

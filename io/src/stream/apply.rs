@@ -63,6 +63,27 @@ impl Applier {
         &self.writer
     }
 
+    /// What the engine's cache groups mean.
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Whether stored events were skipped or dropped.
+    pub(super) fn lost_some(&self) -> bool {
+        self.partial
+    }
+
+    /// Its writer was restored: it goes on from there.
+    pub(super) fn resume(&mut self, partial: bool, groups: Groups) {
+        self.partial = partial;
+        self.groups = groups;
+    }
+
+    /// The worker's writer, to restore it.
+    pub(super) fn writer_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+
     /// Takes a slice of what large clears left out of the index; whether nothing is left.
     pub(super) fn settle(&mut self, at: &Participant) -> bool {
         self.writer.settle(at, RUNS_PER_SLICE)

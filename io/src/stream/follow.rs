@@ -8,6 +8,7 @@
 //! have a cool-down: the first two come at once, further ones wait, twice as long each time, until
 //! none was asked for during [`Timing::cool_down_forget`]. Meanwhile live batches are held back as during a replay.
 use super::apply::Applier;
+use super::saved::Standing;
 use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
 use super::trust::{self, Facts};
 use crate::limits::{
@@ -101,6 +102,7 @@ pub struct Follower<P> {
     timing: Timing,
     chance: u64,
     sequence: Sequence<P>,
+    has_replay: bool,
     applier: Applier,
     /// A replay that the machine wants and that waits for its cool-down.
     wanted: Option<u64>,
@@ -148,6 +150,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             timing,
             chance: timing.seed | 1,
             sequence: Sequence::new(has_replay),
+            has_replay,
             applier: Applier::new(writer),
             wanted: None,
             open: false,
@@ -286,6 +289,53 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     pub fn unheard(&mut self, now: Instant) {
         self.unheard = true;
         self.verify(now);
+    }
+
+    /// How far it has come; `None` if there is nothing worth saving: nothing was applied, its events are not
+    /// understood, nothing could prove later that its engine is still in the same life, or the machine is ahead of
+    /// the index.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        let (first, last, checksum, whole) = self.sequence.resumable()?;
+        if self.applied != Some(last) || self.applier.is_distrusted() || !self.has_replay {
+            return None;
+        }
+        Some(Standing {
+            first,
+            last,
+            checksum,
+            whole,
+            partial: self.applier.lost_some(),
+            groups: self.applier.groups().clone(),
+            block_size: self.status.block_size(),
+            adapters: self.status.adapter_names(),
+        })
+    }
+
+    /// Its writer was restored, and it goes on from there. To be called before the first connection.
+    pub fn resume(&mut self, standing: Standing) {
+        let Standing {
+            first,
+            last,
+            checksum,
+            whole,
+            ..
+        } = standing;
+        self.sequence.resume(first, last, checksum, whole);
+        self.applier.resume(standing.partial, standing.groups);
+        self.applied = Some(last);
+        if let Some(size) = standing.block_size {
+            self.status.set_block_size(size);
+        }
+        for adapter in &standing.adapters {
+            self.status.learn_adapter(adapter);
+        }
+        self.publish();
+    }
+
+    /// Its writer, to restore it.
+    pub fn writer_mut(&mut self) -> &mut Writer {
+        self.applier.writer_mut()
     }
 
     /// Does what the machine says, up to a bound.

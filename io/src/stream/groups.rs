@@ -9,18 +9,27 @@
 use crate::wire::Stored;
 use kvroute_engine::WindowGroup;
 use kvroute_engine::limits::WINDOW_GROUPS_MAX;
+use serde::{Deserialize, Serialize};
 
 /// What one group means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
     /// Every block of a prefix must be in it.
     Full,
     /// The last blocks of a prefix must be in it.
-    Window(WindowGroup),
+    Window(#[serde(with = "Window")] WindowGroup),
+}
+
+/// A window group as it is saved.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WindowGroup")]
+struct Window {
+    number: u32,
+    blocks: u32,
 }
 
 /// The groups of one engine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Groups {
     /// By number.
     known: Vec<(u32, Kind)>,
@@ -61,6 +70,11 @@ impl Groups {
     /// What the group of a removed event means, if a stored event has told.
     pub(super) fn of_removed(&self, group: Option<u32>) -> Option<Kind> {
         self.known(group.unwrap_or(0))
+    }
+
+    /// Whether there are no more than one engine can have.
+    pub(super) fn are_bounded(&self) -> bool {
+        self.known.len() <= WINDOW_GROUPS_MAX + 1
     }
 
     fn known(&self, number: u32) -> Option<Kind> {

@@ -10,8 +10,10 @@ mod context;
 pub mod follow;
 mod governor;
 mod groups;
+mod keep;
 mod pinned;
 pub mod replay;
+pub mod saved;
 pub mod sequence;
 pub mod socket;
 mod trust;
@@ -26,6 +28,7 @@ use governor::{Governor, Permit};
 use kvroute_engine::types::WorkerId;
 use kvroute_engine::{Index, Writer};
 use mio::{Poll, Waker};
+use saved::{Kept, SaveTo};
 use socket::Sockets;
 use std::collections::BTreeMap;
 use std::io;
@@ -46,6 +49,8 @@ pub struct NewWorker {
     pub status: Arc<WorkerStatus>,
     /// `pod#rank`, for logs.
     pub name: String,
+    /// What it was saved as.
+    pub kept: Option<Kept>,
 }
 
 /// The queue of commands of an IO thread is full.
@@ -101,20 +106,23 @@ struct Inbox {
     waker: Waker,
     /// Workers to be removed. No bound of its own: a worker that was added is removed once.
     removed: SegQueue<WorkerId>,
-    /// At most one for each worker in each interval of the probes, and taken out whenever the thread wakes.
+    /// At most one for each worker in each interval of the probes, one for each snapshot that is made, and taken out
+    /// whenever the thread wakes.
     notes: SegQueue<(WorkerId, Note)>,
     /// No more than the governor has permits.
     granted: SegQueue<(WorkerId, Permit)>,
     stop: AtomicBool,
 }
 
-/// What is said of a worker's engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a worker is told.
+#[derive(Debug)]
 enum Note {
-    /// It may be another one than it was.
+    /// Its engine may be another one than it was.
     Verify,
     /// It serves, but nothing is heard from it.
     Unheard,
+    /// It is to be saved.
+    Save(SaveTo),
 }
 
 impl Inbox {
@@ -236,6 +244,11 @@ impl Streams {
     /// The worker's engine serves, but nothing is heard from it: stale until something is.
     pub fn unheard(&self, worker: WorkerId) {
         self.note(worker, Note::Unheard);
+    }
+
+    /// Saves a worker: `to` is called by its IO thread, soon; or is dropped if the worker goes before that.
+    pub fn save(&self, worker: WorkerId, to: SaveTo) {
+        self.note(worker, Note::Save(to));
     }
 
     fn note(&self, worker: WorkerId, note: Note) {

@@ -195,6 +195,7 @@ impl Workers {
                 match note {
                     Note::Verify => slot.worker.verify(now),
                     Note::Unheard => slot.worker.unheard(now),
+                    Note::Save(to) => slot.worker.save(to),
                 }
             }
             self.make_ready(at);

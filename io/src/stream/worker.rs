@@ -6,14 +6,19 @@
 //! received. For the same reason the connection is looked at between receiving an answer of a replay
 //! and judging it: an engine that answers in a new life has broken the connection of the life before.
 //!
+//! Before anything else a worker that was saved is loaded from its file. While it is dumped, in slices too, its events
+//! wait in libzmq's queues.
+//!
 //! A turn is bounded. While more is held back than one turn may apply, no live batch is received:
 //! libzmq keeps them. While actions are left over, no answer is received: an answer must never meet
 //! a follower that has asked anew.
 use super::NewWorker;
 use super::follow::{Acted, Follower, Timing};
 use super::governor::Permit;
+use super::keep::{Dumping, Loading};
 use super::pinned::Context;
 use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
+use super::saved::SaveTo;
 use super::sequence::Payload;
 use super::socket::{Frame, Link, Message, Socket, SocketError, Subscriber};
 use crate::limits::{
@@ -73,6 +78,9 @@ pub(super) struct Worker {
     opened: bool,
     /// The last turn's bound was reached before the follower had judged all that it could.
     backlog: bool,
+    loading: Option<Loading>,
+    saving: VecDeque<SaveTo>,
+    dumping: Option<Dumping>,
 }
 
 impl Payload for Frame {
@@ -108,11 +116,20 @@ impl Worker {
             backoff: BACKOFF_MIN,
             opened: false,
             backlog: false,
+            loading: new.kept.map(Loading::new),
+            saving: VecDeque::new(),
+            dumping: None,
         }
     }
 
     /// Does what can be done now, up to a bound.
     pub(super) fn turn(&mut self, context: &mut Context<'_>) -> Turn {
+        if self.load_some(context) || self.dump_some() {
+            return Turn {
+                more: true,
+                timer: None,
+            };
+        }
         let stepped = match self.subscription {
             None => self.subscribe(context),
             Some(_) => self.step(context),
@@ -153,6 +170,47 @@ impl Worker {
     /// It serves, but nothing is heard from it.
     pub(super) fn unheard(&mut self, now: Instant) {
         self.follower.unheard(now);
+    }
+
+    /// It is to be saved.
+    pub(super) fn save(&mut self, to: SaveTo) {
+        self.saving.push_back(to);
+    }
+
+    /// Loads a slice of what it was saved as; whether there is more.
+    fn load_some(&mut self, context: &Context<'_>) -> bool {
+        let Some(loading) = &mut self.loading else {
+            return false;
+        };
+        match loading.load_some(context.at, &mut self.follower) {
+            Ok(false) => return true,
+            Ok(true) => {}
+            Err(error) => {
+                let worker = self.follower.name();
+                tracing::warn!(worker, %error, "not loaded from the snapshot; it starts cold");
+            }
+        }
+        self.loading = None;
+        false
+    }
+
+    /// Dumps a slice of what it holds for whoever wants it saved; whether there is more.
+    fn dump_some(&mut self) -> bool {
+        if self.dumping.is_none() {
+            let Some(to) = self.saving.pop_front() else {
+                return false;
+            };
+            match self.follower.standing() {
+                Some(standing) => {
+                    self.dumping = Some(Dumping::new(self.follower.writer(), standing, to));
+                }
+                None => to.give(None),
+            }
+        }
+        if let Some(dumping) = self.dumping.take() {
+            self.dumping = dumping.dump_some(self.follower.writer());
+        }
+        self.dumping.is_some() || !self.saving.is_empty()
     }
 
     /// Its turn in the governor's line has come.

@@ -4,6 +4,7 @@ use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig};
 use kvroute::status::{Trust, WorkerStatus};
+use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::{EngineHash, Tier, WorkerId};
@@ -42,6 +43,14 @@ impl Subscribe for Engines {
     fn remove(&self, id: WorkerId) {
         let mut workers = self.0.lock().unwrap();
         workers.retain(|_, worker| worker.writer.id() != id);
+    }
+
+    fn verify(&self, _: WorkerId) {}
+
+    fn unheard(&self, _: WorkerId) {}
+
+    fn save(&self, _: WorkerId, to: SaveTo) {
+        drop(to);
     }
 }
 
@@ -87,6 +96,11 @@ pub(crate) fn prompt(tokens: u32) -> Vec<u32> {
     (1..=tokens).collect()
 }
 
+/// Where a pod of the fixture publishes: at a host of its own.
+pub(crate) fn events_of(pod: &str) -> String {
+    format!("tcp://{pod}.invalid:5557")
+}
+
 impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with(1, 1.0)
@@ -126,7 +140,7 @@ impl Fixture {
 
     /// Adds a pod that serves model `m`.
     pub(crate) fn add_pod(&self, pod: &str) {
-        self.add(serde_json::json!({"pod": pod, "model": "m", "events": "tcp://127.0.0.1:5557"}));
+        self.add(serde_json::json!({"pod": pod, "model": "m", "events": events_of(pod)}));
     }
 
     pub(crate) fn status(&self, worker: &str) -> Arc<WorkerStatus> {

@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod fixture;
 mod lookups;
+mod metrics;
 mod refusals;
 mod rfc1403;
 mod salts;

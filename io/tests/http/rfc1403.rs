@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 fn registration(instance: &str, rank: u32) -> Value {
     json!({
-        "instance_id": instance, "endpoint": format!("tcp://h:{}", 5557 + rank), "model_name": "m",
+        "instance_id": instance, "endpoint": format!("tcp://{instance}:{}", 5557 + rank), "model_name": "m",
         "block_size": 4, "dp_rank": rank, "tenant_id": "default",
     })
 }
@@ -32,8 +32,8 @@ fn instances_come_rank_by_rank_and_go() {
     };
     let expected = json!([
         listed("7", 0, Value::Null, "tcp://g:1", json!("tcp://g:2")),
-        listed("w", 0, json!(4), "tcp://h:5557", Value::Null),
-        listed("w", 2, json!(4), "tcp://h:5559", Value::Null),
+        listed("w", 0, json!(4), "tcp://w:5557", Value::Null),
+        listed("w", 2, json!(4), "tcp://w:5559", Value::Null),
     ]);
     assert_eq!(client.get("/workers").json(), expected);
 
@@ -81,7 +81,7 @@ fn a_wrong_registration_names_its_field() {
         ("dp_rank", json!(-1)),
         ("dp_rank", json!(4096)),
         ("replay_endpoint", json!("nowhere")),
-        ("replay_endpoint", json!("tcp://h:5557")),
+        ("replay_endpoint", json!("tcp://w:5557")),
     ] {
         let mut body = registration("w", 0);
         body[field] = value;

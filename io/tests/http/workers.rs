@@ -1,5 +1,5 @@
 //! The fleet over HTTP, and readiness.
-use crate::fixture::{Blocks, Fixture, prompt};
+use crate::fixture::{Blocks, Fixture, events_of, prompt};
 use kvroute::status::{SkipReason, Trust};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn a_pod_is_added_listed_and_removed() {
             "endpoint": "10.0.0.7:8000", "events": format!("tcp://10.0.0.7:{}", 5557 + rank),
             "replay": format!("tcp://10.0.0.7:{}", 5657 + rank), "block_size": 16,
             "state": "replaying", "last_sequence": null, "last_event_ms": null, "blocks": 0,
-            "gaps": 0, "replays": 0, "restarts": 0, "events_skipped": {},
+            "gaps": 0, "replays": 0, "restarts": 0, "events_skipped": {}, "problem": null,
         })
     };
     assert_eq!(
@@ -53,27 +53,32 @@ fn the_list_shows_what_the_io_thread_says() {
     status.add_skipped(SkipReason::Medium, 5);
     status.learn_adapter("fr");
     status.touch();
+    let problem = "the engine publishes no events";
+    fixture.fleet.view().pod("a")[0].set_problem(Some(problem));
     let listed = fixture.client().get("/v1/workers").json();
     let expected = json!([{
         "pod": "a", "uid": null, "rank": 0, "model": "m", "lora": ["fr"], "endpoint": null,
-        "events": "tcp://127.0.0.1:5557", "replay": null, "block_size": 32, "state": "partial",
+        "events": events_of("a"), "replay": null, "block_size": 32, "state": "partial",
         "last_sequence": 0, "last_event_ms": status.last_event_ms(), "blocks": 7, "gaps": 1,
         "replays": 2, "restarts": 3, "events_skipped": {"unknown_tag": 4, "medium": 5},
+        "problem": problem,
     }]);
     assert_eq!(listed, expected);
 }
 
+/// A good pod, but for what is changed.
+fn pod(change: Value) -> Value {
+    let mut pod = json!({"pod": "a", "model": "m", "events": "tcp://h:5557"});
+    for (name, value) in change.as_object().unwrap() {
+        pod[name] = value.clone();
+    }
+    pod
+}
+
 #[test]
-fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
+fn a_description_that_is_not_usable_is_refused_with_the_field() {
     let fixture = Fixture::new();
     let mut client = fixture.client();
-    let pod = |change: Value| {
-        let mut pod = json!({"pod": "a", "model": "m", "events": "tcp://h:5557"});
-        for (name, value) in change.as_object().unwrap() {
-            pod[name] = value.clone();
-        }
-        pod
-    };
     for (change, field) in [
         (json!({"pod": ""}), "pod"),
         (json!({"pod": null}), "pod"),
@@ -102,7 +107,13 @@ fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
         .post("/v1/workers", &json!({"pod": "a", "model": "m"}))
         .refusal();
     assert_eq!((status, field.as_deref()), (400, Some("events")));
+    assert_eq!(client.get("/v1/workers").json(), json!([]));
+}
 
+#[test]
+fn a_pod_that_the_fleet_cannot_have_is_refused_with_the_reason() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     assert_eq!(client.post("/v1/workers", &pod(json!({}))).status, 201);
     let (status, code, field) = client.post("/v1/workers", &pod(json!({}))).refusal();
     assert_eq!(
@@ -115,14 +126,54 @@ fn a_pod_that_cannot_be_added_is_refused_with_the_reason() {
         (status, code.as_str(), field.as_deref()),
         (409, "conflict", Some("model"))
     );
+    let same = pod(json!({"pod": "b", "events": "tcp://h:5556", "ranks": 2}));
+    let response = client.post("/v1/workers", &same);
+    let (status, code, field) = response.refusal();
+    assert_eq!(
+        (status, code.as_str(), field.as_deref()),
+        (409, "conflict", Some("events"))
+    );
+    let message = response.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("b#1") && message.contains("a#0"),
+        "{message}"
+    );
     // The fixture's engines have room for twenty workers.
-    let many = pod(json!({"pod": "b", "ranks": 20}));
+    let many = pod(json!({"pod": "b", "events": "tcp://g:1", "ranks": 20}));
     let (status, code, field) = client.post("/v1/workers", &many).refusal();
     assert_eq!((status, code.as_str(), field), (503, "no_room", None));
     assert_eq!(
         client.get("/v1/workers").json().as_array().unwrap().len(),
         1
     );
+}
+
+#[test]
+fn a_pod_that_comes_again_with_another_uid_replaces_itself() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let pod = |uid: &str, ranks: u32| json!({"pod": "a", "uid": uid, "model": "m", "events": "tcp://h:1", "ranks": ranks});
+    assert_eq!(client.post("/v1/workers", &pod("u1", 2)).status, 201);
+    fixture.store("a#0", &Blocks::of(&prompt(4)));
+    assert_eq!(client.post("/v1/workers", &pod("u1", 2)).status, 409);
+    assert_eq!(client.post("/v1/workers", &pod("u2", 1)).status, 201);
+    let listed = client.get("/v1/workers").json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["uid"], "u2");
+    let asked = json!({"model": "m", "token_ids": prompt(4)});
+    let answer = client.post("/v1/match", &asked).json();
+    assert_eq!(answer["candidates"], json!([]), "it has none of the blocks");
+}
+
+#[test]
+fn a_pod_may_leave_its_events_to_the_engine() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let pod = json!({"pod": "a", "model": "m", "endpoint": "10.0.0.7:8000"});
+    assert_eq!(client.post("/v1/workers", &pod).status, 201);
+    let listed = client.get("/v1/workers").json();
+    assert_eq!(listed[0]["events"], "tcp://10.0.0.7:5557");
+    assert_eq!(listed[0]["replay"], "tcp://10.0.0.7:5558");
 }
 
 #[test]
@@ -144,7 +195,14 @@ fn a_pod_serves_from_the_moment_it_is_added() {
 fn ready_once_the_share_of_workers_has_left_replaying() {
     let fixture = Fixture::with(1, 0.5);
     let mut client = fixture.client();
-    let empty = json!({"status": "ready", "workers": 0, "synchronised": 0});
+    let states = |exact: u64, replaying: u64, stale: u64| {
+        json!({
+            "exact": exact, "replaying": replaying, "partial": 0, "approximate": 0, "stale": stale,
+            "distrusted": 0,
+        })
+    };
+    let empty =
+        json!({"status": "ready", "workers": 0, "synchronised": 0, "states": states(0, 0, 0)});
     assert_eq!(client.get("/readyz").json(), empty);
     for pod in ["a", "b", "c"] {
         fixture.add_pod(pod);
@@ -156,6 +214,7 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     let response = client.get("/readyz");
     let (status, code, field) = response.refusal();
     assert_eq!((status, code.as_str(), field), (503, "not_ready", None));
+    assert_eq!(response.json()["states"], states(1, 2, 0));
     let message = response.json()["error"]["message"]
         .as_str()
         .unwrap()
@@ -167,6 +226,7 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     // Any other state will do: a dead pod must not keep the node from serving.
     fixture.status("b#0").set_trust(Trust::Stale);
     let response = client.get("/readyz");
-    let ready = json!({"status": "ready", "workers": 3, "synchronised": 2});
+    let ready =
+        json!({"status": "ready", "workers": 3, "synchronised": 2, "states": states(1, 1, 1)});
     assert_eq!((response.status, response.json()), (200, ready));
 }

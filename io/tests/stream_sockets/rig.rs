@@ -79,6 +79,7 @@ impl Rig {
             replay: replay.map(str::to_owned),
             status: Arc::clone(&followed.status),
             name: "pod#0".to_owned(),
+            kept: None,
         };
         self.streams.add(worker).expect("room in the queue");
         followed

@@ -40,6 +40,7 @@
 //! engine is still in the same life: one that restarted while we were away may have come to exactly
 //! l + 1. Without a replay socket nothing proves it, so a reconnection clears the worker.
 mod action;
+mod answers;
 mod held;
 mod phase;
 mod run;
@@ -118,6 +119,19 @@ impl<P: Payload> Sequence<P> {
             actions: VecDeque::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// What was applied in another process is known again: the batches `first` to `last` of some life, the last one
+    /// with this checksum. The first connection asks for the replay that proves it.
+    pub fn resume(&mut self, first: u64, last: u64, checksum: u64, whole: bool) {
+        self.run = Some(Run::resume(first, last, checksum, whole));
+    }
+
+    /// What [`Self::resume`] needs to go on from here.
+    #[must_use]
+    pub fn resumable(&self) -> Option<(u64, u64, u64, bool)> {
+        let run = self.run.as_ref()?;
+        Some((run.first(), run.last(), run.checksum()?, run.whole()))
     }
 
     /// Bounds the held batches by another number of bytes than [`HELD_BACK_BYTES_MAX`].
@@ -465,71 +479,6 @@ impl<P: Payload> Sequence<P> {
             self.clear(ClearReason::Gap);
         }
         true
-    }
-
-    fn accept_replayed(&mut self, batch: Batch<P>, proof: Proof, why: Why) {
-        let (sequence, checksum) = (batch.sequence, batch.checksum);
-        let seen = self.run.as_ref().map(|run| run.seen(sequence, checksum));
-        match seen {
-            None => {
-                self.apply(batch);
-                self.prove(Proof::Fresh);
-            }
-            Some(Seen::Next) if proof != Proof::Missing => self.apply(batch),
-            Some(Seen::Next | Seen::Ahead) => {
-                self.count_hole();
-                self.clear(ClearReason::Gap);
-                self.apply(batch);
-                self.prove(Proof::Fresh);
-            }
-            Some(Seen::Same) => {
-                self.dropped(1, DropReason::Duplicate);
-                if proof == Proof::Missing {
-                    self.prove(Proof::Overlap);
-                }
-            }
-            Some(Seen::Other) if proof == Proof::Missing => {
-                self.dropped(1, DropReason::OtherLife);
-                self.new_life(why);
-                return;
-            }
-            Some(Seen::Other) => self.dropped(1, DropReason::OtherLife),
-            Some(Seen::Unknown) => self.dropped(1, DropReason::Duplicate),
-        }
-        self.drop_repeated(sequence, checksum);
-    }
-
-    /// Drops the held batches that have the number of one that was answered. One with other bytes is of the life
-    /// before if it was there before the replay was asked for, or came over a connection that is lost. Else
-    /// either may be: a connection can outlive an engine behind a proxy, and an answer can be late. A replay
-    /// that is asked for now is answered by the present life.
-    fn drop_repeated(&mut self, sequence: u64, checksum: u64) {
-        while let Some(front) = self.held.front().filter(|front| front.sequence == sequence) {
-            if front.checksum == checksum {
-                self.drop_front(DropReason::Duplicate);
-            } else if self.before_ask > 0 || self.old > 0 {
-                self.drop_front(DropReason::OtherLife);
-            } else {
-                return self.new_life(Why::Start);
-            }
-        }
-    }
-
-    /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
-    fn count_hole(&mut self) {
-        match &mut self.phase {
-            Phase::Replaying {
-                why: why @ Why::Gap,
-                ..
-            } => *why = Why::Start,
-            _ => self.tally.gaps += 1,
-        }
-    }
-
-    fn prove(&mut self, now: Proof) {
-        if let Phase::Replaying { proof, .. } = &mut self.phase {
-            *proof = now;
-        }
     }
 
     fn apply(&mut self, batch: Batch<P>) {

@@ -39,6 +39,19 @@ impl Run {
         }
     }
 
+    /// A run of which only so much is known any more.
+    pub(super) fn resume(first: u64, last: u64, checksum: u64, whole: bool) -> Self {
+        Self {
+            begin: first.min(last),
+            ..Self::begin(last, checksum, whole)
+        }
+    }
+
+    /// The checksum of its last batch.
+    pub(super) fn checksum(&self) -> Option<u64> {
+        self.recent.back().copied()
+    }
+
     /// The number of its first batch.
     pub(super) const fn first(&self) -> u64 {
         self.begin

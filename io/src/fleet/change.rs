@@ -1,0 +1,213 @@
+//! One change of the fleet: it shows as a whole when it is committed, and is undone if it is not.
+use super::view::label;
+use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, WorkerInfo};
+use crate::status::WorkerStatus;
+use crate::stream::NewWorker;
+use ahash::AHashSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The endpoints that workers of the fleet publish at: no two may share one, since each would be
+/// credited with the other's blocks. Compared as text: two names of one address are not noticed.
+pub(super) type Taken = AHashSet<Box<str>>;
+
+/// Pause between two attempts to find room in a queue.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A change under way. What it adds is subscribed to at once, what it removes stays until it is committed.
+pub(super) struct Change<'f> {
+    fleet: &'f Fleet,
+    /// As it is after the change. Held to the end, so that changes follow one another.
+    taken: MutexGuard<'f, Taken>,
+    /// As it is after the change.
+    view: FleetView,
+    added: Vec<Arc<WorkerInfo>>,
+    removed: Vec<Arc<WorkerInfo>>,
+    /// How long full queues are waited for.
+    deadline: Instant,
+    committed: bool,
+}
+
+impl<'f> Change<'f> {
+    /// Waits for the change before. O(workers).
+    pub(super) fn begin(fleet: &'f Fleet, deadline: Instant) -> Self {
+        let taken = fleet
+            .changing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Self {
+            fleet,
+            taken,
+            view: FleetView::clone(&fleet.view.load()),
+            added: Vec::new(),
+            removed: Vec::new(),
+            deadline,
+            committed: false,
+        }
+    }
+
+    /// The fleet as it is after the change so far.
+    pub(super) fn view(&self) -> &FleetView {
+        &self.view
+    }
+
+    /// Adds a pod's ranks. Ranks of another incarnation of the pod go.
+    pub(super) fn add_pod(&mut self, pod: PodSpec) -> Result<(), AddError> {
+        let ranks = pod.ranks()?;
+        self.remove_incarnations(&pod)?;
+        for known in self.view.pod(&pod.pod) {
+            if known.pod().model != pod.model {
+                let model = known.pod().model.clone();
+                return Err(AddError::OtherModel {
+                    pod: pod.pod,
+                    model,
+                });
+            }
+        }
+        let pod = Arc::new(pod);
+        ranks
+            .into_iter()
+            .try_for_each(|endpoints| self.insert(&pod, endpoints))
+    }
+
+    /// Replaces the ranks that are described by `pod` itself; `false` if there is nothing to be changed.
+    pub(super) fn replace_ranks(
+        &mut self,
+        pod: &Arc<PodSpec>,
+        mut ranks: Vec<RankEndpoints>,
+    ) -> Result<bool, AddError> {
+        let ours = |info: &&Arc<WorkerInfo>| Arc::ptr_eq(info.pod(), pod);
+        let known: Vec<_> = self.view.pod(&pod.pod).iter().filter(ours).collect();
+        if known.is_empty() {
+            return Ok(false);
+        }
+        let going: Vec<_> = known
+            .iter()
+            .filter(|info| !ranks.contains(info.endpoints()))
+            .map(|info| info.rank())
+            .collect();
+        ranks.retain(|rank| !known.iter().any(|info| info.endpoints() == rank));
+        let changed = !(going.is_empty() && ranks.is_empty());
+        for rank in going {
+            self.remove(&pod.pod, Some(rank));
+        }
+        for endpoints in ranks {
+            self.insert(pod, endpoints)?;
+        }
+        Ok(changed)
+    }
+
+    /// Removes a pod, or one rank of it; `false` if it is not known.
+    pub(super) fn remove(&mut self, pod: &str, rank: Option<u32>) -> bool {
+        let gone = self.view.remove(pod, rank);
+        for info in &gone {
+            self.taken.remove(info.events());
+        }
+        let any = !gone.is_empty();
+        self.removed.extend(gone);
+        any
+    }
+
+    /// Shows the change to lookups, and lets go what was removed.
+    pub(super) fn commit(mut self) {
+        self.committed = true;
+        self.fleet
+            .view
+            .store(Arc::new(std::mem::take(&mut self.view)));
+        for info in &self.removed {
+            self.fleet.streams.remove(info.id());
+        }
+    }
+
+    /// Removes the ranks of `pod` that another uid has. Two incarnations in one change are a mistake.
+    fn remove_incarnations(&mut self, pod: &PodSpec) -> Result<(), AddError> {
+        let Some(uid) = &pod.uid else {
+            return Ok(());
+        };
+        let other = |info: &&Arc<WorkerInfo>| info.pod().uid.as_ref().is_some_and(|old| old != uid);
+        let old: Vec<_> = self.view.pod(&pod.pod).iter().filter(other).collect();
+        let fresh = |info: &&&Arc<WorkerInfo>| self.added.iter().any(|a| a.id() == info.id());
+        if let Some(info) = old.iter().find(fresh) {
+            return Err(AddError::Duplicate(info.label()));
+        }
+        let ranks: Vec<_> = old.iter().map(|info| info.rank()).collect();
+        for rank in ranks {
+            self.remove(&pod.pod, Some(rank));
+        }
+        Ok(())
+    }
+
+    /// Adds one rank, if neither its number nor its events are another worker's.
+    fn insert(&mut self, pod: &Arc<PodSpec>, endpoints: RankEndpoints) -> Result<(), AddError> {
+        let known = self.view.pod(&pod.pod);
+        if let Some(known) = known.iter().find(|info| info.rank() == endpoints.rank) {
+            return Err(AddError::Duplicate(known.label()));
+        }
+        if self.taken.contains(endpoints.events.as_str()) {
+            let mut workers = self.view.workers();
+            let other = workers.find(|info| info.events() == endpoints.events);
+            return Err(AddError::SameEvents {
+                worker: label(&pod.pod, endpoints.rank),
+                other: other.map(|info| info.label()).unwrap_or_default(),
+                events: endpoints.events,
+            });
+        }
+        let info = self.subscribe(pod, endpoints)?;
+        self.taken.insert(info.events().into());
+        self.added.push(Arc::clone(&info));
+        self.view.insert(info);
+        Ok(())
+    }
+
+    /// Hands one rank to the IO threads, again and again until there is room or it is too late.
+    fn subscribe(
+        &self,
+        pod: &Arc<PodSpec>,
+        endpoints: RankEndpoints,
+    ) -> Result<Arc<WorkerInfo>, AddError> {
+        let no_room = |why: String| AddError::NoRoom {
+            pod: pod.pod.clone(),
+            why,
+        };
+        let kept = self.fleet.kept(pod, &endpoints);
+        loop {
+            let writer = self.fleet.index.writer(&pod.model);
+            let writer = writer.map_err(|full| no_room(full.to_string()))?;
+            let id = writer.id();
+            let status = Arc::new(WorkerStatus::default());
+            let worker = NewWorker {
+                writer,
+                events: endpoints.events.clone(),
+                replay: endpoints.replay.clone(),
+                status: Arc::clone(&status),
+                name: label(&pod.pod, endpoints.rank),
+                kept: kept.clone(),
+            };
+            match self.fleet.streams.add(worker) {
+                Ok(()) => {
+                    let info = WorkerInfo::new(id, Arc::clone(pod), endpoints, status);
+                    return Ok(Arc::new(info));
+                }
+                Err(full) if Instant::now() >= self.deadline => {
+                    return Err(no_room(full.to_string()));
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        for info in &self.added {
+            self.fleet.streams.remove(info.id());
+            self.taken.remove(info.events());
+        }
+        for info in &self.removed {
+            self.taken.insert(info.events().into());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
+//! go with the worker, and nothing is counted twice.
+use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::status::WorkerStatus;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder,
+    LabelValueEncoder, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt::{Error, Result, Write};
+use std::sync::Arc;
+
+/// All metrics as text. O(workers).
+pub fn render(fleet: &Arc<Fleet>) -> std::result::Result<String, Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(FleetMetrics(Arc::clone(fleet))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct FleetMetrics(Arc<Fleet>);
+
+impl Collector for FleetMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
+        let view = self.0.view();
+        self.node(&mut encoder, &view)?;
+        states(&mut encoder, &view)?;
+        sizes(&mut encoder, &view)?;
+        counts(&mut encoder, &view)?;
+        skipped(&mut encoder, &view)
+    }
+}
+
+impl FleetMetrics {
+    /// What is not of one worker.
+    fn node(&self, encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
+        let help = "Workers by the state of their answers.";
+        let mut metric = gauge(encoder, "kvroute_workers", help, None)?;
+        for (state, count) in view.states() {
+            let labels = [("state", state)];
+            metric.encode_family(&labels)?.encode_gauge(&count)?;
+        }
+        let help = "Memory that the index takes.";
+        gauge(encoder, "kvroute_index", help, Some(&Unit::Bytes))?
+            .encode_gauge(&self.0.index().bytes())?;
+        let help = "Answers of engines over HTTP that could not be used.";
+        let mut metric = counter(encoder, "kvroute_probe_failures", help)?;
+        for (why, count) in self.0.probes().failures() {
+            let labels = [("reason", why.as_str())];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+        Ok(())
+    }
+}
+
+fn states(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
+    let help = "1 for the state that the worker is in.";
+    let mut metric = gauge(encoder, "kvroute_worker_state", help, None)?;
+    for info in view.workers() {
+        let state = info.status().trust().as_str();
+        let labels = Labels::of(info, Some(("state", state)));
+        metric.encode_family(&labels)?.encode_gauge(&1_u64)?;
+    }
+    Ok(())
+}
+
+fn sizes(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
+    let help = "Blocks that the worker holds.";
+    let mut metric = gauge(encoder, "kvroute_worker_blocks", help, None)?;
+    for info in view.workers() {
+        let labels = Labels::of(info, None);
+        let blocks = info.status().blocks();
+        metric.encode_family(&labels)?.encode_gauge(&blocks)?;
+    }
+    let help = "Time since the worker's last message; none before the first.";
+    let unit = Some(&Unit::Seconds);
+    let mut metric = gauge(encoder, "kvroute_last_event_age", help, unit)?;
+    for info in view.workers() {
+        if let Some(age) = info.status().age_ms() {
+            let labels = Labels::of(info, None);
+            metric.encode_family(&labels)?.encode_gauge(&seconds(age))?;
+        }
+    }
+    Ok(())
+}
+
+fn counts(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
+    type Read = fn(&WorkerStatus) -> u64;
+    const COUNTERS: [(&str, &str, Read); 4] = [
+        ("kvroute_batches", "Batches applied.", WorkerStatus::batches),
+        (
+            "kvroute_gaps",
+            "Gaps seen in the numbers of batches.",
+            WorkerStatus::gaps,
+        ),
+        (
+            "kvroute_replays",
+            "Replays asked for.",
+            WorkerStatus::replays,
+        ),
+        (
+            "kvroute_restarts",
+            "Restarts of the engine noticed.",
+            WorkerStatus::restarts,
+        ),
+    ];
+    for (name, help, read) in COUNTERS {
+        let mut metric = counter(encoder, name, help)?;
+        for info in view.workers() {
+            let labels = Labels::of(info, None);
+            add_up(metric.encode_family(&labels)?, read(info.status()))?;
+        }
+    }
+    Ok(())
+}
+
+fn skipped(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
+    let help = "Events, batches and frames that were not applied; reasons that occurred.";
+    let mut metric = counter(encoder, "kvroute_events_skipped", help)?;
+    for info in view.workers() {
+        for (why, count) in info.status().skipped() {
+            let labels = Labels::of(info, Some(("reason", why.as_str())));
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauge<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'e str,
+    help: &str,
+    unit: Option<&'e Unit>,
+) -> std::result::Result<MetricEncoder<'e>, Error> {
+    encoder.encode_descriptor(name, help, unit, MetricType::Gauge)
+}
+
+fn counter<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'e str,
+    help: &str,
+) -> std::result::Result<MetricEncoder<'e>, Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)
+}
+
+fn add_up(mut metric: MetricEncoder<'_>, count: u64) -> Result {
+    metric.encode_counter::<NoLabelSet, u64, f64>(&count, None)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 285,000 years in milliseconds"
+)]
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1_000.0
+}
+
+/// A worker's labels, and one of the series.
+#[derive(Debug)]
+struct Labels<'v> {
+    pod: &'v str,
+    rank: u32,
+    further: Option<(&'static str, &'static str)>,
+}
+
+impl<'v> Labels<'v> {
+    fn of(info: &'v WorkerInfo, further: Option<(&'static str, &'static str)>) -> Self {
+        Self {
+            pod: &info.pod().pod,
+            rank: info.rank(),
+            further,
+        }
+    }
+}
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result {
+        ("pod", Escaped(self.pod)).encode(encoder.encode_label())?;
+        ("rank", self.rank).encode(encoder.encode_label())?;
+        match self.further {
+            Some(label) => label.encode(encoder.encode_label()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A label's value from outside. The library writes values as they are.
+#[derive(Debug)]
+struct Escaped<'v>(&'v str);
+
+impl EncodeLabelValue for Escaped<'_> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\\' => encoder.write_str(r"\\"),
+            '"' => encoder.write_str("\\\""),
+            '\n' => encoder.write_str(r"\n"),
+            c => encoder.write_char(c),
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! A snapshot into a file, whole or not at all.
+use super::format::{About, begin, end, section};
+use crate::stream::saved::Section;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// The file's name in its folder.
+pub const FILE_NAME: &str = "kvroute.snapshot";
+
+/// Why a snapshot was not written. The one before is still there.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct WriteError {
+    /// The folder.
+    pub path: String,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Workers.
+    pub workers: u32,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// Writes these workers into `folder`: into a file of another name first, which then takes the place of the last
+/// snapshot. O(bytes). The memory it takes is that of one section.
+pub fn write(
+    folder: &Path,
+    hash_seed: u64,
+    made_ms: u64,
+    sections: impl Iterator<Item = (About, Section)>,
+) -> Result<Written, WriteError> {
+    try_write(folder, hash_seed, made_ms, sections).map_err(|source| WriteError {
+        path: folder.display().to_string(),
+        source,
+    })
+}
+
+fn try_write(
+    folder: &Path,
+    hash_seed: u64,
+    made_ms: u64,
+    sections: impl Iterator<Item = (About, Section)>,
+) -> io::Result<Written> {
+    let mut file = NamedTempFile::new_in(folder)?;
+    let mut written = Written::default();
+    let mut put = |bytes: &[u8]| {
+        written.bytes += bytes.len() as u64;
+        file.write_all(bytes)
+    };
+    put(&begin(hash_seed, made_ms))?;
+    let mut sums = Vec::new();
+    for (about, saved) in sections {
+        let Some((head, sum)) = section(&about, &saved) else {
+            tracing::warn!(pod = about.pod, "too much to say about a worker to save it");
+            continue;
+        };
+        put(&head)?;
+        put(&saved.dump)?;
+        sums.push(sum);
+    }
+    put(&end(&sums))?;
+    written.workers = u32::try_from(sums.len()).unwrap_or(u32::MAX);
+    file.as_file().sync_all()?;
+    file.persist(folder.join(FILE_NAME))?;
+    // The new name is safe only once its folder is.
+    File::open(folder)?.sync_all()?;
+    Ok(written)
+}

@@ -1,0 +1,132 @@
+//! A worker into bytes and out of a file, slice by slice on its IO thread.
+use super::follow::Follower;
+use super::saved::{Checksum, Kept, SaveTo, Section, Standing};
+use super::sequence::Payload;
+use crate::limits::{BLOCKS_PER_SLICE, LOAD_BYTES_PER_SLICE, RUNS_PER_SLICE};
+use kvroute_engine::{Dump, Participant, Restore, RestoreError, Writer};
+use std::io;
+
+/// A worker that is being saved.
+#[derive(Debug)]
+pub(super) struct Dumping {
+    dump: Dump,
+    standing: Standing,
+    bytes: Vec<u8>,
+    checksum: Checksum,
+    to: SaveTo,
+}
+
+impl Dumping {
+    pub(super) fn new(writer: &Writer, standing: Standing, to: SaveTo) -> Self {
+        Self {
+            dump: writer.dump(),
+            standing,
+            bytes: Vec::new(),
+            checksum: Checksum::default(),
+            to,
+        }
+    }
+
+    /// Dumps a slice; `None` when it is saved, or cannot be.
+    pub(super) fn dump_some(mut self, writer: &Writer) -> Option<Self> {
+        let from = self.bytes.len();
+        match self
+            .dump
+            .write_some(writer, &mut self.bytes, BLOCKS_PER_SLICE)
+        {
+            Ok(done) => {
+                self.checksum.add(&self.bytes[from..]);
+                if !done {
+                    return Some(self);
+                }
+                self.to.give(Some(Section {
+                    standing: self.standing,
+                    dump: self.bytes,
+                    checksum: self.checksum.finish(),
+                }));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a worker cannot be saved");
+                self.to.give(None);
+            }
+        }
+        None
+    }
+}
+
+/// Why a saved worker is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error("reading it: {0}")]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    #[error("bytes after its end")]
+    Rest,
+    #[error("more cache groups than an engine can have")]
+    Groups,
+}
+
+/// A worker that is being loaded.
+#[derive(Debug)]
+pub(super) struct Loading {
+    kept: Kept,
+    restore: Option<Restore>,
+    /// Read, and not taken yet.
+    bytes: Vec<u8>,
+}
+
+impl Loading {
+    pub(super) fn new(kept: Kept) -> Self {
+        Self {
+            kept,
+            restore: None,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Loads a slice; whether that was all. After an error the worker holds nothing.
+    pub(super) fn load_some<P: Payload + AsRef<[u8]>>(
+        &mut self,
+        at: &Participant,
+        follower: &mut Follower<P>,
+    ) -> Result<bool, LoadError> {
+        let result = self.try_some(at, follower);
+        if result.is_err() {
+            follower.writer_mut().clear(at);
+            follower.writer_mut().forget_windows();
+        }
+        result
+    }
+
+    fn try_some<P: Payload + AsRef<[u8]>>(
+        &mut self,
+        at: &Participant,
+        follower: &mut Follower<P>,
+    ) -> Result<bool, LoadError> {
+        let writer = follower.writer_mut();
+        let restore = match &mut self.restore {
+            Some(restore) => restore,
+            None if !self.kept.standing.are_groups_bounded() => return Err(LoadError::Groups),
+            None => self.restore.insert(writer.restore()?),
+        };
+        if !restore.has_ended() {
+            let left = self.kept.bytes;
+            self.kept.read(&mut self.bytes, LOAD_BYTES_PER_SLICE)?;
+            let taken = restore.feed(writer, at, &self.bytes)?;
+            self.bytes.drain(..taken);
+            if left > 0 || taken > 0 {
+                return Ok(false);
+            }
+        }
+        if self.kept.bytes > 0 || (restore.has_ended() && !self.bytes.is_empty()) {
+            return Err(LoadError::Rest);
+        }
+        // That the end is missing is told here too.
+        if restore.finish(writer, at, RUNS_PER_SLICE)?.is_none() {
+            return Ok(false);
+        }
+        follower.resume(self.kept.standing.clone());
+        Ok(true)
+    }
+}

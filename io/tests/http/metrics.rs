@@ -1,0 +1,268 @@
+//! `/metrics` over real HTTP, read by a strict reader of the OpenMetrics text format that shares nothing
+//! with the writer.
+use crate::fixture::{Blocks, Fixture, prompt};
+use kvroute::fleet::ProbeFailure;
+use kvroute::status::{SkipReason, Trust};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Write};
+use std::process::{Command, Stdio};
+
+/// A series: its name, and its labels in order of their names.
+type Series = (String, BTreeMap<String, String>);
+
+/// Reads a whole exposition, and panics at the first thing that the format does not allow.
+fn read(text: &str) -> BTreeMap<Series, f64> {
+    let body = text.strip_suffix("# EOF\n").expect("the end is marked");
+    assert!(!body.contains("# EOF"), "once");
+    let mut samples = BTreeMap::new();
+    let mut families = BTreeSet::new();
+    let mut family = (String::new(), String::new());
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let mut words = rest.splitn(3, ' ');
+            let mut word = || words.next().unwrap_or_else(|| panic!("{line}")).to_owned();
+            let (keyword, name, value) = (word(), word(), word());
+            match keyword.as_str() {
+                "HELP" => {
+                    assert!(
+                        families.insert(name.clone()),
+                        "a family in two pieces: {line}"
+                    );
+                    assert!(!value.is_empty(), "{line}");
+                    family = (name, String::new());
+                }
+                "TYPE" => {
+                    assert!(["gauge", "counter"].contains(&value.as_str()), "{line}");
+                    assert_eq!(name, family.0, "{line}");
+                    family.1 = value;
+                }
+                "UNIT" => {
+                    assert_eq!(name, family.0, "{line}");
+                    assert!(name.ends_with(&format!("_{value}")), "{line}");
+                }
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (series, value) = sample(line);
+        let expected = match family.1.as_str() {
+            "counter" => format!("{}_total", family.0),
+            _ => family.0.clone(),
+        };
+        assert_eq!(series.0, expected, "outside of its family: {line}");
+        assert!(family.1 != "counter" || value >= 0.0, "{line}");
+        assert!(samples.insert(series, value).is_none(), "twice: {line}");
+    }
+    samples
+}
+
+fn is_name(name: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn sample(line: &str) -> (Series, f64) {
+    let mut rest = line;
+    let end = rest.find(['{', ' ']).unwrap_or_else(|| panic!("{line}"));
+    let name = &rest[..end];
+    assert!(is_name(name), "{line}");
+    let mut labels = BTreeMap::new();
+    rest = &rest[end..];
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        loop {
+            let (label, quoted) = rest.split_once("=\"").unwrap_or_else(|| panic!("{line}"));
+            assert!(is_name(label), "{line}");
+            let (value, after) = unquote(quoted, line);
+            assert!(labels.insert(label.to_owned(), value).is_none(), "{line}");
+            if let Some(after) = after.strip_prefix('}') {
+                rest = after;
+                break;
+            }
+            rest = after.strip_prefix(',').unwrap_or_else(|| panic!("{line}"));
+        }
+    }
+    let value = rest.strip_prefix(' ').unwrap_or_else(|| panic!("{line}"));
+    let value: f64 = value.parse().unwrap_or_else(|e| panic!("{e}: {line}"));
+    ((name.to_owned(), labels), value)
+}
+
+/// A label's value and what follows its closing quote.
+fn unquote<'l>(quoted: &'l str, line: &str) -> (String, &'l str) {
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.push(match chars.next() {
+                Some((_, 'n')) => '\n',
+                Some((_, c @ ('"' | '\\'))) => c,
+                _ => panic!("an escape that is none: {line}"),
+            }),
+            c => value.push(c),
+        }
+    }
+    panic!("a value without end: {line}")
+}
+
+fn scrape(fixture: &Fixture) -> (String, BTreeMap<Series, f64>) {
+    let response = fixture.client().get("/metrics");
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        response.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let text = String::from_utf8(response.body).unwrap();
+    let samples = read(&text);
+    (text, samples)
+}
+
+fn series(name: &str, labels: &[(&str, &str)]) -> Series {
+    let labels = labels.iter().map(|&(n, v)| (n.to_owned(), v.to_owned()));
+    (name.to_owned(), labels.collect())
+}
+
+const STATES: [&str; 6] = [
+    "exact",
+    "replaying",
+    "partial",
+    "approximate",
+    "stale",
+    "distrusted",
+];
+
+#[test]
+fn an_empty_fleet_has_the_nodes_own_series() {
+    let fixture = Fixture::new();
+    let (_, samples) = scrape(&fixture);
+    for state in STATES {
+        let count = samples[&series("kvroute_workers", &[("state", state)])];
+        assert!(count.abs() < 0.5, "{state}");
+    }
+    for why in ProbeFailure::ALL {
+        let labels = [("reason", why.as_str())];
+        assert!(samples.contains_key(&series("kvroute_probe_failures_total", &labels)));
+    }
+    assert!(samples.contains_key(&series("kvroute_index_bytes", &[])));
+    let of_workers = samples
+        .keys()
+        .filter(|(_, labels)| labels.contains_key("pod"));
+    assert_eq!(of_workers.count(), 0);
+}
+
+#[test]
+fn every_worker_has_its_counts_and_they_go_with_it() {
+    let fixture = Fixture::new();
+    fixture.add(json!({"pod": "ns/a", "model": "m", "events": "tcp://h:1", "ranks": 2}));
+    fixture.add_pod("b");
+    fixture.store("b#0", &Blocks::of(&prompt(8)));
+    let status = fixture.status("ns/a#1");
+    status.set_trust(Trust::Partial);
+    status.set_blocks(7);
+    status.add_batches(5);
+    status.add_gaps(1);
+    status.add_replays(2);
+    status.add_restarts(3);
+    status.add_skipped(SkipReason::UnknownTag, 4);
+    status.add_skipped(SkipReason::Medium, 6);
+    status.touch();
+    fixture.fleet.probes().add_failure(ProbeFailure::Timeout);
+    let (_, samples) = scrape(&fixture);
+    let value = |name: &str, labels: &[(&str, &str)]| samples.get(&series(name, labels)).copied();
+    let one = [("pod", "ns/a"), ("rank", "1")];
+    for (name, expected) in [
+        ("kvroute_worker_blocks", 7.0),
+        ("kvroute_batches_total", 5.0),
+        ("kvroute_gaps_total", 1.0),
+        ("kvroute_replays_total", 2.0),
+        ("kvroute_restarts_total", 3.0),
+    ] {
+        assert_eq!(value(name, &one), Some(expected), "{name}");
+        let zero = value(name, &[("pod", "b"), ("rank", "0")]);
+        assert_eq!(zero, Some(0.0), "{name}");
+    }
+    let with = |name, value| [one[0], one[1], (name, value)];
+    let skipped = |why| value("kvroute_events_skipped_total", &with("reason", why));
+    assert_eq!(skipped("unknown_tag"), Some(4.0));
+    assert_eq!(skipped("medium"), Some(6.0));
+    assert_eq!(skipped("group"), None);
+    let in_state = |state| value("kvroute_worker_state", &with("state", state));
+    let states: Vec<_> = STATES.map(in_state).to_vec();
+    assert_eq!(states, [None, None, Some(1.0), None, None, None]);
+    let counts = STATES.map(|state| value("kvroute_workers", &[("state", state)]).unwrap());
+    assert_eq!(counts, [2.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    let age = value("kvroute_last_event_age_seconds", &one).unwrap();
+    assert!((0.0..60.0).contains(&age), "{age}");
+    let never = [("pod", "b"), ("rank", "0")];
+    assert_eq!(value("kvroute_last_event_age_seconds", &never), None);
+    let timeouts = [("reason", "timeout")];
+    assert_eq!(value("kvroute_probe_failures_total", &timeouts), Some(1.0));
+    assert!(
+        value("kvroute_index_bytes", &[]).unwrap() >= 16.0,
+        "it holds two keys"
+    );
+
+    fixture.fleet.remove("ns/a", Some(1));
+    let (_, samples) = scrape(&fixture);
+    let left: BTreeSet<_> = samples
+        .keys()
+        .filter_map(|(_, labels)| Some((labels.get("pod")?.as_str(), labels["rank"].as_str())))
+        .collect();
+    assert_eq!(left, BTreeSet::from([("b", "0"), ("ns/a", "0")]));
+}
+
+/// A pod's name is anybody's choice.
+#[test]
+fn names_cannot_break_the_format() {
+    let fixture = Fixture::new();
+    let names = [
+        "a\"} 1\nkvroute_gaps_total{pod=\"x",
+        "back\\slash\\",
+        "é 日本\r\t",
+        "\"",
+        "\n",
+    ];
+    for (n, name) in names.iter().enumerate() {
+        fixture.add(json!({"pod": name, "model": "m", "events": format!("tcp://h:{}", n + 1)}));
+    }
+    let (_, samples) = scrape(&fixture);
+    for name in names {
+        let labels = [("pod", name), ("rank", "0"), ("state", "exact")];
+        let state = samples.get(&series("kvroute_worker_state", &labels));
+        assert_eq!(state, Some(&1.0), "{name:?}");
+    }
+    assert_eq!(
+        samples
+            .keys()
+            .filter(|(n, _)| n == "kvroute_gaps_total")
+            .count(),
+        5
+    );
+}
+
+/// Prometheus' own reader, where it is installed. Its complaints about style (3) are not looked at.
+#[test]
+fn promtool_reads_it() {
+    let fixture = Fixture::new();
+    fixture.add_pod("a");
+    fixture.status("a#0").add_skipped(SkipReason::Medium, 1);
+    let (text, _) = scrape(&fixture);
+    let child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            eprintln!("skipped: promtool is not installed");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let ended = child.wait().unwrap();
+    assert!(matches!(ended.code(), Some(0 | 3)), "{ended}");
+}
