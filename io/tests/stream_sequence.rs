@@ -3,5 +3,7 @@
 mod bench;
 #[path = "stream_sequence/cases.rs"]
 mod cases;
+#[path = "stream_sequence/found.rs"]
+mod found;
 #[path = "stream_sequence/model.rs"]
 mod model;

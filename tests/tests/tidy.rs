@@ -114,7 +114,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     ),
     ("io/src/", "zmq_sys::", &["io/src/stream/context.rs"]),
     ("io/src/", "mio::", &["io/src/stream/"]),
-    ("io/src/", "rmp::", &["io/src/wire/"]),
+    (
+        "io/src/",
+        "rmp::",
+        &["io/src/wire/", "io/src/fake/encode.rs"],
+    ),
     ("io/src/", "hyper::", &["io/src/http/"]),
     ("io/src/", "hyper_util::", &["io/src/http/"]),
     ("io/src/", "http_body_util::", &["io/src/http/"]),

@@ -1,5 +1,8 @@
-//! A scripted engine with real sockets, for tests and the demo: it publishes what it is given and
-//! answers replays from a ring, as vLLM does.
+//! A scripted engine with real sockets, for tests, the demo and `kvroute fake-engine`: it publishes what it is
+//! given and answers replays from a ring, as vLLM does, or wrong in the ways that [`faults`] names.
+//!
+//! What to publish, if not a recording, comes from [`rank`]: made-up traffic ([`prompts`]) through a model of
+//! an engine's prefix cache ([`cache`]), written as engines of each age write it ([`encode`]).
 //!
 //! What it copies of the real publisher, seen in recorded traffic: a request is answered only if it
 //! arrives as exactly three frames (the first is the asker's identity, the second is not looked at);
@@ -8,9 +11,20 @@
 //! batch enters the ring after it was sent, and no replay is answered in between.
 //!
 //! Numbers are the caller's, so that tests can leave some out, repeat them, or begin again at 0.
+pub mod cache;
+pub mod chance;
+pub mod encode;
+pub mod faults;
+pub mod prompts;
+pub mod rank;
+mod replier;
+pub mod ring;
+
 use crate::stream::replay::{read_live, sequence_frame};
 use crate::stream::socket::{Message, Socket, SocketError, Sockets};
-use std::collections::VecDeque;
+use faults::Faults;
+use replier::Replier;
+use ring::{Form, Ring};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,15 +83,38 @@ pub struct FakeEngine {
     /// What the publisher and the thread that answers replays share.
     shared: Arc<Shared>,
     replier: Option<JoinHandle<()>>,
+    sent: Mutex<Sent>,
     /// Whether somebody subscribes, as far as was looked.
     subscribed: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    ring: Mutex<VecDeque<(u64, Vec<u8>)>>,
-    silent: AtomicBool,
+    ring: Mutex<Ring>,
+    faults: Mutex<Faults>,
     stop: AtomicBool,
+}
+
+impl Shared {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What of the live batches was sent, for faults that strike one in so many.
+#[derive(Debug, Default)]
+struct Sent {
+    batches: u64,
+    /// Is to be sent after the next one.
+    late: Option<(u64, Vec<u8>)>,
 }
 
 impl FakeEngine {
@@ -90,7 +127,11 @@ impl FakeEngine {
         let publisher = sockets.publisher(&options.events).map_err(other)?;
         let mut options = options;
         options.events = publisher.bound_to().map_err(other)?;
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared {
+            ring: Mutex::new(Ring::new(options.ring)),
+            faults: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
         let replier = match options.replay.take() {
             None => None,
             Some(endpoint) => {
@@ -99,8 +140,11 @@ impl FakeEngine {
                 let replier = Replier {
                     socket,
                     shared: Arc::clone(&shared),
-                    framing: options.framing,
-                    topic: options.topic.clone(),
+                    form: Form {
+                        framing: options.framing,
+                        topic: options.topic.clone(),
+                        faults: Faults::default(),
+                    },
                 };
                 let thread = thread::Builder::new().name("fake-replay".to_owned());
                 Some(thread.spawn(move || replier.run())?)
@@ -111,6 +155,7 @@ impl FakeEngine {
             publisher: Mutex::new(publisher),
             shared,
             replier,
+            sent: Mutex::default(),
             subscribed: AtomicBool::new(false),
         })
     }
@@ -132,10 +177,9 @@ impl FakeEngine {
     /// # Errors
     /// The socket fails.
     pub fn publish(&self, sequence: u64, payload: &[u8]) -> io::Result<()> {
-        let mut ring = self.ring();
-        let number = sequence_frame(sequence);
-        self.publish_frames(&[self.options.topic.as_bytes(), &number, payload])?;
-        self.remember(&mut ring, sequence, payload);
+        let mut ring = self.shared.ring();
+        self.send_live(sequence, payload)?;
+        ring.push(sequence, payload);
         Ok(())
     }
 
@@ -145,17 +189,17 @@ impl FakeEngine {
     /// # Errors
     /// The socket fails.
     pub fn publish_recorded(&self, topic: &[u8], number: &[u8], payload: &[u8]) -> io::Result<()> {
-        let mut ring = self.ring();
+        let mut ring = self.shared.ring();
         self.publish_frames(&[topic, number, payload])?;
         if let Ok(batch) = read_live(&[topic, number, payload]) {
-            self.remember(&mut ring, batch.sequence, payload);
+            ring.push(batch.sequence, payload);
         }
         Ok(())
     }
 
     /// Puts a batch into the ring only: one that was lost on its way to the subscribers.
     pub fn lose(&self, sequence: u64, payload: &[u8]) {
-        self.remember(&mut self.ring(), sequence, payload);
+        self.shared.ring().push(sequence, payload);
     }
 
     /// Publishes any frames, also such as no engine sends. The ring does not get them.
@@ -169,13 +213,22 @@ impl FakeEngine {
 
     /// From now on replays are not answered, or are again. A request that comes meanwhile is lost.
     pub fn set_silent(&self, silent: bool) {
-        // Relaxed: a switch for tests that guards nothing else.
-        self.shared.silent.store(silent, Ordering::Relaxed);
+        self.shared.faults().silent = silent;
+    }
+
+    /// From now on these things go wrong, and nothing else.
+    pub fn set_faults(&self, faults: Faults) {
+        *self.shared.faults() = faults;
+    }
+
+    /// From now on the ring keeps no more than so many batches.
+    pub fn set_ring(&self, batches: usize) {
+        self.shared.ring().set_max(batches);
     }
 
     /// A new life behind the same connections, as behind a proxy: the ring is empty.
     pub fn restart(&self) {
-        self.ring().clear();
+        self.shared.ring().clear();
     }
 
     /// A new life as engines really have it: the connections break, the ports stay.
@@ -221,18 +274,39 @@ impl FakeEngine {
         }
     }
 
-    fn remember(&self, ring: &mut VecDeque<(u64, Vec<u8>)>, sequence: u64, payload: &[u8]) {
-        ring.push_back((sequence, payload.to_vec()));
-        while ring.len() > self.options.ring {
-            ring.pop_front();
+    /// Sends a live batch, unless a fault strikes.
+    fn send_live(&self, sequence: u64, payload: &[u8]) -> io::Result<()> {
+        let faults = *self.shared.faults();
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.batches += 1;
+        let strikes = |one_in: Option<u64>| one_in.is_some_and(|n| sent.batches.is_multiple_of(n));
+        let cut = &payload[..payload.len() / 2];
+        let payload = match (strikes(faults.garbage), strikes(faults.truncate)) {
+            (true, _) => &[0xc1; 40],
+            (_, true) => cut,
+            (false, false) => payload,
+        };
+        if strikes(faults.lose) {
+            return Ok(());
         }
+        let twice = strikes(faults.double);
+        if strikes(faults.reorder) && sent.late.is_none() {
+            sent.late = Some((sequence, payload.to_vec()));
+            return Ok(());
+        }
+        let late = sent.late.take();
+        drop(sent);
+        for _ in 0..1 + u32::from(twice) {
+            self.send_batch(sequence, payload)?;
+        }
+        late.map_or(Ok(()), |(sequence, payload)| {
+            self.send_batch(sequence, &payload)
+        })
     }
 
-    fn ring(&self) -> MutexGuard<'_, VecDeque<(u64, Vec<u8>)>> {
-        self.shared
-            .ring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn send_batch(&self, sequence: u64, payload: &[u8]) -> io::Result<()> {
+        let number = sequence_frame(sequence);
+        self.publish_frames(&[self.options.topic.as_bytes(), &number, payload])
     }
 
     fn publisher(&self) -> MutexGuard<'_, Socket> {
@@ -253,79 +327,6 @@ impl Drop for FakeEngine {
             tracing::error!("the fake engine's replay thread has panicked");
         }
     }
-}
-
-/// Answers replays on a thread of its own.
-struct Replier {
-    socket: Socket,
-    shared: Arc<Shared>,
-    framing: Framing,
-    topic: String,
-}
-
-impl Replier {
-    fn run(self) {
-        let mut message = Message::default();
-        while !self.shared.stop.load(Ordering::Relaxed) {
-            let answered = self
-                .socket
-                .wait(GLANCE)
-                .and_then(|_| self.answer_all(&mut message));
-            if let Err(error) = answered {
-                tracing::error!(%error, "the fake engine answers no more replays");
-                return;
-            }
-        }
-    }
-
-    fn answer_all(&self, message: &mut Message) -> Result<(), SocketError> {
-        while self.socket.receive(message)? {
-            if self.shared.silent.load(Ordering::Relaxed) || message.is_too_long() {
-                continue;
-            }
-            if let [identity, _, start] = message.frames()
-                && let Some(start) = number(start.bytes())
-            {
-                self.answer(identity.bytes(), start)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&self, identity: &[u8], start: u64) -> Result<(), SocketError> {
-        let ring = self
-            .shared
-            .ring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (sequence, payload) in ring.iter().filter(|(sequence, _)| *sequence >= start) {
-            self.reply(identity, self.topic.as_bytes(), *sequence, payload)?;
-        }
-        self.reply(identity, b"", u64::MAX, b"")
-    }
-
-    fn reply(
-        &self,
-        identity: &[u8],
-        topic: &[u8],
-        sequence: u64,
-        payload: &[u8],
-    ) -> Result<(), SocketError> {
-        let number = sequence_frame(sequence);
-        match self.framing {
-            Framing::Three => self.socket.send(&[identity, b"", &number, payload])?,
-            Framing::Four => self
-                .socket
-                .send(&[identity, b"", topic, &number, payload])?,
-        };
-        Ok(())
-    }
-}
-
-/// A big-endian number of any length, as engines read the start; `None` if it is beyond 64 bits.
-fn number(bytes: &[u8]) -> Option<u64> {
-    let add = |number: u64, &byte| number.checked_mul(256)?.checked_add(u64::from(byte));
-    bytes.iter().try_fold(0, add)
 }
 
 fn other(error: SocketError) -> io::Error {

@@ -24,7 +24,8 @@
 //! | above l + 1 | gap: hold back, ask for a replay from l itself. Without a replay socket, or if the replay that just ended did not bring what is missing: clear, begin a run at n |
 //! | not above l, same checksum as the batch applied under n | duplicate (replay and live overlap) |
 //! | not above l, and not above the last live number either | restart: live numbers never go back in one life |
-//! | not above l, other checksum | restart; but if the replay that just ended says otherwise, a leftover: drop |
+//! | not above l, other checksum | restart; but if it was received before the last replay was asked for, a leftover: drop |
+//! | 0, the run having begun later | restart |
 //! | not above l, too old to compare, above the last live number | duplicate: it was queued while the replay ran |
 //!
 //! With nothing applied yet, 0 is applied and anything else is a gap from the very beginning (without a
@@ -68,7 +69,7 @@ pub struct Sequence<P> {
     held: Held<P>,
     /// How many of the held batches came over a connection that is lost.
     old: usize,
-    /// How many of the held batches were received before the replay that runs was asked for. Its
+    /// How many of the held batches were received before the last replay was asked for. Its
     /// answer has them if they are of the life that answers, and what is missing before them.
     before_ask: usize,
     /// How many of the held batches the replay that ended has settled: what is missing before them
@@ -76,6 +77,9 @@ pub struct Sequence<P> {
     settled: usize,
     /// The gap before the first settled batch is counted.
     gap_counted: bool,
+    /// The last number of a run that was given up for the replay's earlier beginning. The replay may have been
+    /// answered before that was published.
+    reach: Option<u64>,
     /// Live batches were dropped because too much was held back.
     overflowed: bool,
     /// A replay from 0 has ended without a batch: the engine has published nothing.
@@ -106,6 +110,7 @@ impl<P: Payload> Sequence<P> {
             before_ask: 0,
             settled: 0,
             gap_counted: false,
+            reach: None,
             overflowed: false,
             empty: false,
             behind: false,
@@ -139,6 +144,7 @@ impl<P: Payload> Sequence<P> {
     /// this connection.
     pub fn connected(&mut self) {
         self.heard = None;
+        self.reach = None;
         self.connected = true;
         let again = std::mem::replace(&mut self.ever_connected, true);
         if self.has_replay {
@@ -210,6 +216,7 @@ impl<P: Payload> Sequence<P> {
                     .as_ref()
                     .is_none_or(|run| batch.sequence < run.first())
                 {
+                    self.reach = self.last();
                     self.clear(ClearReason::Rebuild);
                     self.phase = Phase::Replaying {
                         proof: Proof::Missing,
@@ -245,6 +252,9 @@ impl<P: Payload> Sequence<P> {
             // The ring has nothing although the engine is past it: it keeps no ring.
             self.clear(ClearReason::Gap);
         }
+        if self.reach.take() > self.last() {
+            return self.ask(Why::Start);
+        }
         self.empty = self.run.is_none();
         self.settle(self.before_ask, why);
     }
@@ -252,6 +262,7 @@ impl<P: Payload> Sequence<P> {
     /// The replay was silent for too long or its socket failed. [`Self::wants_retry`] may hold now.
     pub fn replay_failed(&mut self) {
         self.want_more = true;
+        self.reach = None;
         let Phase::Replaying { proof, why, .. } = self.phase else {
             self.phase = Phase::Live;
             return;
@@ -379,8 +390,11 @@ impl<P: Payload> Sequence<P> {
             Seen::Ahead => Verdict::Gap,
             Seen::Same => Verdict::Duplicate,
             Seen::Other | Seen::Unknown if goes_back => Verdict::Restart,
-            Seen::Other if self.settled > 0 => Verdict::Leftover,
+            // It was there before the replay was asked for, so the replay knows better.
+            Seen::Other if self.before_ask > 0 => Verdict::Leftover,
             Seen::Other => Verdict::Restart,
+            // From here on a whole run can be had in any case.
+            Seen::Unknown if front.sequence == 0 && run.first() > 0 => Verdict::Restart,
             Seen::Unknown => Verdict::Duplicate,
         }
     }
@@ -439,6 +453,7 @@ impl<P: Payload> Sequence<P> {
     /// received before the next replay is asked for, so that has what is of the new life.
     fn new_life(&mut self, why: Why) {
         self.tally.restarts += 1;
+        self.reach = None;
         self.clear(ClearReason::Restart);
         self.heard = None;
         self.drop_held(match why {
@@ -453,9 +468,11 @@ impl<P: Payload> Sequence<P> {
             return false;
         }
         self.overflowed = false;
+        self.tally.gaps += 1;
         if self.has_replay {
-            self.tally.gaps += 1;
             self.ask(Why::Gap);
+        } else {
+            self.clear(ClearReason::Gap);
         }
         true
     }
@@ -489,14 +506,22 @@ impl<P: Payload> Sequence<P> {
             Some(Seen::Other) => self.dropped(1, DropReason::OtherLife),
             Some(Seen::Unknown) => self.dropped(1, DropReason::Duplicate),
         }
+        self.drop_repeated(sequence, checksum);
+    }
+
+    /// Drops the held batches that have the number of one that was answered. One with other bytes is of the life
+    /// before if it was there before the replay was asked for, or came over a connection that is lost. Else
+    /// either may be: a connection can outlive an engine behind a proxy, and an answer can be late. A replay
+    /// that is asked for now is answered by the present life.
+    fn drop_repeated(&mut self, sequence: u64, checksum: u64) {
         while let Some(front) = self.held.front().filter(|front| front.sequence == sequence) {
-            // What was held back came before the answer, so the answer knows better.
-            let same = front.checksum == checksum;
-            self.drop_front(if same {
-                DropReason::Duplicate
+            if front.checksum == checksum {
+                self.drop_front(DropReason::Duplicate);
+            } else if self.before_ask > 0 || self.old > 0 {
+                self.drop_front(DropReason::OtherLife);
             } else {
-                DropReason::OtherLife
-            });
+                return self.new_life(Why::Start);
+            }
         }
     }
 
