@@ -352,7 +352,7 @@ impl Site {
             6 if self.may_restart_behind_proxy(shared) && self.chance.per_mille(400) => {
                 self.restart_behind_proxy(now, id, queue);
             }
-            7 if self.alive && self.chance.per_mille(300) => {
+            7 if self.alive && !self.fragile && self.chance.per_mille(300) => {
                 self.note(Kind::Unencodable);
                 self.engine.lose_number();
             }

@@ -25,7 +25,7 @@
 //! | not above l, same checksum as the batch applied under n | duplicate (replay and live overlap) |
 //! | not above l, and not above the last live number either | restart: live numbers never go back in one life |
 //! | not above l, other checksum | restart; but if it was received before the last replay was asked for, a leftover: drop |
-//! | 0, the run having begun later | restart |
+//! | 0, the run having begun later, and not received before the last replay ended | restart |
 //! | not above l, too old to compare, above the last live number | duplicate: it was queued while the replay ran |
 //!
 //! With nothing applied yet, 0 is applied and anything else is a gap from the very beginning (without a
@@ -76,6 +76,8 @@ pub struct Sequence<P> {
     /// How many of the held batches the replay that ended has settled: what is missing before them
     /// will not come any more.
     settled: usize,
+    /// How many of the held batches were received before the last replay was over.
+    before_end: usize,
     /// The gap before the first settled batch is counted.
     gap_counted: bool,
     /// The last number of a run that was given up for the replay's earlier beginning. The replay may have been
@@ -110,6 +112,7 @@ impl<P: Payload> Sequence<P> {
             old: 0,
             before_ask: 0,
             settled: 0,
+            before_end: 0,
             gap_counted: false,
             reach: None,
             overflowed: false,
@@ -398,7 +401,9 @@ impl<P: Payload> Sequence<P> {
             Seen::Other if self.before_ask > 0 => Verdict::Leftover,
             Seen::Other => Verdict::Restart,
             // From here on a whole run can be had in any case.
-            Seen::Unknown if front.sequence == 0 && run.first() > 0 => Verdict::Restart,
+            Seen::Unknown if front.sequence == 0 && run.first() > 0 && self.before_end == 0 => {
+                Verdict::Restart
+            }
             Seen::Unknown => Verdict::Duplicate,
         }
     }
@@ -527,6 +532,7 @@ impl<P: Payload> Sequence<P> {
     /// The replay is over: so many of the held batches have got from it what they will ever get.
     fn settle(&mut self, batches: usize, why: Why) {
         self.settled = batches;
+        self.before_end = self.held.len();
         self.gap_counted = why == Why::Gap;
         self.phase = Phase::Live;
     }
@@ -544,6 +550,7 @@ impl<P: Payload> Sequence<P> {
         self.old = self.old.saturating_sub(1);
         self.before_ask = self.before_ask.saturating_sub(1);
         self.settled = self.settled.saturating_sub(1);
+        self.before_end = self.before_end.saturating_sub(1);
         Some(batch)
     }
 
