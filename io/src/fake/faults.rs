@@ -23,7 +23,7 @@ pub struct Faults {
     pub slow: Option<Duration>,
     /// Replays stop after so many messages, without the end marker.
     pub half: Option<u64>,
-    /// Replays repeat the last batch and never end.
+    /// Replays repeat the last batch, if there is one, and never end.
     pub endless: bool,
     /// Replays say what is not so.
     pub lie: Option<Lie>,

@@ -180,6 +180,8 @@ impl Site {
         };
         self.fragile &= !self.live.up;
         let (struck, arrival) = self.live.send(now, message, &mode, &mut self.chance);
+        let disorder = |kind: &Kind| matches!(kind, Kind::Reorder | Kind::Double);
+        self.engine.current_mut().disordered |= struck.iter().any(disorder);
         struck.into_iter().for_each(|kind| self.note(kind));
         if let Some(at) = arrival {
             queue.push(at + self.chance.below(2_000), id, Event::Turn);
