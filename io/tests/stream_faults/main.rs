@@ -5,6 +5,7 @@
 mod check;
 mod engine;
 mod faults;
+mod known;
 mod net;
 mod node;
 mod site;
