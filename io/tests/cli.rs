@@ -329,4 +329,49 @@ fn a_fake_engine_ends_after_its_time_and_tells_what_it_did() {
         assert_eq!(code, 64, "{args:?}: {err}");
         assert!(err.contains(named), "{named} in {args:?}: {err}");
     }
+
+/// Also far above the usual limit of 1,024 open files.
+#[test]
+fn a_thousand_workers_take_few_threads() {
+    let dir = TempDir::new().unwrap();
+    let pods = (0..1_000).map(|n| {
+        let (host, port) = (n % 250 + 1, n / 250 + 1);
+        format!("- {{pod: p{n}, model: m, events: 'tcp://127.0.1.{host}:{port}', replay: 'tcp://127.0.2.{host}:{port}'}}\n")
+    });
+    let fleet = write(
+        &dir,
+        "fleet.yaml",
+        &format!("pods:\n{}", pods.collect::<String>()),
+    );
+    let mut command = kvroute();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--fleet", &fleet]);
+    let node = Running::start(&mut command);
+    // Until the last of them could not be reached, so all sockets are open.
+    let given_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while node.get("/v1/workers").matches("\"stale\"").count() < 1_000 {
+        assert!(std::time::Instant::now() < given_up, "waited in vain");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let tasks = format!("/proc/{}/task", node.child.id());
+    let threads = std::fs::read_dir(tasks).unwrap().count();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(threads <= cores + 8, "{threads} threads on {cores} cores");
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_leaves_a_snapshot() {
+    let dir = TempDir::new().unwrap();
+    let kept = dir.path().join("kept");
+    let mut command = kvroute();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--snapshot-dir"]);
+    command.arg(&kept);
+    let node = Running::start(&mut command);
+    assert!(!kept.join("kvroute.snapshot").exists());
+    assert_eq!(node.signal("-TERM"), Some(0));
+    assert!(kept.join("kvroute.snapshot").exists());
+    // A folder that cannot be had is a matter of configuration.
+    let file = write(&dir, "file", "");
+    let (code, _, err) =
+        run(kvroute().args(["serve", "--listen", "127.0.0.1:0", "--snapshot-dir", &file]));
+    assert!(code == 64 && err.contains("snapshot_dir"), "{code} {err}");
 }

@@ -123,9 +123,10 @@ fn many_workers_with_dead_ones_among_them() {
     drop(rig);
 }
 
-/// More than one libzmq context has room for. Each of the workers must notice its connection.
+/// More sockets than libzmq allows in a context unless it is told otherwise. Each of the workers must notice its
+/// connection.
 #[test]
-fn more_workers_than_fit_into_one_context() {
+fn more_workers_than_libzmq_expects() {
     let rig = Rig::new();
     let engine = engine();
     publish(&engine, 1, 0..1);
