@@ -329,6 +329,7 @@ fn a_fake_engine_ends_after_its_time_and_tells_what_it_did() {
         assert_eq!(code, 64, "{args:?}: {err}");
         assert!(err.contains(named), "{named} in {args:?}: {err}");
     }
+}
 
 /// Also far above the usual limit of 1,024 open files.
 #[test]
