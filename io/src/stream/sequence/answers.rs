@@ -1,12 +1,16 @@
 //! What the batches of a replay mean to the run, and to what is held back.
 use super::phase::{Phase, Proof, Why};
 use super::run::Seen;
-use super::{Batch, ClearReason, DropReason, Payload, Sequence};
+use super::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
 
 impl<P: Payload> Sequence<P> {
     /// A batch of the replay that runs.
     pub(super) fn accept_replayed(&mut self, batch: Batch<P>, proof: Proof, why: Why) {
         let (sequence, checksum) = (batch.sequence, batch.checksum);
+        if self.answered.is_some_and(|last| sequence < last) {
+            return self.broken_replay();
+        }
+        self.answered = Some(sequence);
         let seen = self.run.as_ref().map(|run| run.seen(sequence, checksum));
         match seen {
             None => {
@@ -35,6 +39,14 @@ impl<P: Payload> Sequence<P> {
             Some(Seen::Unknown) => self.dropped(1, DropReason::Duplicate),
         }
         self.drop_repeated(sequence, checksum);
+    }
+
+    /// A ring is in order. One that goes back has told of numbers that were not its own, and which is not known.
+    fn broken_replay(&mut self) {
+        self.dropped(1, DropReason::OtherLife);
+        self.clear(ClearReason::Unproven);
+        self.actions.push_back(Action::StopReplay);
+        self.replay_failed();
     }
 
     /// Drops the held batches that have the number of one that was answered. One with other bytes is of the life

@@ -32,6 +32,8 @@
 //! replay socket: the beginning of a partial run). A batch that begins with a clear needs no past: it
 //! begins a whole run wherever a gap or a restart is found.
 //!
+//! A replay whose numbers go back has lied, and has failed; what it brought is dropped.
+//!
 //! A replay is asked from l itself. Its batch l must have the bytes that were applied, else, or if the
 //! ring does not reach up to l at all, the engine is in a new life: clear, ask again from 0. If its first batch
 //! is after l (a ring that has rotated), or it has a hole, the run is cleared and begins there, partial.
@@ -78,6 +80,8 @@ pub struct Sequence<P> {
     settled: usize,
     /// How many of the held batches were received before the last replay was over.
     before_end: usize,
+    /// The last number of the replay that runs.
+    answered: Option<u64>,
     /// The gap before the first settled batch is counted.
     gap_counted: bool,
     /// The last number of a run that was given up for the replay's earlier beginning. The replay may have been
@@ -113,6 +117,7 @@ impl<P: Payload> Sequence<P> {
             before_ask: 0,
             settled: 0,
             before_end: 0,
+            answered: None,
             gap_counted: false,
             reach: None,
             overflowed: false,
@@ -297,6 +302,7 @@ impl<P: Payload> Sequence<P> {
         if self.behind || self.run.is_none() {
             self.ask(Why::Start);
         } else {
+            self.answered = None;
             self.phase = Phase::Rebuilding;
             self.actions.push_back(Action::AskReplay { from: 0 });
         }
@@ -509,6 +515,7 @@ impl<P: Payload> Sequence<P> {
             all: from.is_none(),
         };
         self.before_ask = self.held.len();
+        self.answered = None;
         self.settled = 0;
         self.empty = false;
         self.actions.push_back(Action::AskReplay {
