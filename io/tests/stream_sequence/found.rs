@@ -187,3 +187,19 @@ fn a_number_far_ahead_in_a_replay_does_not_silence_the_stream() {
         machine.last()
     );
 }
+
+/// Doubled live batches, older than a ring that had rotated, were held back: each second one was taken for a
+/// restart, and led to another replay after the longest pause.
+#[test]
+fn a_batch_that_comes_twice_is_no_restart() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(live(&mut machine, 1, &[7, 7, 8, 8]), [Asked(0)]);
+    let did = replay(&mut machine, 1, &[20, 21]);
+    assert_eq!(did[..2], [Applied(20), Applied(21)]);
+    assert_eq!(did[2..], [(); 4].map(|()| Dropped(1, Duplicate)));
+    assert_eq!(
+        (machine.trust(), machine.take_tally().restarts),
+        (Trust::Partial, 0)
+    );
+}

@@ -402,6 +402,8 @@ impl<P: Payload> Sequence<P> {
             Seen::Next => Verdict::Next,
             Seen::Ahead => Verdict::Gap,
             Seen::Same => Verdict::Duplicate,
+            // The same number twice is one batch twice, as far as can be seen.
+            Seen::Unknown if self.heard == Some(front.sequence) => Verdict::Duplicate,
             Seen::Other | Seen::Unknown if goes_back => Verdict::Restart,
             // It was there before the replay was asked for, so the replay knows better.
             Seen::Other if self.before_ask > 0 => Verdict::Leftover,
