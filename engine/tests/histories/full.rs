@@ -6,7 +6,7 @@
 use kvroute_engine::hash::{ExtraDigest, ExtraHasher, block_key};
 use kvroute_engine::oracle::{OracleStore, OracleWorker};
 use kvroute_engine::types::{BlockKey, EngineHash, TIERS, Tier};
-use kvroute_engine::{Index, IndexConfig, Matches, Participant, Store, TokenKeys, Writer};
+use kvroute_engine::{Index, Matches, Participant, Store, TokenKeys, Writer};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -149,18 +149,11 @@ pub(crate) struct Side {
     pub(crate) at: Participant,
     pub(crate) writers: Vec<Writer>,
     /// No other workers are in the index.
-    alone: bool,
+    pub(crate) alone: bool,
     matches: Matches,
 }
 
 impl Side {
-    pub(crate) fn new() -> Self {
-        Self {
-            alone: true,
-            ..Self::beside(&Index::new(IndexConfig::default()))
-        }
-    }
-
     /// New workers in an index that may have others.
     pub(crate) fn beside(index: &Arc<Index>) -> Self {
         Self {
