@@ -103,7 +103,7 @@ impl Chain {
     }
 
     /// All names but the first `keep`, the last one first.
-    fn from_tail(&self, worker: usize, keep: usize) -> Vec<EngineHash> {
+    fn tail_first(&self, worker: usize, keep: usize) -> Vec<EngineHash> {
         let hashes = self.hashes(worker).into_iter();
         let mut hashes: Vec<_> = hashes.skip(keep).collect();
         hashes.reverse();
@@ -204,7 +204,7 @@ impl Side {
                 chain,
                 keep,
             } => {
-                let hashes = chain.from_tail(*worker, *keep);
+                let hashes = chain.tail_first(*worker, *keep);
                 self.writers[*worker].remove(&self.at, Tier::Gpu, &hashes);
             }
             Step::Clear { worker } => self.writers[*worker].clear(&self.at),
@@ -309,7 +309,7 @@ impl Models {
                 worker,
                 chain,
                 keep,
-            } => self.0[*worker].remove(Tier::Gpu, &chain.from_tail(*worker, *keep)),
+            } => self.0[*worker].remove(Tier::Gpu, &chain.tail_first(*worker, *keep)),
             Step::Clear { worker } | Step::Leave { worker } => self.0[*worker].clear(),
         }
     }
