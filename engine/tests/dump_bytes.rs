@@ -109,12 +109,29 @@ fn branches_long_runs_and_ways_through() {
     let bytes = Bytes::plain(1).run(1_024, &[], 0, 0, u32::MAX);
     let bytes = keys(bytes, 0..1_024).run(176, &[], 1, 1_023, u32::MAX);
     let bytes = keys(bytes, 1_024..1_200).run(1, &[(0, 1)], 2, 175, 0);
-    is_dump(&writer, &bytes.key(77).u64(5).end(), |writer, at| {
+    let bytes = bytes.key(77).u64(5).end();
+    the_way_is_not_held(&bytes.0, &long);
+    is_dump(&writer, &bytes, |writer, at| {
         let branch: Vec<_> = (0..1_200).chain([77]).collect();
         assert_eq!(score(at, &branch), [0; 3]);
         store(writer, at, None, &long[..1_200]);
         assert_eq!(score(at, &branch), [1_201; 3]);
     });
+}
+
+/// Beside a worker that has the chain, from which the branch goes off there too.
+fn the_way_is_not_held(bytes: &[u8], chain: &[(u64, u32)]) {
+    let (index, at) = index(None);
+    let mut other = index.writer("m").unwrap();
+    store(&mut other, &at, None, chain);
+    let before = index.bytes();
+    let mut restored = index.writer("m").unwrap();
+    restore(&mut restored, &at, bytes, &mut Random(2)).unwrap();
+    restored.remove(&at, Tier::Gpu, &[EngineHash(5)]);
+    assert_eq!(index.bytes(), before);
+    drop(other);
+    assert_eq!(index.bytes(), 0);
+    drop(restored);
 }
 
 #[test]
