@@ -147,8 +147,13 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// 0.2 ms.
 pub const BLOCKS_PER_SLICE: usize = 4_096;
 
-/// Bytes of a snapshot that are loaded in one slice: some 2,000 blocks, below 0.5 ms.
-pub const LOAD_BYTES_PER_SLICE: usize = 32 << 10;
+/// Blocks of a snapshot that are loaded in one slice: below 0.5 ms.
+pub const BLOCKS_PER_LOAD: usize = 1_024;
+
+/// Bytes of one worker that are read from a snapshot at once.
+pub const LOAD_BYTES: usize = 256 << 10;
+
+const _: () = assert!(LOAD_BYTES > kvroute_engine::DUMP_RECORD_MAX);
 
 /// Threads that resolve the names of hosts. A name server that does not answer takes seconds for each name; with two,
 /// one such name does not stop all others.
