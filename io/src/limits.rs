@@ -18,6 +18,12 @@ pub const APPLIED_POLL_TIME: Duration = Duration::from_micros(500);
 /// Lookups of which the demo remembers the latency.
 pub const LATENCIES_KEPT_MAX: usize = 4_096;
 
+/// Ranks of a fake pod: each takes two sockets and a thread.
+pub const FAKE_RANKS_MAX: u32 = 64;
+
+/// Blocks of a fake rank, at some hundred bytes each: as many as a large GPU has.
+pub const FAKE_BLOCKS_MAX: u64 = 1_000_000;
+
 /// Longest pause between two steps of the demo.
 pub const DEMO_PAUSE_MAX: Duration = Duration::from_millis(150);
 

@@ -149,10 +149,15 @@ impl Running {
     }
 
     fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
         )
         .unwrap();
         let mut answer = String::new();
@@ -228,6 +233,101 @@ fn a_node_without_configuration_takes_registrations_and_stops_when_told() {
         assert!(node.get("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(node.get("/v1/workers").ends_with("\r\n\r\n[]"));
         assert_eq!(node.signal(signal), Some(0));
+    }
+}
+
+/// The JSON that a printed command posts.
+fn posted(line: &str) -> &str {
+    let body = line
+        .split("-d '")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{line}"));
+    body.trim_end().trim_end_matches('\'')
+}
+
+/// A node follows the pod as its own words say, through restarts and lost batches, and finds the prompt that it
+/// names.
+#[test]
+fn a_fake_engine_is_followed_like_a_real_one() {
+    let mut command = kvroute();
+    let node = Running::start(command.args(["serve", "--listen", "127.0.0.1:0"]));
+    let mut command = kvroute();
+    command.args(["fake-engine", "--events", "tcp://127.0.0.1:0"]);
+    command.args(["--replay", "tcp://127.0.0.1:0", "--rate", "200"]);
+    command.args(["--fault", "lose=7", "--fault", "slow=1"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let engine = Running {
+        child,
+        address: String::new(),
+    };
+    let mut next = |what: &str| {
+        let mut lines = lines.by_ref().map(|line| line.unwrap());
+        lines.find(|line| line.contains(what)).unwrap()
+    };
+    let pod = next("/v1/workers");
+    let added = node.ask("POST", "/v1/workers", posted(&pod));
+    assert!(added.starts_with("HTTP/1.1 2"), "{added}");
+    let query = next("/v1/match");
+    let tokens = query
+        .split("token_ids\":[")
+        .nth(1)
+        .unwrap()
+        .split(']')
+        .next();
+    let tokens = tokens.unwrap().split(',').count() / 16 * 16;
+    let found = format!("\"matched_tokens\":{tokens}");
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let answer = node.ask("POST", "/v1/match", posted(&query));
+        if answer.contains(&found) && answer.contains("\"state\":\"exact\"") {
+            break;
+        }
+        assert!(std::time::Instant::now() < give_up, "{found}: {answer}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(engine.signal("-TERM"), Some(0));
+    assert_eq!(node.signal("-TERM"), Some(0));
+}
+
+#[test]
+fn a_fake_engine_ends_after_its_time_and_tells_what_it_did() {
+    let mut command = kvroute();
+    command.args(["fake-engine", "--events", "tcp://127.0.0.1:0"]);
+    command.args(["--replay", "tcp://127.0.0.1:0", "--ranks", "2", "--json"]);
+    command.args([
+        "--duration",
+        "3",
+        "--restart-every",
+        "1",
+        "--dialect",
+        "0.12",
+    ]);
+    let (code, out, err) = run(&mut command);
+    assert_eq!(code, 0, "{err}");
+    let last = out.lines().last().unwrap();
+    let told: serde_json::Value = serde_json::from_str(last).unwrap();
+    for rank in 0..2 {
+        let of = &told["ranks"][rank];
+        assert_eq!(of["rank"], rank, "{told}");
+        assert!(of["life"].as_u64() >= Some(1), "{told}");
+        assert!(
+            of["batches"].as_u64() > of["last_sequence"].as_u64(),
+            "{told}"
+        );
+    }
+    for (args, named) in [
+        (["--ranks", "0"], "ranks"),
+        (["--ranks", "2"], "--replay"),
+        (["--dialect", "0.99"], "0.99"),
+        (["--rate", "0"], "--rate"),
+        (["--fault", "loze=2"], "loze"),
+        (["--fault", "lose"], "lose=N"),
+        (["--events", "tcp://nowhere"], "tcp://nowhere"),
+    ] {
+        let (code, _, err) = run(kvroute().arg("fake-engine").args(args));
+        assert_eq!(code, 64, "{args:?}: {err}");
+        assert!(err.contains(named), "{named} in {args:?}: {err}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! From fake engines over real sockets, through the IO threads, to lookups in the index.
 #[path = "stream_sockets/events.rs"]
 mod events;
+#[path = "stream_sockets/faults.rs"]
+mod faults;
 #[path = "stream_sockets/lives.rs"]
 mod lives;
 #[path = "stream_sockets/many.rs"]

@@ -1,5 +1,6 @@
 //! The command line: what there is to run, and how it ends.
 mod demo;
+mod fake_engine;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Run a node whose fleet replays recorded engines
     Demo(demo::Args),
+    /// Publish made-up events as engines do, to try a node without a GPU
+    FakeEngine(fake_engine::Args),
 }
 
 /// Parses the arguments and runs what they say.
@@ -48,6 +51,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => match cli.command {
             Command::Serve(args) => serve::run(*args),
             Command::Demo(args) => demo::run(args),
+            Command::FakeEngine(args) => fake_engine::run(&args),
         },
         Err(error) => {
             // Help and version go to stdout and are no errors. A closed stdout is nobody's business.

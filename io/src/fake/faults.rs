@@ -23,7 +23,7 @@ pub struct Faults {
     pub slow: Option<Duration>,
     /// Replays stop after so many messages, without the end marker.
     pub half: Option<u64>,
-    /// Replays repeat the last batch and never end.
+    /// Replays repeat the last batch, if there is one, and never end.
     pub endless: bool,
     /// Replays say what is not so.
     pub lie: Option<Lie>,
@@ -37,12 +37,21 @@ pub struct Faults {
     pub truncate: Option<u64>,
     /// One in so many live payloads is noise.
     pub garbage: Option<u64>,
+    /// The ring keeps no more than so many batches.
+    pub ring: Option<u64>,
+    /// A new life names its blocks as the one before did.
+    pub same_hashes: bool,
+    /// A new life publishes so many batches more than the one before, before anybody can be connected again.
+    pub overtake: Option<u64>,
+    /// A new life publishes nothing for so many seconds.
+    pub idle: Option<u64>,
 }
 
 impl Faults {
     /// The faults that [`Faults::add`] knows, with what their numbers mean.
     pub const HELP: &str = "silent, slow=MS, half=MESSAGES, endless, lying-numbers, lying-bytes, \
-        lying-frames (of replays); lose=N, double=N, reorder=N, truncate=N, garbage=N (one in N live batches)";
+        lying-frames (of replays); lose=N, double=N, reorder=N, truncate=N, garbage=N (one in N live batches); \
+        ring=BATCHES; same-hashes, overtake=BATCHES, idle=SECONDS (of restarts)";
 
     /// Adds a fault by its name, `NAME` or `NAME=N`.
     ///
@@ -61,6 +70,7 @@ impl Faults {
         let bare = match name {
             "silent" => Some(&mut self.silent),
             "endless" => Some(&mut self.endless),
+            "same-hashes" => Some(&mut self.same_hashes),
             _ => None,
         };
         if let Some(switch) = bare {
@@ -84,6 +94,9 @@ impl Faults {
             "reorder" => &mut self.reorder,
             "truncate" => &mut self.truncate,
             "garbage" => &mut self.garbage,
+            "ring" => &mut self.ring,
+            "overtake" => &mut self.overtake,
+            "idle" => &mut self.idle,
             "slow" => {
                 self.slow = Some(Duration::from_millis(with(name, number)?));
                 return Ok(());

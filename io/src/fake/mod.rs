@@ -2,7 +2,8 @@
 //! given and answers replays from a ring, as vLLM does, or wrong in the ways that [`faults`] names.
 //!
 //! What to publish, if not a recording, comes from [`rank`]: made-up traffic ([`prompts`]) through a model of
-//! an engine's prefix cache ([`cache`]), written as engines of each age write it ([`encode`]).
+//! an engine's prefix cache ([`cache`]), written as engines of each age write it ([`encode`]). [`drive`] does
+//! that in real time.
 //!
 //! What it copies of the real publisher, seen in recorded traffic: a request is answered only if it
 //! arrives as exactly three frames (the first is the asker's identity, the second is not looked at);
@@ -13,6 +14,7 @@
 //! Numbers are the caller's, so that tests can leave some out, repeat them, or begin again at 0.
 pub mod cache;
 pub mod chance;
+pub mod drive;
 pub mod encode;
 pub mod faults;
 pub mod prompts;
@@ -218,12 +220,10 @@ impl FakeEngine {
 
     /// From now on these things go wrong, and nothing else.
     pub fn set_faults(&self, faults: Faults) {
+        let ring = faults.ring.and_then(|ring| usize::try_from(ring).ok());
+        let ring = ring.unwrap_or(self.options.ring).min(self.options.ring);
+        self.shared.ring().set_max(ring);
         *self.shared.faults() = faults;
-    }
-
-    /// From now on the ring keeps no more than so many batches.
-    pub fn set_ring(&self, batches: usize) {
-        self.shared.ring().set_max(batches);
     }
 
     /// A new life behind the same connections, as behind a proxy: the ring is empty.

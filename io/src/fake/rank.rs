@@ -10,6 +10,9 @@ const STEPS_PER_BATCH_MAX: u32 = 64;
 /// Seconds since 1970 at which the first life begins, by the engine's clock.
 const EPOCH: f64 = 1.7e9;
 
+/// Seconds between the beginnings of two lives by that clock: more than batches in a life.
+const LIFE_SECONDS: f64 = 1e7;
+
 /// What kind of rank.
 #[derive(Clone, Copy, Debug)]
 pub struct RankOptions {
@@ -77,8 +80,14 @@ impl Rank {
         }
     }
 
-    /// Serves until there is something to say, and says it. `None` if nothing came of it.
+    /// Serves until there is something to say, and says it. `None` if nothing came of it. The engine's clock
+    /// goes by the batches, so that a seed always gives the same bytes, and no two batches have the same.
     pub fn batch(&mut self) -> Option<Batch> {
+        self.batch_at(EPOCH + self.life as f64 * LIFE_SECONDS + self.next as f64)
+    }
+
+    /// The same, at a time by the engine's clock, in seconds since 1970.
+    pub fn batch_at(&mut self, time: f64) -> Option<Batch> {
         if self.chance.per_mille(self.options.resets_per_mille) {
             self.cache.reset();
         }
@@ -87,7 +96,7 @@ impl Rank {
             // A clear is said with the next step, before what is stored after it.
             if self.cache.has_events() {
                 let events = self.cache.take_events();
-                let payload = self.options.encoder.batch(self.time(), &events);
+                let payload = self.options.encoder.batch(time, &events);
                 let sequence = self.next;
                 self.next += 1;
                 return Some(Batch { sequence, payload });
@@ -157,11 +166,5 @@ impl Rank {
             }
         }
         self.cache.step();
-    }
-
-    /// The engine's clock: a second for each batch, and lives far apart, so that no two batches have the
-    /// same bytes.
-    fn time(&self) -> f64 {
-        EPOCH + self.life as f64 * 1e7 + self.next as f64
     }
 }

@@ -97,8 +97,9 @@ impl Iterator for Answers {
         }
         self.sent += 1;
         let Some((sequence, payload)) = self.batches.pop_front() else {
-            if faults.endless {
-                let (sequence, payload) = self.last.clone().unwrap_or_default();
+            if faults.endless
+                && let Some((sequence, payload)) = self.last.clone()
+            {
                 return Some(self.message(sequence, &payload));
             }
             self.ended = true;

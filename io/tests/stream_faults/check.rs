@@ -143,7 +143,7 @@ fn is_told(site: &Site) -> bool {
     let life = site.engine.current();
     // An answer that cannot be read is left out, a batch with a number that is not its own takes the place
     // of another.
-    let lied = life.unreadable || life.misnumbered;
+    let lied = life.unreadable || life.misnumbered || life.disordered;
     life.is_given() && !lied && (life.newest().is_some() || site.node.knows_life)
 }
 

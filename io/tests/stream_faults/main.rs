@@ -1,10 +1,12 @@
 //! Streams under faults, simulated: engines with literal caches, wires that lose and lie, and followers that
 //! must be exact, or say that they are not. Everything in virtual time and from a seed.
 //!
-//! `KVROUTE_SEEDS=n` sets how many seeds are run, `KVROUTE_SEED=n` runs one of them and prints what happened.
+//! `KVROUTE_SEEDS=n` sets how many seeds are run, `KVROUTE_SEED_FIRST=n` with which to begin, `KVROUTE_SEED=n` runs one of
+//! them and prints what happened.
 mod check;
 mod engine;
 mod faults;
+mod known;
 mod net;
 mod node;
 mod site;

@@ -180,6 +180,8 @@ impl Site {
         };
         self.fragile &= !self.live.up;
         let (struck, arrival) = self.live.send(now, message, &mode, &mut self.chance);
+        let disorder = |kind: &Kind| matches!(kind, Kind::Reorder | Kind::Double);
+        self.engine.current_mut().disordered |= struck.iter().any(disorder);
         struck.into_iter().for_each(|kind| self.note(kind));
         if let Some(at) = arrival {
             queue.push(at + self.chance.below(2_000), id, Event::Turn);
@@ -352,7 +354,7 @@ impl Site {
             6 if self.may_restart_behind_proxy(shared) && self.chance.per_mille(400) => {
                 self.restart_behind_proxy(now, id, queue);
             }
-            7 if self.alive && self.chance.per_mille(300) => {
+            7 if self.alive && !self.fragile && self.chance.per_mille(300) => {
                 self.note(Kind::Unencodable);
                 self.engine.lose_number();
             }

@@ -78,6 +78,9 @@ pub(crate) struct Life {
     pub(crate) corrupted: bool,
     /// The node was answered something that it cannot read.
     pub(crate) unreadable: bool,
+    /// The node was given batches twice, or in another order. It takes numbers that go back for a new life, because
+    /// no socket does that; so it may give up what it was told.
+    pub(crate) disordered: bool,
     /// A number was spent on nothing.
     pub(crate) has_holes: bool,
     /// The ring has lost its beginning.

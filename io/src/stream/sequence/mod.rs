@@ -25,7 +25,7 @@
 //! | not above l, same checksum as the batch applied under n | duplicate (replay and live overlap) |
 //! | not above l, and not above the last live number either | restart: live numbers never go back in one life |
 //! | not above l, other checksum | restart; but if it was received before the last replay was asked for, a leftover: drop |
-//! | 0, the run having begun later | restart |
+//! | 0, the run having begun later, and not received before the last replay ended | restart |
 //! | not above l, too old to compare, above the last live number | duplicate: it was queued while the replay ran |
 //!
 //! With nothing applied yet, 0 is applied and anything else is a gap from the very beginning (without a
@@ -40,6 +40,7 @@
 //! engine is still in the same life: one that restarted while we were away may have come to exactly
 //! l + 1. Without a replay socket nothing proves it, so a reconnection clears the worker.
 mod action;
+mod answers;
 mod held;
 mod phase;
 mod run;
@@ -75,6 +76,8 @@ pub struct Sequence<P> {
     /// How many of the held batches the replay that ended has settled: what is missing before them
     /// will not come any more.
     settled: usize,
+    /// How many of the held batches were received before the last replay was over.
+    before_end: usize,
     /// The gap before the first settled batch is counted.
     gap_counted: bool,
     /// The last number of a run that was given up for the replay's earlier beginning. The replay may have been
@@ -109,6 +112,7 @@ impl<P: Payload> Sequence<P> {
             old: 0,
             before_ask: 0,
             settled: 0,
+            before_end: 0,
             gap_counted: false,
             reach: None,
             overflowed: false,
@@ -261,6 +265,9 @@ impl<P: Payload> Sequence<P> {
 
     /// The replay was silent for too long or its socket failed. [`Self::wants_retry`] may hold now.
     pub fn replay_failed(&mut self) {
+        // One that was asked for meanwhile, and is not yet: it would be answered to a machine that no longer waits.
+        self.actions
+            .retain(|action| !matches!(action, Action::AskReplay { .. }));
         self.want_more = true;
         self.reach = None;
         let Phase::Replaying { proof, why, .. } = self.phase else {
@@ -394,7 +401,9 @@ impl<P: Payload> Sequence<P> {
             Seen::Other if self.before_ask > 0 => Verdict::Leftover,
             Seen::Other => Verdict::Restart,
             // From here on a whole run can be had in any case.
-            Seen::Unknown if front.sequence == 0 && run.first() > 0 => Verdict::Restart,
+            Seen::Unknown if front.sequence == 0 && run.first() > 0 && self.before_end == 0 => {
+                Verdict::Restart
+            }
             Seen::Unknown => Verdict::Duplicate,
         }
     }
@@ -477,71 +486,6 @@ impl<P: Payload> Sequence<P> {
         true
     }
 
-    fn accept_replayed(&mut self, batch: Batch<P>, proof: Proof, why: Why) {
-        let (sequence, checksum) = (batch.sequence, batch.checksum);
-        let seen = self.run.as_ref().map(|run| run.seen(sequence, checksum));
-        match seen {
-            None => {
-                self.apply(batch);
-                self.prove(Proof::Fresh);
-            }
-            Some(Seen::Next) if proof != Proof::Missing => self.apply(batch),
-            Some(Seen::Next | Seen::Ahead) => {
-                self.count_hole();
-                self.clear(ClearReason::Gap);
-                self.apply(batch);
-                self.prove(Proof::Fresh);
-            }
-            Some(Seen::Same) => {
-                self.dropped(1, DropReason::Duplicate);
-                if proof == Proof::Missing {
-                    self.prove(Proof::Overlap);
-                }
-            }
-            Some(Seen::Other) if proof == Proof::Missing => {
-                self.dropped(1, DropReason::OtherLife);
-                self.new_life(why);
-                return;
-            }
-            Some(Seen::Other) => self.dropped(1, DropReason::OtherLife),
-            Some(Seen::Unknown) => self.dropped(1, DropReason::Duplicate),
-        }
-        self.drop_repeated(sequence, checksum);
-    }
-
-    /// Drops the held batches that have the number of one that was answered. One with other bytes is of the life
-    /// before if it was there before the replay was asked for, or came over a connection that is lost. Else
-    /// either may be: a connection can outlive an engine behind a proxy, and an answer can be late. A replay
-    /// that is asked for now is answered by the present life.
-    fn drop_repeated(&mut self, sequence: u64, checksum: u64) {
-        while let Some(front) = self.held.front().filter(|front| front.sequence == sequence) {
-            if front.checksum == checksum {
-                self.drop_front(DropReason::Duplicate);
-            } else if self.before_ask > 0 || self.old > 0 {
-                self.drop_front(DropReason::OtherLife);
-            } else {
-                return self.new_life(Why::Start);
-            }
-        }
-    }
-
-    /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
-    fn count_hole(&mut self) {
-        match &mut self.phase {
-            Phase::Replaying {
-                why: why @ Why::Gap,
-                ..
-            } => *why = Why::Start,
-            _ => self.tally.gaps += 1,
-        }
-    }
-
-    fn prove(&mut self, now: Proof) {
-        if let Phase::Replaying { proof, .. } = &mut self.phase {
-            *proof = now;
-        }
-    }
-
     fn apply(&mut self, batch: Batch<P>) {
         match &mut self.run {
             Some(run) => run.extend(batch.sequence, batch.checksum),
@@ -588,6 +532,7 @@ impl<P: Payload> Sequence<P> {
     /// The replay is over: so many of the held batches have got from it what they will ever get.
     fn settle(&mut self, batches: usize, why: Why) {
         self.settled = batches;
+        self.before_end = self.held.len();
         self.gap_counted = why == Why::Gap;
         self.phase = Phase::Live;
     }
@@ -605,6 +550,7 @@ impl<P: Payload> Sequence<P> {
         self.old = self.old.saturating_sub(1);
         self.before_ask = self.before_ask.saturating_sub(1);
         self.settled = self.settled.saturating_sub(1);
+        self.before_end = self.before_end.saturating_sub(1);
         Some(batch)
     }
 
