@@ -23,6 +23,8 @@
 //!    to forget something because of it says so ([`Writer::incomplete`]).
 //! 5. Identity is content: equal content that two engines name differently is one block here; one
 //!    worker may name a block twice, and both names are counted.
+//! 6. What a worker holds can be dumped as bytes and restored, elsewhere too, bit by bit ([`Writer::dump`],
+//!    [`Writer::restore`]). Bytes that make no sense are refused; none credit a worker with what they do not say.
 //!
 //! # How
 //!

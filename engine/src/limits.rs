@@ -36,11 +36,12 @@ pub const PREDICTED_BLOCKS_MAX: usize = 1 << 24;
 pub const PREDICTED_STEP: usize = FIRST_SEGMENT_MAX as usize;
 
 /// Blocks in one record of a dump; a longer run goes on in a further one. Small enough that any record is read
-/// within 80 KiB, and long enough that what stands before the blocks weighs nothing.
-pub const DUMP_BLOCKS_MAX: u32 = 4_096;
+/// within 20 KiB, and long enough that what stands before the blocks weighs nothing.
+pub const DUMP_BLOCKS_MAX: u32 = 1_024;
 
-/// Bytes of an adapter's name in a dump: they fit 16 bits. Names are file paths at the longest.
-pub const DUMP_ADAPTER_MAX: usize = 0xffff;
+/// Bytes of an adapter's name in a dump. Names are file paths at the longest, of 4 KiB at most on Linux.
+pub const DUMP_ADAPTER_MAX: usize = 8_192;
 
 const _: () = assert!(FIRST_SEGMENT_MAX <= 0xffff);
+const _: () = assert!(DUMP_BLOCKS_MAX <= 0xffff && DUMP_ADAPTER_MAX <= 0xffff);
 const _: () = assert!(PREDICTED_BLOCKS_DEFAULT <= PREDICTED_BLOCKS_MAX);

@@ -1,66 +1,15 @@
 //! Dumps: what is restored answers like the literal model, whatever happens afterwards; and no bytes do harm.
 #[path = "histories/full.rs"]
 mod full;
+#[path = "histories/slices.rs"]
+mod slices;
 #[path = "histories/windowed.rs"]
 mod windowed;
 
-use kvroute_engine::types::{EngineHash, TIERS, Tier};
-use kvroute_engine::{
-    Budget, DUMP_RECORD_MAX, DumpError, Index, IndexConfig, Keys, Matches, Participant,
-    RestoreError, RestoreReport, Store, TokenKeys, WindowGroup, Writer,
-};
+use kvroute_engine::{Index, IndexConfig, Participant, Writer};
 use proptest::prelude::*;
+use slices::{Random, dump, restore};
 use std::sync::Arc;
-
-/// Numbers for the sizes of slices (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
-    }
-}
-
-/// A worker's dump, in slices of any size.
-fn dump(writer: &Writer, random: &mut Random) -> Vec<u8> {
-    let (mut dump, mut out) = (writer.dump(), Vec::new());
-    let most = [1, 40, 10_000][random.below(3)];
-    while !dump
-        .write_some(writer, &mut out, random.below(most))
-        .unwrap()
-    {}
-    out
-}
-
-/// Restores a dump that comes in pieces of any size.
-fn restore(
-    writer: &mut Writer,
-    at: &Participant,
-    bytes: &[u8],
-    random: &mut Random,
-) -> Result<RestoreReport, RestoreError> {
-    let mut restore = writer.restore()?;
-    let most = [8, 100, 10_000][random.below(3)];
-    let (mut from, mut to) = (0, 0);
-    while to < bytes.len() && !restore.has_ended() {
-        to = bytes.len().min(to + 1 + random.below(most));
-        from += restore.feed(writer, at, &bytes[from..to])?;
-        assert!(
-            to - from < DUMP_RECORD_MAX,
-            "what is left is one record at most"
-        );
-    }
-    let runs = random.below(3);
-    loop {
-        if let Some(report) = restore.finish(writer, at, runs)? {
-            assert_eq!(report.stored, writer.blocks());
-            assert_eq!(report.waiting, writer.waiting() as u64);
-            return Ok(report);
-        }
-    }
-}
 
 /// Restores all workers of one side into those of another one, which hold nothing.
 fn carry(from: &[Writer], to: &mut [Writer], at: &Participant, random: &mut Random) {
@@ -88,7 +37,7 @@ fn ends_empty(index: &Index, writers: Vec<Writer>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     /// Into an index of its own, among other chains of other workers, and beside the original.
     #[test]
@@ -102,12 +51,13 @@ proptest! {
     ) {
         let mut random = Random(seed);
         let (before, after) = history.split_at(cut.min(history.len()));
-        let (mut original, mut models) = (full::Side::new(), full::Models::new());
+        let index = Index::new(IndexConfig::default());
+        let (mut original, mut models) = (full::Side::beside(&index), full::Models::new());
         for (step, _) in before {
             original.apply(step);
             models.apply(step);
         }
-        let mut stranger = full::Side::new();
+        let mut stranger = full::Side::beside(&Index::new(IndexConfig::default()));
         others.iter().for_each(|step| stranger.apply(step));
         let index = if shared { &original.index } else { &stranger.index };
         let mut restored = full::Side::beside(index);
@@ -131,7 +81,7 @@ proptest! {
             }
         }
         // What is restored can be dumped again.
-        let mut again = full::Side::new();
+        let mut again = full::Side::beside(&Index::new(IndexConfig::default()));
         carry(&restored.writers, &mut again.writers, &again.at, &mut random);
         for (_, prompt) in &history {
             again.check(&models, prompt);
@@ -144,7 +94,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn a_restored_worker_with_windows_equals_the_model(
@@ -157,12 +107,14 @@ proptest! {
         let mut random = Random(seed);
         let (before, after) = history.split_at(cut.min(history.len()));
         let mut models = windowed::Models::new(windows.clone());
-        let mut original = windowed::Side::new(windows, Budget::default());
+        let index = Index::new(IndexConfig::default());
+        let mut original = windowed::Side::beside(&index, windows);
         for (step, _) in before {
             original.apply(step);
             models.apply(step);
         }
-        let mut stranger = windowed::Side::new(other_windows, Budget::default());
+        let index = Index::new(IndexConfig::default());
+        let mut stranger = windowed::Side::beside(&index, other_windows);
         others.iter().for_each(|(step, _)| stranger.apply(step));
         let index = if shared { &original.index } else { &stranger.index };
         let mut restored = windowed::Side::beside(index, original.windows.clone());

@@ -3,6 +3,7 @@
 mod full;
 
 use full::{Models, Side, Step, chain, step};
+use kvroute_engine::{Index, IndexConfig};
 use proptest::prelude::*;
 
 proptest! {
@@ -12,7 +13,8 @@ proptest! {
     fn every_answer_equals_the_model(
         history in prop::collection::vec((step(), chain()), 1..60),
     ) {
-        let (mut side, mut models) = (Side::new(), Models::new());
+        let (mut side, mut models) = (Side::beside(&Index::new(IndexConfig::default())), Models::new());
+        side.alone = true;
         for (step, prompt) in &history {
             side.apply(step);
             models.apply(step);

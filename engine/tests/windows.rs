@@ -3,10 +3,21 @@
 #[path = "histories/windowed.rs"]
 mod windowed;
 
-use kvroute_engine::Budget;
 use kvroute_engine::types::{TIERS, Tier};
+use kvroute_engine::{Budget, Index, IndexConfig};
 use proptest::prelude::*;
 use windowed::{Chain, GROUPS, Models, Side, Step, WORKERS, history, prompts};
+
+/// Workers in an index of their own.
+fn side(windows: Vec<[u32; GROUPS]>, budget: Budget) -> Side {
+    let index = Index::new(IndexConfig {
+        budget,
+        ..IndexConfig::default()
+    });
+    let mut side = Side::beside(&index, windows);
+    side.alone = true;
+    side
+}
 
 #[test]
 fn a_budget_takes_the_oldest_leaf_alone() {
@@ -23,7 +34,7 @@ fn a_budget_takes_the_oldest_leaf_alone() {
             ..Budget::default()
         };
         let windows = vec![[1; GROUPS]; WORKERS];
-        let mut side = Side::new(windows, budget);
+        let mut side = side(windows, budget);
         for n in 0..prompts {
             // The last event of all is the one that exceeds the budget.
             side.store_window(0, 0, Tier::Gpu, &prompt(n).hashes());
@@ -63,7 +74,7 @@ proptest! {
     #[test]
     fn every_answer_equals_the_model((windows, history) in history(50)) {
         let mut models = Models::new(windows.clone());
-        let mut side = Side::new(windows, Budget::default());
+        let mut side = side(windows, Budget::default());
         for (step, prompt) in &history {
             side.apply(step);
             models.apply(step);
@@ -96,7 +107,7 @@ proptest! {
         }
         let budget = Budget { bytes: Some(bytes), ..Budget::default() };
         let mut models = Models::new(windows.clone());
-        let mut side = Side::new(windows, budget);
+        let mut side = side(windows, budget);
         for (step, prompt) in &history {
             side.apply(step);
             models.apply(step);

@@ -153,8 +153,26 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// 0.2 ms.
 pub const BLOCKS_PER_SLICE: usize = 4_096;
 
-/// Bytes of a snapshot that are loaded in one slice: some 2,000 blocks, below 0.5 ms.
-pub const LOAD_BYTES_PER_SLICE: usize = 32 << 10;
+/// Blocks of a snapshot that are loaded in one slice: below 0.5 ms.
+pub const BLOCKS_PER_LOAD: usize = 1_024;
+
+/// Bytes of one worker that are read from a snapshot at once.
+pub const LOAD_BYTES: usize = 256 << 10;
+
+const _: () = assert!(LOAD_BYTES > kvroute_engine::DUMP_RECORD_MAX);
+
+/// Threads that resolve the names of hosts. A name server that does not answer takes seconds for each name; with two,
+/// one such name does not stop all others.
+pub const RESOLVER_THREADS: usize = 2;
+
+/// Addresses of one name that are tried in turn.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// Names that wait to be resolved: a worker asks for one thing at a time.
+pub const RESOLVER_QUEUE_MAX: usize = 65_536;
+
+/// Time without a connection after which a name is resolved again: the host may have moved.
+pub const RESOLVE_AGAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of what a snapshot says about one worker beside its blocks: 1,024 adapters of 1,024 bytes, in JSON.
 pub const ABOUT_BYTES_MAX: usize = 8 << 20;

@@ -10,8 +10,8 @@ use kvroute_engine::{Matches, Participant, Writer};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Blocks that are written in one slice, and bytes that are read in one.
-const SLICE: usize = 4_096;
+/// Blocks that are written or restored in one slice, and bytes that are there for it.
+const SLICE: usize = 2_048;
 const PIECE: usize = 256 * 1024;
 
 /// Rounds of which the processor time is printed.
@@ -104,7 +104,7 @@ fn once(filled: &Filled, dumps: &mut [Vec<u8>]) {
         written.longest
     );
     println!(
-        "restore: {read_time:?} of processor time, longest piece of {PIECE} bytes {}",
+        "restore: {read_time:?} of processor time, longest slice of {SLICE} blocks {}",
         read.longest
     );
 }
@@ -140,7 +140,7 @@ fn restore(writer: &mut Writer, at: &Participant, bytes: &[u8], took: &mut Took)
     while !restore.has_ended() {
         let piece = &bytes[from..bytes.len().min(from + PIECE)];
         let begin = Instant::now();
-        let taken = restore.feed(writer, at, piece);
+        let taken = restore.feed(writer, at, piece, SLICE);
         took.slice(begin);
         from += taken.unwrap_or_else(|e| panic!("{e}"));
     }

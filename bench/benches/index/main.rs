@@ -1,4 +1,4 @@
-//! The index: lookups by depth and by size of the fleet, stores, appends, removals, clears, a reader
+//! The index: lookups by depth and by size of the fleet, stores, appends, removals, clears, dumps, a reader
 //! beside a writer, and the stalls that a large clear may cause.
 //!
 //! Every answer is checked against one that is worked out from the workload before anything is timed.

@@ -372,10 +372,12 @@ fn begin(writer: &Writer, out: &mut Vec<u8>) -> Result<(), DumpError> {
     put(out, &(writer.names.len() as u64).to_le_bytes());
     for (_, tree) in writer.contexts.iter() {
         let adapter = tree.adapter();
-        let len = u16::try_from(adapter.len()).map_err(|_| DumpError::Adapter(adapter.len()))?;
+        if adapter.len() > DUMP_ADAPTER_MAX {
+            return Err(DumpError::Adapter(adapter.len()));
+        }
         out.push(bytes::CONTEXT);
         put(out, &tree.tree().block_size.to_le_bytes());
-        put(out, &len.to_le_bytes());
+        put(out, &(adapter.len() as u16).to_le_bytes());
         put(out, adapter.as_bytes());
     }
     let groups = writer.windows.iter().flat_map(|windows| &windows.groups);

@@ -6,7 +6,7 @@
 use kvroute_engine::hash::{ExtraDigest, ExtraHasher, block_key};
 use kvroute_engine::oracle::{OracleStore, OracleWorker};
 use kvroute_engine::types::{BlockKey, EngineHash, TIERS, Tier};
-use kvroute_engine::{Index, IndexConfig, Matches, Participant, Store, TokenKeys, Writer};
+use kvroute_engine::{Index, Matches, Participant, Store, TokenKeys, Writer};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ impl Chain {
     }
 
     /// All names but the first `keep`, the last one first.
-    fn from_tail(&self, worker: usize, keep: usize) -> Vec<EngineHash> {
+    fn tail_first(&self, worker: usize, keep: usize) -> Vec<EngineHash> {
         let hashes = self.hashes(worker).into_iter();
         let mut hashes: Vec<_> = hashes.skip(keep).collect();
         hashes.reverse();
@@ -149,18 +149,11 @@ pub(crate) struct Side {
     pub(crate) at: Participant,
     pub(crate) writers: Vec<Writer>,
     /// No other workers are in the index.
-    alone: bool,
+    pub(crate) alone: bool,
     matches: Matches,
 }
 
 impl Side {
-    pub(crate) fn new() -> Self {
-        Self {
-            alone: true,
-            ..Self::beside(&Index::new(IndexConfig::default()))
-        }
-    }
-
     /// New workers in an index that may have others.
     pub(crate) fn beside(index: &Arc<Index>) -> Self {
         Self {
@@ -211,7 +204,7 @@ impl Side {
                 chain,
                 keep,
             } => {
-                let hashes = chain.from_tail(*worker, *keep);
+                let hashes = chain.tail_first(*worker, *keep);
                 self.writers[*worker].remove(&self.at, Tier::Gpu, &hashes);
             }
             Step::Clear { worker } => self.writers[*worker].clear(&self.at),
@@ -316,7 +309,7 @@ impl Models {
                 worker,
                 chain,
                 keep,
-            } => self.0[*worker].remove(Tier::Gpu, &chain.from_tail(*worker, *keep)),
+            } => self.0[*worker].remove(Tier::Gpu, &chain.tail_first(*worker, *keep)),
             Step::Clear { worker } | Step::Leave { worker } => self.0[*worker].clear(),
         }
     }

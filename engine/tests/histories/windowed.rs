@@ -6,9 +6,7 @@
 use kvroute_engine::hash::{ExtraDigest, block_key};
 use kvroute_engine::oracle::{OracleStore, OracleWorker};
 use kvroute_engine::types::{BlockKey, EngineHash, TIERS, Tier};
-use kvroute_engine::{
-    Budget, Index, IndexConfig, Matches, Participant, Store, WindowGroup, Writer,
-};
+use kvroute_engine::{Index, Matches, Participant, Store, WindowGroup, Writer};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -118,22 +116,11 @@ pub(crate) struct Side {
     /// By worker and group: the window in blocks.
     pub(crate) windows: Vec<[u32; GROUPS]>,
     /// No other workers are in the index.
-    alone: bool,
+    pub(crate) alone: bool,
     matches: Matches,
 }
 
 impl Side {
-    pub(crate) fn new(windows: Vec<[u32; GROUPS]>, budget: Budget) -> Self {
-        let index = Index::new(IndexConfig {
-            budget,
-            ..IndexConfig::default()
-        });
-        Self {
-            alone: true,
-            ..Self::beside(&index, windows)
-        }
-    }
-
     /// New workers in an index that may have others.
     pub(crate) fn beside(index: &Arc<Index>, windows: Vec<[u32; GROUPS]>) -> Self {
         Self {

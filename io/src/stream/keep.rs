@@ -2,8 +2,8 @@
 use super::follow::Follower;
 use super::saved::{Checksum, Kept, SaveTo, Section, Standing};
 use super::sequence::Payload;
-use crate::limits::{BLOCKS_PER_SLICE, LOAD_BYTES_PER_SLICE, RUNS_PER_SLICE};
-use kvroute_engine::{Dump, Participant, Restore, RestoreError, Writer};
+use crate::limits::{BLOCKS_PER_LOAD, BLOCKS_PER_SLICE, LOAD_BYTES, RUNS_PER_SLICE};
+use kvroute_engine::{DUMP_RECORD_MAX, Dump, Participant, Restore, RestoreError, Writer};
 use std::io;
 
 /// A worker that is being saved.
@@ -72,8 +72,9 @@ pub(super) enum LoadError {
 pub(super) struct Loading {
     kept: Kept,
     restore: Option<Restore>,
-    /// Read, and not taken yet.
+    /// Read, and how much of it is taken.
     bytes: Vec<u8>,
+    taken: usize,
 }
 
 impl Loading {
@@ -82,6 +83,7 @@ impl Loading {
             kept,
             restore: None,
             bytes: Vec::new(),
+            taken: 0,
         }
     }
 
@@ -111,15 +113,19 @@ impl Loading {
             None => self.restore.insert(writer.restore()?),
         };
         if !restore.has_ended() {
-            let left = self.kept.bytes;
-            self.kept.read(&mut self.bytes, LOAD_BYTES_PER_SLICE)?;
-            let taken = restore.feed(writer, at, &self.bytes)?;
-            self.bytes.drain(..taken);
-            if left > 0 || taken > 0 {
+            if self.bytes.len() - self.taken < DUMP_RECORD_MAX {
+                self.bytes.drain(..self.taken);
+                self.taken = 0;
+                self.kept.read(&mut self.bytes, LOAD_BYTES)?;
+            }
+            let given = &self.bytes[self.taken..];
+            let taken = restore.feed(writer, at, given, BLOCKS_PER_LOAD)?;
+            self.taken += taken;
+            if taken > 0 {
                 return Ok(false);
             }
         }
-        if self.kept.bytes > 0 || (restore.has_ended() && !self.bytes.is_empty()) {
+        if self.kept.bytes > 0 || self.bytes.len() > self.taken {
             return Err(LoadError::Rest);
         }
         // That the end is missing is told here too.

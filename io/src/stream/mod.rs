@@ -3,16 +3,18 @@
 //! `sequence` judges batches by their numbers and `replay` reads frames: both pure. `apply` takes a batch apart into
 //! the writer, by what `groups` knows of the engine's cache groups; `trust` says how far answers about it can be
 //! trusted; `follow` ties these together for one worker, and still knows no socket. `socket` and `context` are the
-//! only files that know ZeroMQ, `worker` feeds a follower from sockets, `governor` bounds the replays of all workers,
+//! only files that know ZeroMQ, `worker` feeds a follower from sockets, `governor` bounds the replays of all workers, `resolve` finds addresses,
 //! `pinned` is the loop of an IO thread.
 mod apply;
 mod context;
+mod endpoints;
 pub mod follow;
 mod governor;
 mod groups;
 mod keep;
 mod pinned;
 pub mod replay;
+mod resolve;
 pub mod saved;
 pub mod sequence;
 pub mod socket;
@@ -28,6 +30,7 @@ use governor::{Governor, Permit};
 use kvroute_engine::types::WorkerId;
 use kvroute_engine::{Index, Writer};
 use mio::{Poll, Waker};
+use resolve::{Resolved, Resolver};
 use saved::{Kept, SaveTo};
 use socket::Sockets;
 use std::collections::BTreeMap;
@@ -106,8 +109,8 @@ struct Inbox {
     waker: Waker,
     /// Workers to be removed. No bound of its own: a worker that was added is removed once.
     removed: SegQueue<WorkerId>,
-    /// At most one for each worker in each interval of the probes, one for each snapshot that is made, and taken out
-    /// whenever the thread wakes.
+    /// At most one for each worker in each interval of the probes, one for each snapshot that is made and for each name
+    /// that it asked for, and taken out whenever the thread wakes.
     notes: SegQueue<(WorkerId, Note)>,
     /// No more than the governor has permits.
     granted: SegQueue<(WorkerId, Permit)>,
@@ -123,6 +126,8 @@ enum Note {
     Unheard,
     /// It is to be saved.
     Save(SaveTo),
+    /// The names that it asked for have addresses, or not.
+    Resolved(Resolved),
 }
 
 impl Inbox {
@@ -134,6 +139,11 @@ impl Inbox {
             granted: SegQueue::new(),
             stop: AtomicBool::new(false),
         }
+    }
+
+    fn tell(&self, worker: WorkerId, note: Note) {
+        self.notes.push((worker, note));
+        self.wake();
     }
 
     fn grant(&self, worker: WorkerId, permit: Permit) {
@@ -167,6 +177,7 @@ impl Streams {
         let threads = config.threads.clamp(1, THREADS_MAX);
         // One of libzmq's threads moves the bytes of four of ours.
         let sockets = Sockets::new(threads.div_ceil(4)).map_err(io::Error::other)?;
+        let resolver = Resolver::default();
         let mut streams = Self {
             threads: Vec::new(),
             placed: Mutex::default(),
@@ -182,6 +193,7 @@ impl Streams {
                 index: Arc::clone(index),
                 sockets: sockets.clone(),
                 governor: Arc::clone(&streams.governor),
+                resolver: resolver.clone(),
                 timing: config.timing,
                 commands: receiver,
                 inbox: Arc::clone(&inbox),
@@ -255,8 +267,7 @@ impl Streams {
         let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&thread) = placed.get(&worker) {
             drop(placed);
-            self.threads[thread].inbox.notes.push((worker, note));
-            self.threads[thread].inbox.wake();
+            self.threads[thread].inbox.tell(worker, note);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`crate::limits::BATCHES_PER_TURN_MAX`], so one flooding worker delays another by one turn at most.
 use super::follow::Timing;
 use super::governor::{Governor, Permit};
+use super::resolve::Resolver;
 use super::socket::{Message, Sockets};
 use super::worker::{Turn, Worker};
 use super::{INTERNAL_ERROR, Inbox, NewWorker, Note};
@@ -33,6 +34,7 @@ pub(super) struct Setup {
     pub(super) index: Arc<Index>,
     pub(super) sockets: Sockets,
     pub(super) governor: Arc<Governor>,
+    pub(super) resolver: Resolver,
     pub(super) timing: Timing,
     pub(super) commands: Receiver<NewWorker>,
     pub(super) inbox: Arc<Inbox>,
@@ -48,6 +50,7 @@ pub(super) struct Context<'t> {
     pub(super) token: usize,
     pub(super) governor: &'t Arc<Governor>,
     pub(super) inbox: &'t Arc<Inbox>,
+    pub(super) resolver: &'t Resolver,
     pub(super) now: Instant,
     pub(super) scratch: &'t mut Scratch,
     pub(super) message: &'t mut Message,
@@ -99,7 +102,6 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
         workers.obey(&setup, &at);
         let now = Instant::now();
         workers.ring(now);
-        workers.heed(&setup.inbox, now);
         let mut context = Context {
             at: &at,
             sockets: &setup.sockets,
@@ -107,10 +109,12 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
             token: 0,
             governor: &setup.governor,
             inbox: &setup.inbox,
+            resolver: &setup.resolver,
             now,
             scratch: &mut scratch,
             message: &mut message,
         };
+        workers.heed(&mut context);
         workers.grant(&mut context);
         for _ in 0..workers.ready.len() {
             let Some(slot) = workers.ready.pop_front() else {
@@ -183,19 +187,21 @@ impl Workers {
     }
 
     /// Tells workers what others say of their engines.
-    fn heed(&mut self, inbox: &Inbox, now: Instant) {
-        for _ in 0..inbox.notes.len() {
-            let Some((id, note)) = inbox.notes.pop() else {
+    fn heed(&mut self, context: &mut Context<'_>) {
+        for _ in 0..context.inbox.notes.len() {
+            let Some((id, note)) = context.inbox.notes.pop() else {
                 return;
             };
             let Some(&at) = self.by_id.get(&id) else {
                 continue;
             };
             if let Some(Some(slot)) = self.slots.get_mut(at) {
+                context.token = at * TOKENS;
                 match note {
-                    Note::Verify => slot.worker.verify(now),
-                    Note::Unheard => slot.worker.unheard(now),
+                    Note::Verify => slot.worker.verify(context.now),
+                    Note::Unheard => slot.worker.unheard(context.now),
                     Note::Save(to) => slot.worker.save(to),
+                    Note::Resolved(resolved) => slot.worker.resolved(resolved, context),
                 }
             }
             self.make_ready(at);

@@ -13,11 +13,13 @@
 //! libzmq keeps them. While actions are left over, no answer is received: an answer must never meet
 //! a follower that has asked anew.
 use super::NewWorker;
+use super::endpoints::Endpoints;
 use super::follow::{Acted, Follower, Timing};
 use super::governor::Permit;
 use super::keep::{Dumping, Loading};
 use super::pinned::Context;
 use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
+use super::resolve::Resolved;
 use super::saved::SaveTo;
 use super::sequence::Payload;
 use super::socket::{Frame, Link, Message, Socket, SocketError, Subscriber};
@@ -61,8 +63,7 @@ struct Replay {
 #[derive(Debug)]
 pub(super) struct Worker {
     id: WorkerId,
-    events: String,
-    replay_endpoint: Option<String>,
+    endpoints: Endpoints,
     follower: Follower<Frame>,
     subscription: Option<Subscriber>,
     replay: Option<Replay>,
@@ -105,8 +106,7 @@ impl Worker {
         Self {
             id,
             follower: Follower::new(new.writer, new.status, new.name, has_replay, timing),
-            events: new.events,
-            replay_endpoint: new.replay,
+            endpoints: Endpoints::new(new.events, new.replay),
             subscription: None,
             replay: None,
             wish: None,
@@ -148,7 +148,10 @@ impl Worker {
         more |= self.act(context) | std::mem::take(&mut self.opened);
         // What a large clear left goes in slices, so that the thread's other workers do not wait for it.
         more |= !self.follower.settle(context.at);
-        let timer = [self.follower.due(), self.reopen_at];
+        if self.endpoints.are_old(context.now) {
+            self.endpoints.ask(self.id, context);
+        }
+        let timer = [self.follower.due(), self.reopen_at, self.endpoints.due()];
         let timer = timer.into_iter().flatten().min();
         debug_assert!(
             timer.is_none_or(|due| due > context.now),
@@ -213,6 +216,26 @@ impl Worker {
         self.dumping.is_some() || !self.saving.is_empty()
     }
 
+    /// Its hosts have addresses, or not.
+    pub(super) fn resolved(&mut self, resolved: Resolved, context: &mut Context<'_>) {
+        match self.endpoints.resolved(resolved, context.now) {
+            Ok(false) => {}
+            // They have moved, or are known at last.
+            Ok(true) if self.subscription.is_some() => {
+                self.reopen(context);
+                self.reopen_at = None;
+            }
+            Ok(true) => self.reopen_at = None,
+            Err(error) => {
+                if let Some(more) = FAILED.pass() {
+                    let worker = self.follower.name();
+                    tracing::warn!(worker, %error, more, "a host has no address; it will be asked for again");
+                }
+                self.follower.not_reached();
+            }
+        }
+    }
+
     /// Its turn in the governor's line has come.
     pub(super) fn granted(&mut self, permit: Permit, context: &mut Context<'_>) {
         self.in_line = false;
@@ -226,7 +249,11 @@ impl Worker {
         if self.reopen_at.is_some_and(|at| at > context.now) {
             return Ok(false);
         }
-        let subscriber = context.sockets.subscriber(&self.events)?;
+        if !self.endpoints.are_known() {
+            self.endpoints.ask(self.id, context);
+            return Ok(false);
+        }
+        let subscriber = context.sockets.subscriber(&self.endpoints.events)?;
         let (events, links) = (
             subscriber.socket().descriptor()?,
             subscriber.monitor().descriptor()?,
@@ -283,6 +310,7 @@ impl Worker {
             match link {
                 Link::Up => {
                     self.backoff = BACKOFF_MIN;
+                    self.endpoints.connected();
                     self.follower.connected(context.now);
                 }
                 Link::Down => {
@@ -293,6 +321,7 @@ impl Worker {
                         }
                     }
                     self.follower.disconnected();
+                    self.endpoints.disconnected(context.now);
                 }
             }
         }
@@ -412,8 +441,7 @@ impl Worker {
         permit: Permit,
         context: &mut Context<'_>,
     ) -> Result<(), SocketError> {
-        let endpoint = self.replay_endpoint.as_deref().unwrap_or_default();
-        let socket = context.sockets.requester(endpoint)?;
+        let socket = context.sockets.requester(&self.endpoints.replay)?;
         // Queued until the connection is there.
         socket.send(&[DELIMITER, &sequence_frame(from)])?;
         let descriptor = socket.descriptor()?;

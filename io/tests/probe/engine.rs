@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +18,8 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// Nothing, until the asker goes.
     Silence,
-    /// A body of lines without end, its length not told.
-    Endless,
+    /// This, and then this again and again without end.
+    Endless(&'static str, &'static str),
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ struct Script {
     replies: Mutex<BTreeMap<String, Reply>>,
     asked: Mutex<Vec<String>>,
     heads: Mutex<Vec<String>>,
+    /// The most that one asker took of an answer without end.
+    taken: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -76,6 +78,11 @@ impl HttpEngine {
         asked.iter().filter(|asked| *asked == path).count()
     }
 
+    /// The most bytes that one asker took of an answer without end, buffers of the system among them.
+    pub(crate) fn taken(&self) -> usize {
+        self.script.taken.load(SeqCst)
+    }
+
     /// The first request as it came.
     pub(crate) fn first_head(&self) -> String {
         self.script.heads.lock().unwrap()[0].clone()
@@ -115,12 +122,16 @@ fn serve(stream: TcpStream, script: &Script) -> std::io::Result<()> {
             stream.read_to_end(&mut Vec::new())?;
             return Ok(());
         }
-        Reply::Endless => {
+        Reply::Endless(begin, piece) => {
             script.asked.lock().unwrap().push(path);
-            write!(out, "HTTP/1.1 200 OK\r\n\r\n")?;
+            write!(out, "{begin}")?;
             out.set_write_timeout(Some(Duration::from_secs(60)))?;
+            let pieces = piece.repeat(1 << 10);
+            let mut taken = 0;
             loop {
-                out.write_all(b"process_start_time_seconds 1\n")?;
+                out.write_all(pieces.as_bytes())?;
+                taken += pieces.len();
+                script.taken.fetch_max(taken, SeqCst);
             }
         }
     }

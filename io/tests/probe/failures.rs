@@ -3,6 +3,7 @@ use crate::engine::{HttpEngine, Reply};
 use crate::rig::{Rig, limits, until};
 use kvroute::fleet::ProbeFailure;
 use kvroute::http::GetLimits;
+use kvroute::limits::PROBES_MAX;
 use serde_json::json;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -17,6 +18,12 @@ fn reasons(reply: Reply, limits: GetLimits) -> Vec<ProbeFailure> {
     );
     let total = || rig.fleet.probes().failures().map(|(_, n)| n).sum::<u64>();
     until("two failures", || total() >= 2);
+    // The bound, and what the system keeps between the two.
+    assert!(
+        engine.taken() < 32 << 20,
+        "{} bytes were taken",
+        engine.taken()
+    );
     rig.failed()
 }
 
@@ -48,14 +55,22 @@ fn each_failure_has_its_reason() {
             ProbeFailure::Content,
         ),
         (Reply::Body(long), ProbeFailure::TooLarge),
-        (Reply::Endless, ProbeFailure::TooLarge),
+        (
+            Reply::Endless("HTTP/1.1 200 OK\r\n\r\n", "process_start_time_seconds 1\n"),
+            ProbeFailure::TooLarge,
+        ),
+        (
+            Reply::Endless("HTTP/1.1 200 OK\r\nx: ", "yyyyyyyy"),
+            ProbeFailure::Http,
+        ),
+        (
+            Reply::Endless("HTTP/1.1 200 OK\r\n", "x: y\r\n"),
+            ProbeFailure::Http,
+        ),
     ] {
         let text = format!("{reply:.60?}");
         assert_eq!(reasons(reply, limits()), [why], "{text}");
     }
-    // A head without end: the buffer for it is bounded.
-    let head = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(1 << 20));
-    assert_eq!(reasons(bytes(&head), limits()), [ProbeFailure::Http]);
     assert_eq!(reasons(Reply::Silence, hasty()), [ProbeFailure::Timeout]);
     let begun = bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n");
     assert_eq!(reasons(begun, limits()), [ProbeFailure::Http]);
@@ -94,15 +109,19 @@ fn engines_that_hang_are_not_waited_for_by_the_others() {
     rig.add(
         json!({"pod": "good", "model": "m", "endpoint": good.endpoint(), "events": "tcp://g:1"}),
     );
-    until("answers between those that hang", || {
-        good.asked("/metrics") >= 3
+    until("as many that hang as are asked at once", || {
+        rig.failures(ProbeFailure::Timeout) >= PROBES_MAX as u64
     });
-    assert!(rig.failures(ProbeFailure::Timeout) > 0);
+    let before = good.asked("/metrics");
+    until("answers between those that hang", || {
+        good.asked("/metrics") >= before + 3
+    });
 }
 
-/// Dropping the probe while engines hang and names are resolved does not wait for them.
+/// As many as may be asked at once hang for an hour: nobody else is asked, and dropping the probe does not wait
+/// for them.
 #[test]
-fn a_probe_stops_whatever_it_waits_for() {
+fn so_many_are_asked_at_once_and_not_waited_for_at_the_end() {
     let hanging = HttpEngine::new();
     hanging.set("/metrics", Reply::Silence);
     let rig = Rig::with(GetLimits {
@@ -110,10 +129,16 @@ fn a_probe_stops_whatever_it_waits_for() {
         whole_time: Duration::from_secs(3_600),
         ..limits()
     });
-    rig.add(
-        json!({"pod": "a", "model": "m", "endpoint": hanging.endpoint(), "events": "tcp://h:1"}),
-    );
-    until("it hangs", || hanging.asked("/metrics") == 1);
+    for n in 0..PROBES_MAX + 10 {
+        let events = format!("tcp://h:{}", n + 1);
+        rig.add(json!({"pod": format!("h{n}"), "model": "m", "endpoint": hanging.endpoint(), "events": events}));
+    }
+    until("all of them hang", || {
+        hanging.asked("/metrics") >= PROBES_MAX
+    });
+    // Long enough for one more to be asked if it were to be.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(hanging.asked("/metrics"), PROBES_MAX);
     drop(rig);
 }
 

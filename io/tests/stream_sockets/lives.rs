@@ -118,3 +118,27 @@ fn trust_that_events_have_spoilt_comes_back_with_a_restart() {
     worker.wait_for(1);
     worker.wait_until(Trust::Exact);
 }
+
+/// Names are resolved on other threads than libzmq's: one that has no address delays nobody.
+#[test]
+fn hosts_may_have_names() {
+    let (rig, engine) = (Rig::new(), engine());
+    publish(&engine, 1, 0..3);
+    let named = |endpoint: &str| {
+        let port = endpoint.rsplit(':').next().unwrap();
+        format!("tcp://localhost:{port}")
+    };
+    let lost = rig.follow_at("tcp://no-such-host.invalid:5557", None);
+    let replay = engine.replay_endpoint().map(named);
+    let worker = rig.follow_at(&named(engine.events_endpoint()), replay.as_deref());
+    worker.wait_for(2);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..4), [0, 1, 2]);
+    lost.wait_until(Trust::Stale);
+    // It is found again in a new life.
+    let engine = engine.restart_process().unwrap();
+    publish(&engine, 2, 0..5);
+    worker.wait_for(4);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..4), NONE);
+}

@@ -2,6 +2,8 @@
 use super::rig::*;
 use kvroute::fake::{FakeEngine, Framing, Options};
 use kvroute::status::{SkipReason, Trust};
+use kvroute::stream::StreamsConfig;
+use kvroute::stream::follow::Timing;
 use std::time::Duration;
 
 #[test]
@@ -219,4 +221,61 @@ fn frames_that_are_no_batch_are_counted_and_the_stream_goes_on() {
         (Trust::Exact, 0)
     );
     assert_eq!(rig.held(&worker, 1, 0..5), [0, 1, 2, 3]);
+}
+
+/// One replay at a time in the whole node: the second worker waits in line until the first one's is given up, and gets
+/// its turn.
+#[test]
+fn replays_wait_in_line() {
+    let rig = Rig::with(StreamsConfig {
+        timing: Timing {
+            replay: Duration::from_millis(100),
+            ..Timing::default()
+        },
+        replays: 1,
+        ..StreamsConfig::default()
+    });
+    let silent: Vec<_> = (0..3).map(|_| engine()).collect();
+    silent.iter().for_each(|engine| engine.set_silent(true));
+    let good = engine();
+    publish(&good, 1, 0..4);
+    let stuck: Vec<_> = silent.iter().map(|engine| rig.follow(engine)).collect();
+    let worker = rig.follow(&good);
+    worker.wait_for(3);
+    worker.wait_until(Trust::Exact);
+    // Those that get no answer are not in the way for ever, and one that goes while it waits leaves no hole.
+    rig.streams.remove(stuck[1].id);
+    silent[2].set_silent(false);
+    stuck[2].wait_until(Trust::Exact);
+}
+
+/// An engine that loses batches all the time is asked less and less often.
+#[test]
+fn replays_of_one_worker_cool_down() {
+    let rig = Rig::with(StreamsConfig {
+        timing: Timing {
+            cool_down: Duration::from_secs(3_600),
+            cool_down_max: Duration::from_secs(3_600),
+            ..Timing::default()
+        },
+        ..StreamsConfig::default()
+    });
+    let engine = engine();
+    let worker = following(&rig, &engine, 1);
+    for n in [2, 4] {
+        lose(&engine, 1, n - 1..n);
+        publish(&engine, 1, n..n + 1);
+        worker.wait_for(n.into());
+    }
+    let asked = worker.status.replays();
+    assert_eq!(asked, 3, "at the start, and for each gap");
+    lose(&engine, 1, 5..6);
+    publish(&engine, 1, 6..9);
+    // Held back meanwhile, and said so.
+    worker.wait_until(Trust::Replaying);
+    until("all is received", || worker.status.gaps() == 3);
+    assert_eq!(
+        (worker.status.replays(), worker.status.last_sequence()),
+        (asked, Some(4))
+    );
 }

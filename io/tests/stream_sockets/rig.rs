@@ -51,14 +51,17 @@ impl Rig {
     }
 
     pub(crate) fn with_replay_time(replay_time: Duration) -> Self {
-        let index = Index::new(IndexConfig::default());
-        let config = StreamsConfig {
+        Self::with(StreamsConfig {
             timing: Timing {
                 replay: replay_time,
                 ..Timing::default()
             },
             ..StreamsConfig::default()
-        };
+        })
+    }
+
+    pub(crate) fn with(config: StreamsConfig) -> Self {
+        let index = Index::new(IndexConfig::default());
         let streams = Streams::start(&index, &config).expect("start");
         Self { index, streams }
     }

@@ -3,7 +3,7 @@ use super::super::bytes::{self, Reader, RunHead, Short};
 use super::super::names::Copies;
 use super::super::waiting::Orphan;
 use super::RestoreError;
-use crate::limits::{BLOCK_SIZE_MAX, CONTEXTS_MAX, DUMP_BLOCKS_MAX};
+use crate::limits::{BLOCK_SIZE_MAX, CONTEXTS_MAX, DUMP_ADAPTER_MAX, DUMP_BLOCKS_MAX};
 use crate::types::{BlockKey, EngineHash, TIERS};
 
 /// What a dump begins with.
@@ -145,6 +145,7 @@ fn context<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, Failed> {
     let block_size = reader.u32()?;
     within("block size", block_size, 1..=BLOCK_SIZE_MAX.into())?;
     let len = reader.u16()?;
+    within("adapter's length", len, 0..=DUMP_ADAPTER_MAX as u64)?;
     let adapter = std::str::from_utf8(reader.take(len.into())?);
     let adapter = adapter.map_err(|_| RestoreError::Adapter)?;
     Ok(Record::Context {
