@@ -245,16 +245,18 @@ fn posted(line: &str) -> &str {
     body.trim_end().trim_end_matches('\'')
 }
 
-/// A node follows the pod as its own words say, through restarts and lost batches, and finds the prompt that it
-/// names.
+/// A node follows the pod as its own words say, from a slow replay on, and finds the prompt that it names.
 #[test]
 fn a_fake_engine_is_followed_like_a_real_one() {
     let mut command = kvroute();
     let node = Running::start(command.args(["serve", "--listen", "127.0.0.1:0"]));
     let mut command = kvroute();
     command.args(["fake-engine", "--events", "tcp://127.0.0.1:0"]);
-    command.args(["--replay", "tcp://127.0.0.1:0", "--rate", "200"]);
-    command.args(["--fault", "lose=7", "--fault", "slow=1"]);
+    command.args(["--replay", "tcp://127.0.0.1:0", "--rate", "20"]);
+    // So large that the prompt is not evicted meanwhile.
+    command.args([
+        "--blocks", "1000000", "--fault", "slow=1", "--fault", "double=3",
+    ]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let engine = Running {
