@@ -76,6 +76,8 @@ struct Workers {
     timers: BTreeSet<(Instant, usize)>,
     /// Writers of workers that went, emptied slice by slice.
     leaving: Vec<Writer>,
+    /// Workers to be loaded from a snapshot, one after the other: each fits into a cache, all together do not.
+    loading: VecDeque<usize>,
 }
 
 /// Runs until it is told to stop.
@@ -176,14 +178,30 @@ impl Workers {
             self.slots.push(None);
             self.slots.len() - 1
         });
+        let worker = Worker::new(new, timing);
+        let waits = worker.is_loading() && !self.loading.is_empty();
+        if worker.is_loading() {
+            self.loading.push_back(at);
+        }
         self.slots[at] = Some(Slot {
-            worker: Worker::new(new, timing),
+            worker,
             id,
             ready: false,
             timer: None,
         });
         self.by_id.insert(id, at);
-        self.make_ready(at);
+        if !waits {
+            self.make_ready(at);
+        }
+    }
+
+    /// A worker is not to be loaded any more: the next one is.
+    fn loaded(&mut self, at: usize) {
+        let was_first = self.loading.front() == Some(&at);
+        self.loading.retain(|&other| other != at);
+        if was_first && let Some(&next) = self.loading.front() {
+            self.make_ready(next);
+        }
     }
 
     /// Tells workers what others say of their engines.
@@ -244,6 +262,7 @@ impl Workers {
                 self.timers.remove(&(due, at));
             }
             self.ready.retain(|&ready| ready != at);
+            self.loaded(at);
             self.free.push(at);
             tracing::debug!(worker = slot.id.index(), "unsubscribed");
             let mut writer = slot.worker.into_writer();
@@ -271,7 +290,9 @@ impl Workers {
         };
         slot.ready = false;
         context.token = at * TOKENS;
+        let loading = slot.worker.is_loading();
         let Turn { more, timer } = slot.worker.turn(context);
+        let loaded = loading && !slot.worker.is_loading();
         if slot.timer != timer {
             if let Some(old) = std::mem::replace(&mut slot.timer, timer) {
                 self.timers.remove(&(old, at));
@@ -282,6 +303,9 @@ impl Workers {
         }
         if more {
             self.make_ready(at);
+        }
+        if loaded {
+            self.loaded(at);
         }
     }
 }

@@ -160,6 +160,11 @@ impl Worker {
         Turn { more, timer }
     }
 
+    /// Whether it is still to be loaded from a snapshot.
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
     /// Closes the sockets; what it held is still to be taken out of the index.
     pub(super) fn into_writer(self) -> Writer {
         self.follower.into_writer()

@@ -40,6 +40,7 @@ fn main() -> Result<(), Failure> {
     let config = Config {
         snapshot_dir: Some(folder.path().to_owned()),
         snapshot_interval: None,
+        io_threads: thread::available_parallelism()?.get(),
         probe_interval: None,
         ..Config::default()
     };
@@ -60,6 +61,10 @@ fn save(node: &Node, all: &[Conversation], entries: u64, config: &Config) -> Res
     let quiet = lookups(node, all, &AtomicBool::new(true))?;
     for _ in 0..3 {
         let before = peak_mb(true)?;
+        let cpu = cpu_ms()?;
+        let begun = Instant::now();
+        warm::save(node.fleet(), folder)?;
+        let (alone, cpu) = (begun.elapsed(), cpu_ms()? - cpu);
         let (written, spent, busy) = thread::scope(|scope| {
             let reader = scope.spawn(|| lookups(node, all, &stop).map_err(|e| e.to_string()));
             thread::sleep(Duration::from_millis(20));
@@ -77,7 +82,8 @@ fn save(node: &Node, all: &[Conversation], entries: u64, config: &Config) -> Res
             json!({
                 "what": "write", "entries": entries, "bytes": written.bytes,
                 "bytes_per_entry": written.bytes as f64 / entries as f64,
-                "ms": spent.as_secs_f64() * 1e3, "peak_mb_more": peak_mb(false)? - before,
+                "ms": alone.as_secs_f64() * 1e3, "cpu_ms": cpu,
+                "ms_beside_lookups": spent.as_secs_f64() * 1e3, "peak_mb_more": peak_mb(false)? - before,
                 "lookup_p99_us": busy.1, "lookup_p99_us_quiet": quiet.1,
                 "lookup_worst_us": busy.2, "lookup_worst_us_quiet": quiet.2,
             })
@@ -96,11 +102,18 @@ fn load(
     for _ in 0..3 {
         let before = peak_mb(true)?;
         let begun = Instant::now();
+        drop(warm::find(
+            &[],
+            config.snapshot_dir.as_deref(),
+            config.hash_seed,
+        ));
+        let checked = begun.elapsed();
+        let (begun, cpu) = (Instant::now(), cpu_ms()?);
         let node = start(config, engines)?;
         while self::entries(&node) < entries && begun.elapsed() < PATIENCE {
             thread::sleep(Duration::from_micros(200));
         }
-        let loaded = begun.elapsed();
+        let (loaded, cpu) = (begun.elapsed(), cpu_ms()? - cpu);
         await_state(&node, last)?;
         let exact = begun.elapsed();
         if self::entries(&node) != entries {
@@ -109,7 +122,8 @@ fn load(
         println!(
             "{}",
             json!({
-                "what": "load", "entries": entries, "ms": loaded.as_secs_f64() * 1e3,
+                "what": "load", "entries": entries, "ms": loaded.as_secs_f64() * 1e3, "cpu_ms": cpu,
+                "ms_to_check_the_file": checked.as_secs_f64() * 1e3,
                 "ms_until_all_are_exact": exact.as_secs_f64() * 1e3,
                 "peak_mb": peak_mb(false)? - before, "index_mb": node.fleet().index().bytes() as f64 / 1048576.0,
             })
@@ -215,6 +229,20 @@ fn await_state(node: &Node, last: &[Option<u64>]) -> Result<(), Failure> {
 fn entries(node: &Node) -> u64 {
     let view = node.fleet().view();
     view.workers().map(|info| info.status().blocks()).sum()
+}
+
+/// Processor time of all threads of this process.
+fn cpu_ms() -> Result<f64, Failure> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir("/proc/self/task")? {
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += text
+            .split(' ')
+            .next()
+            .and_then(|n| n.parse::<u64>().ok())
+            .unwrap_or(0);
+    }
+    Ok(nanoseconds as f64 / 1e6)
 }
 
 /// The most memory that was resident so far; `forget`: as of now.
