@@ -57,7 +57,7 @@ pub const ACTIONS_PER_TURN_MAX: u32 = 2 * BATCHES_PER_TURN_MAX;
 /// Live batches held back while a replay runs, in bytes per worker. More becomes a gap.
 pub const HELD_BACK_BYTES_MAX: usize = 32 << 20;
 
-/// Commands (add, remove a worker) that wait for one IO thread.
+/// Workers to be added that wait for one IO thread.
 pub const COMMANDS_MAX: usize = 4_096;
 
 /// Time without progress, from the request of a replay to its end marker, after which it has failed.
@@ -156,6 +156,9 @@ pub const BLOCKS_PER_SLICE: usize = 4_096;
 /// Blocks of a snapshot that are loaded in one slice: below 0.5 ms.
 pub const BLOCKS_PER_LOAD: usize = 1_024;
 
+/// A dump that takes longer keeps events waiting so long that answers say so.
+pub const DUMP_TIME_SHORT: Duration = Duration::from_millis(50);
+
 /// Bytes of one worker that are read from a snapshot at once.
 pub const LOAD_BYTES: usize = 256 << 10;
 
@@ -189,19 +192,31 @@ pub const SAVE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time for a peer to accept a connection, and to go on sending its snapshot.
 pub const PEER_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Time for an IO thread to save a worker for a peer, who waits no longer than [`PEER_TIME_MAX`].
+pub const SAVE_FOR_PEER_TIME_MAX: Duration = Duration::from_secs(4);
+
 /// Time for a peer to send all of its snapshot.
-pub const PEER_WHOLE_TIME_MAX: Duration = Duration::from_secs(120);
+pub const PEER_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Time in which peers are asked at the start; after it no further one is.
+pub const PEERS_TIME_MAX: Duration = Duration::from_secs(20);
+
+const _: () = assert!(SAVE_FOR_PEER_TIME_MAX.as_millis() < PEER_TIME_MAX.as_millis());
 
 /// Addresses of peers that are asked one after the other.
 pub const PEERS_MAX: usize = 64;
 
 /// Sockets of the node: a subscriber, its monitor and libzmq's end of that for each of 65,000 workers, and one for
 /// each replay that runs.
-pub const SOCKETS_MAX: i32 = 3 * 65_000 + 1_000;
+pub const SOCKETS_MAX: i32 = 3 * 65_000 + 4 * REPLAYS_MAX as i32;
 
 /// Replays that the node runs at once unless it is told otherwise: each may stall an engine for the time it
 /// takes, and a node that starts asks all of them.
 pub const REPLAYS_DEFAULT: usize = 8;
+
+/// Time without any answer after which a replay does not count among those that run: nobody works on it. Engines
+/// begin to answer within 100 ms when idle.
+pub const PERMIT_IDLE_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Most replays that may be set to run at once: engines are spared by less, not by more.
 pub const REPLAYS_MAX: usize = 1_024;
@@ -228,7 +243,8 @@ pub const COOL_DOWN_MAX: Duration = Duration::from_secs(30);
 pub const COOL_DOWN_FORGET: Duration = Duration::from_secs(60);
 
 /// A connection that is younger was made to the engine as it is now, when a probe says that it may be another one:
-/// the longest pause between two probes.
+/// above the longest pause between two probes, which is six intervals. Connections rarely outlive an engine, and only
+/// behind a proxy.
 pub const CONNECTION_RECENT: Duration = Duration::from_secs(600);
 
 /// Ends of a worker's replays that lead to another one within one turn of its thread.

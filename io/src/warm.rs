@@ -5,7 +5,7 @@
 //! that its engine is still in the life that was saved.
 use crate::fleet::{Fleet, WorkerInfo};
 use crate::http::fetch_snapshot;
-use crate::limits::{PEERS_MAX, SAVE_TIME_MAX};
+use crate::limits::{PEERS_MAX, PEERS_TIME_MAX, SAVE_TIME_MAX};
 use crate::snapshot::{self, About, FILE_NAME, ReadError, Snapshot, WriteError, Written};
 use crate::status::now_ms;
 use crate::stream::saved::{SaveTo, Section};
@@ -25,8 +25,10 @@ const AHEAD: usize = 2;
 /// What there is to start from, if anything. Tells in the log what was taken, and what was refused and why.
 #[must_use]
 pub fn find(peers: &[String], folder: Option<&Path>, hash_seed: u64) -> Option<Snapshot> {
+    let begun = Instant::now();
     let fetched = addresses(peers)
         .into_iter()
+        .take_while(|_| begun.elapsed() < PEERS_TIME_MAX)
         .find_map(|peer| from_peer(peer, hash_seed));
     fetched.or_else(|| from_folder(folder?, hash_seed))
 }

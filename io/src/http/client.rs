@@ -1,4 +1,4 @@
-//! One GET of a small document, bounded in time and bytes: how engines are asked.
+//! One GET, bounded in time and bytes: how engines and peers are asked.
 use crate::limits::{
     PROBE_BODY_BYTES_MAX, PROBE_CONNECT_TIME_MAX, PROBE_HEAD_BYTES_MAX, PROBE_TIME_MAX,
 };

@@ -5,7 +5,7 @@
 use super::error::{ApiError, Reply, Stream};
 use super::state::{Call, ThreadState};
 use crate::fleet::{Fleet, WorkerInfo};
-use crate::limits::{SAVE_TIME_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{PEER_TIME_MAX, SAVE_FOR_PEER_TIME_MAX, SNAPSHOT_BYTES_MAX};
 use crate::snapshot;
 use crate::status::now_ms;
 use crate::stream::saved::{SaveTo, Section};
@@ -61,7 +61,7 @@ impl Drop for Busy {
     }
 }
 
-/// The one who asked has gone, or what was saved is too much.
+/// The one who asked has gone, or has stopped reading, or what was saved is too much.
 struct Gone;
 
 async fn send(fleet: &Fleet, mut to: Sender<Bytes>) -> Result<(), Gone> {
@@ -94,7 +94,8 @@ async fn put(to: &mut Sender<Bytes>, bytes: Vec<u8>, sent: &mut u64) -> Result<(
     if *sent > SNAPSHOT_BYTES_MAX {
         return Err(Gone);
     }
-    to.send_data(bytes.into()).await.map_err(|_| Gone)
+    let taken = timeout(PEER_TIME_MAX, to.send_data(bytes.into())).await;
+    taken.map_err(|_| Gone)?.map_err(|_| Gone)
 }
 
 async fn save(fleet: &Fleet, info: &WorkerInfo) -> Option<Section> {
@@ -104,7 +105,7 @@ async fn save(fleet: &Fleet, info: &WorkerInfo) -> Option<Section> {
         let _ = to.send(section);
     });
     fleet.save(info.id(), save);
-    timeout(SAVE_TIME_MAX, from).await.ok()?.ok()?
+    timeout(SAVE_FOR_PEER_TIME_MAX, from).await.ok()?.ok()?
 }
 
 impl Reply {

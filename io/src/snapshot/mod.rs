@@ -2,7 +2,7 @@
 //!
 //! `format` has the bytes, pure; `write` makes a file of them, whole or not at all; `read` checks a file
 //! completely before anything of it is believed, and then hands out one worker after the other. The memory that any of
-//! this takes does not grow with the snapshot.
+//! this takes is that of some workers, and what is said about each beside its blocks.
 mod format;
 mod read;
 mod write;

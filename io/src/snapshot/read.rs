@@ -95,10 +95,13 @@ impl Snapshot {
 
     /// Takes a worker out, if it is there and the pod's model and identity are still the same.
     pub fn take(&self, pod: &str, uid: Option<&str>, rank: u32, model: &str) -> Option<Kept> {
-        let found = self.workers().remove(&(pod.to_owned(), rank))?;
+        let key = (pod.to_owned(), rank);
+        let mut workers = self.workers();
+        let found = workers.get(&key)?;
         if found.model != model || found.uid.as_deref() != uid {
             return None;
         }
+        let found = workers.remove(&key)?;
         Some(Kept {
             standing: found.standing,
             file: Arc::clone(&self.file),

@@ -4,10 +4,12 @@ use crate::stream::saved::Section;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use tempfile::NamedTempFile;
 
 /// The file's name in its folder.
 pub const FILE_NAME: &str = "kvroute.snapshot";
+
+/// Its name while it is being written.
+const NEW_NAME: &str = "kvroute.snapshot.new";
 
 /// Why a snapshot was not written. The one before is still there.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +31,7 @@ pub struct Written {
 }
 
 /// Writes these workers into `folder`: into a file of another name first, which then takes the place of the last
-/// snapshot. O(bytes). The memory it takes is that of one section.
+/// snapshot. Without any worker the last one stays. By one thread at a time. O(bytes). The memory it takes is that of one section.
 pub fn write(
     folder: &Path,
     hash_seed: u64,
@@ -48,7 +50,9 @@ fn try_write(
     made_ms: u64,
     sections: impl Iterator<Item = (About, Section)>,
 ) -> io::Result<Written> {
-    let mut file = NamedTempFile::new_in(folder)?;
+    let path = folder.join(NEW_NAME);
+    // Of a process that was killed while it wrote, perhaps.
+    let mut file = File::create(&path)?;
     let mut written = Written::default();
     let mut put = |bytes: &[u8]| {
         written.bytes += bytes.len() as u64;
@@ -67,8 +71,13 @@ fn try_write(
     }
     put(&end(&sums))?;
     written.workers = u32::try_from(sums.len()).unwrap_or(u32::MAX);
-    file.as_file().sync_all()?;
-    file.persist(folder.join(FILE_NAME))?;
+    if sums.is_empty() && folder.join(FILE_NAME).exists() {
+        // Nobody is there yet: what is known of those that were is worth more.
+        std::fs::remove_file(&path)?;
+        return Ok(written);
+    }
+    file.sync_all()?;
+    std::fs::rename(&path, folder.join(FILE_NAME))?;
     // The new name is safe only once its folder is.
     File::open(folder)?.sync_all()?;
     Ok(written)

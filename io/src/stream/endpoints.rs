@@ -1,6 +1,6 @@
 //! Where one worker's engine is, by addresses that libzmq need not resolve.
 use super::pinned::Context;
-use super::resolve::{Resolved, has_name};
+use super::resolve::{Answered, has_name};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, RESOLVE_AGAIN_TIME};
 use kvroute_engine::types::WorkerId;
 use std::time::{Duration, Instant};
@@ -14,9 +14,13 @@ pub(super) struct Endpoints {
     pub(super) events: String,
     /// Where to ask for replays; empty if there are none, or it is not known.
     pub(super) replay: String,
-    asked: bool,
-    /// How often it was resolved without a connection: each time the next address is taken.
+    /// The ticket of the question that is on its way.
+    asked: Option<u64>,
+    connected: bool,
+    /// Which of a name's addresses is taken: the next one each time that it did not come to a connection.
     tries: usize,
+    /// The one that was taken last.
+    taken: usize,
     /// When to ask again.
     again_at: Option<Instant>,
     pause: Duration,
@@ -30,8 +34,10 @@ impl Endpoints {
             named: named.then(|| given.clone()),
             events: String::new(),
             replay: String::new(),
-            asked: false,
+            asked: None,
+            connected: false,
             tries: 0,
+            taken: 0,
             again_at: None,
             pause: BACKOFF_MIN,
         };
@@ -47,12 +53,12 @@ impl Endpoints {
 
     /// Whether it is time to ask for the addresses again.
     pub(super) fn are_old(&self, now: Instant) -> bool {
-        !self.asked && self.again_at.is_some_and(|at| at <= now)
+        self.asked.is_none() && self.again_at.is_some_and(|at| at <= now)
     }
 
     /// Has the names resolved, unless that was asked for already or is to wait.
     pub(super) fn ask(&mut self, worker: WorkerId, context: &Context<'_>) {
-        if self.asked || self.again_at.is_some_and(|at| at > context.now) {
+        if self.asked.is_some() || self.again_at.is_some_and(|at| at > context.now) {
             return;
         }
         let Some(named) = &self.named else {
@@ -60,20 +66,29 @@ impl Endpoints {
         };
         self.asked = context.resolver.ask(named.clone(), worker, context.inbox);
         self.again_at = match self.asked {
-            true => None,
-            false => Some(context.now + BACKOFF_MAX),
+            Some(_) => None,
+            None => Some(context.now + BACKOFF_MAX),
         };
     }
 
     /// The answer came; whether there is something new in it.
-    pub(super) fn resolved(&mut self, resolved: Resolved, now: Instant) -> Result<bool, String> {
-        self.asked = false;
+    pub(super) fn resolved(&mut self, answer: Answered, now: Instant) -> Result<bool, String> {
+        let (ticket, resolved) = answer;
+        if self.asked != Some(ticket) {
+            return Ok(false);
+        }
+        self.asked = None;
+        if self.connected {
+            // It came too late: what it is connected to is better than what a name stands for.
+            return Ok(false);
+        }
         let before = (self.events.clone(), self.replay.clone());
         match resolved {
             Ok(all) => {
                 let tries = self.tries;
                 let one = |mut of: Vec<String>| of.swap_remove(tries % of.len().max(1));
                 self.set(all.into_iter().filter(|of| !of.is_empty()).map(one));
+                self.taken = tries;
                 self.tries = tries.wrapping_add(1);
                 self.pause = BACKOFF_MIN;
                 // Until it is connected: what a name stands for may change before that.
@@ -89,13 +104,15 @@ impl Endpoints {
     }
 
     pub(super) fn connected(&mut self) {
+        self.connected = true;
         // The address that it is connected to comes first again.
-        self.tries = self.tries.wrapping_sub(1);
+        self.tries = self.taken;
         self.again_at = None;
     }
 
     pub(super) fn disconnected(&mut self, now: Instant) {
-        if self.named.is_some() && !self.asked {
+        self.connected = false;
+        if self.named.is_some() && self.asked.is_none() {
             self.again_at = Some(now + RESOLVE_AGAIN_TIME);
         }
     }

@@ -5,7 +5,7 @@
 //! [`Follower::due`] says so.
 //!
 //! A replay may stall the engine that answers it (it runs in the publisher's thread), so a worker's replays
-//! have a cool-down: the first two come at once, further ones wait, twice as long each time, until
+//! have a cool-down: the first three come at once, further ones wait, twice as long each time, until
 //! none was asked for during [`Timing::cool_down_forget`]. Meanwhile live batches are held back as during a replay.
 use super::apply::Applier;
 use super::saved::Standing;
@@ -122,6 +122,8 @@ pub struct Follower<P> {
     catching_up: bool,
     /// It serves, but nothing was heard from it.
     unheard: bool,
+    /// Its events wait for something else, and have for some time.
+    held_up: bool,
 }
 
 impl Payload for Vec<u8> {
@@ -163,6 +165,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             applied: None,
             catching_up: false,
             unheard: false,
+            held_up: false,
         }
     }
 
@@ -225,19 +228,27 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         });
     }
 
-    /// A message, live or of a replay, that is no batch.
+    /// A live message that is no batch. If it took a number, that will be missed.
     pub fn skipped(&mut self, reason: SkipReason) {
+        self.heard();
         self.status.add_skipped(reason, 1);
     }
 
+    /// An answer of the replay that is no batch. What it should have been is not known, so the replay has failed: its
+    /// end would not mean that nothing is missing.
+    pub fn answered_badly(&mut self, reason: SkipReason) {
+        self.status.add_skipped(reason, 1);
+        self.replay_failed();
+    }
+
     /// A message came over the event socket.
-    pub fn heard(&mut self) {
+    fn heard(&mut self) {
         self.status.touch();
         self.unheard = false;
     }
 
     /// The replay's socket has something to say.
-    pub fn progress(&mut self, now: Instant) {
+    fn progress(&mut self, now: Instant) {
         if let Some(deadline) = &mut self.deadline {
             deadline.progress = now + self.timing.replay;
         }
@@ -341,14 +352,14 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// Does what the machine says, up to a bound.
     pub fn act(&mut self, now: Instant, at: &Participant, scratch: &mut Scratch) -> Acted {
         for _ in 0..ACTIONS_PER_TURN_MAX {
-            if self.may_ask(now)
-                && let Some(from) = self.wanted.take()
-            {
-                self.note_ask(now);
-                return Acted::Ask { from };
-            }
             let Some(action) = self.sequence.pop() else {
-                return self.idle();
+                if self.may_ask(now)
+                    && let Some(from) = self.wanted.take()
+                {
+                    self.note_ask(now);
+                    return Acted::Ask { from };
+                }
+                return self.idle(now);
             };
             match action {
                 Action::Apply(batch) => self.apply(&batch, at, scratch),
@@ -419,7 +430,10 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             self.patience = None;
             self.sequence.not_reached();
         }
-        self.check_retry(now);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.sequence.retry();
+        }
         self.publish();
         timed_out
     }
@@ -430,12 +444,18 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         let facts = Facts {
             distrusted: self.applier.is_distrusted(),
             unheard: self.unheard,
-            catching_up: self.catching_up,
+            catching_up: self.catching_up || self.held_up,
             // Lookups do not see it yet.
             unsettled: !self.applier.writer().is_settled(),
             partial: self.applier.is_partial(),
         };
         trust::overall(self.sequence.trust(), facts)
+    }
+
+    /// Its events are not looked at for some time; or are again.
+    pub fn hold_up(&mut self, held_up: bool) {
+        self.held_up = held_up;
+        self.publish();
     }
 
     /// How many live batches wait to be judged.
@@ -444,7 +464,9 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         self.sequence.waiting()
     }
 
-    fn idle(&mut self) -> Acted {
+    fn idle(&mut self, now: Instant) -> Acted {
+        // What was just judged may be a reason to ask again, and nothing else would bring that up.
+        self.plan_retry(now);
         self.catching_up &= self.sequence.waiting() > 0;
         self.publish();
         Acted::Idle
@@ -467,7 +489,9 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         if let Some(more) = DROPPED.pass() {
             tracing::info!(worker = self.name, ?reason, more, "dropped what it held");
         }
-        self.applier.reset(at, reason == ClearReason::Restart);
+        // Without a proof it may be another life, in which groups mean something else.
+        let other_life = matches!(reason, ClearReason::Restart | ClearReason::Unproven);
+        self.applier.reset(at, other_life);
         self.applied = None;
     }
 
@@ -503,22 +527,15 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         std::mem::take(&mut self.open)
     }
 
-    fn check_retry(&mut self, now: Instant) {
-        if self.open || self.wanted.is_some() {
-            return;
-        }
-        match self.retry_at {
-            _ if !self.sequence.wants_retry() => self.retry_at = None,
-            None => {
-                let pause = self.backoff;
-                self.retry_at = Some(now + self.some_of(pause));
-                self.backoff = (pause * 2).min(BACKOFF_MAX);
-            }
-            Some(at) if at <= now => {
-                self.retry_at = None;
-                self.sequence.retry();
-            }
-            Some(_) => {}
+    /// When a failed replay is tried again, if that is not settled yet.
+    fn plan_retry(&mut self, now: Instant) {
+        let asks = self.open || self.wanted.is_some();
+        if asks || !self.sequence.wants_retry() {
+            self.retry_at = None;
+        } else if self.retry_at.is_none() {
+            let pause = self.backoff;
+            self.retry_at = Some(now + self.some_of(pause));
+            self.backoff = (pause * 2).min(BACKOFF_MAX);
         }
     }
 

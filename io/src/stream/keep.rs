@@ -2,9 +2,15 @@
 use super::follow::Follower;
 use super::saved::{Checksum, Kept, SaveTo, Section, Standing};
 use super::sequence::Payload;
-use crate::limits::{BLOCKS_PER_LOAD, BLOCKS_PER_SLICE, LOAD_BYTES, RUNS_PER_SLICE};
+use crate::limits::{
+    BLOCKS_PER_LOAD, BLOCKS_PER_SLICE, DUMP_TIME_SHORT, LOAD_BYTES, RUNS_PER_SLICE,
+};
+use crate::quiet::Throttle;
 use kvroute_engine::{DUMP_RECORD_MAX, Dump, Participant, Restore, RestoreError, Writer};
 use std::io;
+use std::time::Instant;
+
+static NOT_SAVED: Throttle = Throttle::new();
 
 /// A worker that is being saved.
 #[derive(Debug)]
@@ -14,6 +20,7 @@ pub(super) struct Dumping {
     bytes: Vec<u8>,
     checksum: Checksum,
     to: SaveTo,
+    begun: Instant,
 }
 
 impl Dumping {
@@ -24,7 +31,13 @@ impl Dumping {
             bytes: Vec::new(),
             checksum: Checksum::default(),
             to,
+            begun: Instant::now(),
         }
+    }
+
+    /// Whether events have waited for it so long that answers should say so.
+    pub(super) fn is_long(&self) -> bool {
+        self.begun.elapsed() > DUMP_TIME_SHORT
     }
 
     /// Dumps a slice; `None` when it is saved, or cannot be.
@@ -46,7 +59,9 @@ impl Dumping {
                 }));
             }
             Err(error) => {
-                tracing::warn!(%error, "a worker cannot be saved");
+                if let Some(more) = NOT_SAVED.pass() {
+                    tracing::warn!(%error, more, "a worker cannot be saved");
+                }
                 self.to.give(None);
             }
         }

@@ -30,7 +30,7 @@ use governor::{Governor, Permit};
 use kvroute_engine::types::WorkerId;
 use kvroute_engine::{Index, Writer};
 use mio::{Poll, Waker};
-use resolve::{Resolved, Resolver};
+use resolve::{Answered, Resolver};
 use saved::{Kept, SaveTo};
 use socket::Sockets;
 use std::collections::BTreeMap;
@@ -90,9 +90,15 @@ impl Default for StreamsConfig {
 #[derive(Debug)]
 pub struct Streams {
     threads: Vec<Thread>,
-    /// Which thread has which worker.
-    placed: Mutex<BTreeMap<WorkerId, usize>>,
+    placed: Mutex<Placed>,
     governor: Arc<Governor>,
+}
+
+/// Which thread has which worker, and how many each has.
+#[derive(Debug, Default)]
+struct Placed {
+    threads: BTreeMap<WorkerId, usize>,
+    loads: Vec<usize>,
 }
 
 /// The handle of one IO thread.
@@ -127,7 +133,7 @@ enum Note {
     /// It is to be saved.
     Save(SaveTo),
     /// The names that it asked for have addresses, or not.
-    Resolved(Resolved),
+    Resolved(Answered),
 }
 
 impl Inbox {
@@ -222,15 +228,14 @@ impl Streams {
     /// The thread's queue is full; the worker is dropped.
     pub fn add(&self, worker: NewWorker) -> Result<(), QueueFull> {
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut loads = vec![0_usize; self.threads.len()];
-        placed.values().for_each(|&thread| loads[thread] += 1);
-        let least = (0..loads.len())
-            .min_by_key(|&thread| loads[thread])
-            .unwrap_or(0);
+        placed.loads.resize(self.threads.len(), 0);
+        let loads = placed.loads.iter().enumerate();
+        let least = loads.min_by_key(|&(_, load)| *load).map_or(0, |(at, _)| at);
         let id = worker.writer.id();
         let thread = &self.threads[least];
         thread.commands.try_send(worker).map_err(|_| QueueFull)?;
-        placed.insert(id, least);
+        placed.loads[least] += 1;
+        placed.threads.insert(id, least);
         drop(placed);
         thread.inbox.wake();
         Ok(())
@@ -239,9 +244,10 @@ impl Streams {
     /// Unsubscribes; all that the worker held is removed from the index. Never blocks, never fails.
     pub fn remove(&self, worker: WorkerId) {
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(thread) = placed.remove(&worker) else {
+        let Some(thread) = placed.threads.remove(&worker) else {
             return;
         };
+        placed.loads[thread] -= 1;
         drop(placed);
         let thread = &self.threads[thread];
         thread.inbox.removed.push(worker);
@@ -265,7 +271,7 @@ impl Streams {
 
     fn note(&self, worker: WorkerId, note: Note) {
         let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&thread) = placed.get(&worker) {
+        if let Some(&thread) = placed.threads.get(&worker) {
             drop(placed);
             self.threads[thread].inbox.tell(worker, note);
         }

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use kvroute_engine::types::WorkerId;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -16,15 +17,21 @@ use std::thread;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resolver {
     queue: Arc<OnceLock<Sender<Query>>>,
+    tickets: Arc<AtomicU64>,
 }
 
 /// Somebody's question.
 #[derive(Debug)]
 struct Query {
     endpoints: Vec<String>,
+    /// Given back with the answer, so that it reaches nobody else: numbers of workers are used again.
+    ticket: u64,
     worker: WorkerId,
     inbox: Arc<Inbox>,
 }
+
+/// An answer, and the ticket of its question.
+pub(super) type Answered = (u64, Resolved);
 
 /// For each of the endpoints asked for the same with addresses in place of the name, those of IPv4 first: engines
 /// rarely listen on others. Or the name that has no address, and why.
@@ -39,15 +46,23 @@ pub(super) fn has_name(endpoint: &str) -> bool {
 }
 
 impl Resolver {
-    /// Has endpoints resolved; the answer comes as a note. `false` if too many wait.
-    pub(super) fn ask(&self, endpoints: Vec<String>, worker: WorkerId, inbox: &Arc<Inbox>) -> bool {
+    /// Has endpoints resolved; the answer comes as a note with the ticket given here. `None` if too many wait.
+    pub(super) fn ask(
+        &self,
+        endpoints: Vec<String>,
+        worker: WorkerId,
+        inbox: &Arc<Inbox>,
+    ) -> Option<u64> {
         let queue = self.queue.get_or_init(start);
+        // Relaxed: a count.
+        let ticket = self.tickets.fetch_add(1, Relaxed);
         let query = Query {
             endpoints,
+            ticket,
             worker,
             inbox: Arc::clone(inbox),
         };
-        queue.try_send(query).is_ok()
+        queue.try_send(query).is_ok().then_some(ticket)
     }
 }
 
@@ -68,7 +83,9 @@ fn run(queue: &Receiver<Query>) {
     for query in queue {
         let all = query.endpoints.iter().map(|endpoint| resolve(endpoint));
         let resolved = all.collect();
-        query.inbox.tell(query.worker, Note::Resolved(resolved));
+        query
+            .inbox
+            .tell(query.worker, Note::Resolved((query.ticket, resolved)));
     }
 }
 

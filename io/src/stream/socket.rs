@@ -273,6 +273,17 @@ impl Socket {
             .map_err(|source| error(&self.endpoint, "get the descriptor", source))
     }
 
+    /// The system refuses to wait on its descriptor.
+    #[must_use]
+    pub fn cannot_wait(&self, why: &std::io::Error) -> SocketError {
+        let number = why.raw_os_error().unwrap_or_default();
+        error(
+            &self.endpoint,
+            "wait on the socket",
+            Error::from_raw(number),
+        )
+    }
+
     /// The endpoint that it is bound to, with the port that the system chose.
     pub fn bound_to(&self) -> Result<String, SocketError> {
         match self.socket.get_last_endpoint() {

@@ -10,7 +10,7 @@
 //! | it serves, as its metrics say, but nothing was heard from it | `stale` | the next message |
 //! | a replay runs, or waits for its turn | `replaying` | its end, its failure |
 //! | more was held back than there was room for | `replaying` | the replay that fills the gap |
-//! | what was held back during a replay is not applied yet | `replaying` | the last of it |
+//! | what was held back during a replay is not applied yet, or events wait because a long dump is made | `replaying` | the last of it |
 //! | a snapshot is being loaded, or what it holds is not confirmed yet | `replaying` | the overlap of a replay |
 //! | a large clear is not taken out of the index yet | `replaying` | the last slice of it |
 //! | a replay failed, and nothing live has shown that none was missed | `stale` | a live batch, a replay |

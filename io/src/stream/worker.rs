@@ -19,13 +19,13 @@ use super::governor::Permit;
 use super::keep::{Dumping, Loading};
 use super::pinned::Context;
 use super::replay::{Answer, DELIMITER, read_answer, read_live, sequence_frame};
-use super::resolve::Resolved;
+use super::resolve::Answered;
 use super::saved::SaveTo;
 use super::sequence::Payload;
 use super::socket::{Frame, Link, Message, Socket, SocketError, Subscriber};
 use crate::limits::{
     ASKS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, BATCHES_PER_TURN_MAX, FRAMES_MAX,
-    SUBSCRIPTION_QUEUE_MAX,
+    PERMIT_IDLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
 };
 use crate::quiet::Throttle;
 use crate::status::SkipReason;
@@ -36,10 +36,12 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 static FAILED: Throttle = Throttle::new();
+static NOT_LOADED: Throttle = Throttle::new();
 
 /// What a turn leaves.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +57,11 @@ pub(super) struct Turn {
 struct Replay {
     socket: Socket,
     descriptor: RawFd,
-    /// Given back when the replay is over.
-    _permit: Permit,
+    /// Given back when the replay is over; or earlier, if no answer comes: an engine that does not answer is not
+    /// kept from anything.
+    permit: Option<Permit>,
+    /// When that is, while there is no answer.
+    permit_until: Option<Instant>,
 }
 
 /// One worker.
@@ -124,6 +129,7 @@ impl Worker {
 
     /// Does what can be done now, up to a bound.
     pub(super) fn turn(&mut self, context: &mut Context<'_>) -> Turn {
+        // A dump that ends lets what has waited in at once.
         if self.load_some(context) || self.dump_some() {
             return Turn {
                 more: true,
@@ -145,16 +151,23 @@ impl Worker {
         if self.follower.check_time(context.now).is_some() {
             self.close_replay(context.registry);
         }
+        self.check_permit(context.now);
         more |= self.act(context) | std::mem::take(&mut self.opened);
         // What a large clear left goes in slices, so that the thread's other workers do not wait for it.
         more |= !self.follower.settle(context.at);
         if self.endpoints.are_old(context.now) {
             self.endpoints.ask(self.id, context);
         }
-        let timer = [self.follower.due(), self.reopen_at, self.endpoints.due()];
+        let permit = self.replay.as_ref().and_then(|replay| replay.permit_until);
+        let timer = [
+            self.follower.due(),
+            self.reopen_at,
+            self.endpoints.due(),
+            permit,
+        ];
         let timer = timer.into_iter().flatten().min();
         debug_assert!(
-            timer.is_none_or(|due| due > context.now),
+            more || timer.is_none_or(|due| due > context.now),
             "a timer that stays due would keep the thread busy for ever"
         );
         Turn { more, timer }
@@ -194,8 +207,10 @@ impl Worker {
             Ok(false) => return true,
             Ok(true) => {}
             Err(error) => {
-                let worker = self.follower.name();
-                tracing::warn!(worker, %error, "not loaded from the snapshot; it starts cold");
+                if let Some(more) = NOT_LOADED.pass() {
+                    let worker = self.follower.name();
+                    tracing::warn!(worker, %error, more, "not loaded from the snapshot; it starts cold");
+                }
             }
         }
         self.loading = None;
@@ -216,14 +231,18 @@ impl Worker {
             }
         }
         if let Some(dumping) = self.dumping.take() {
+            let long = dumping.is_long();
             self.dumping = dumping.dump_some(self.follower.writer());
+            if long {
+                self.follower.hold_up(self.dumping.is_some());
+            }
         }
         self.dumping.is_some() || !self.saving.is_empty()
     }
 
     /// Its hosts have addresses, or not.
-    pub(super) fn resolved(&mut self, resolved: Resolved, context: &mut Context<'_>) {
-        match self.endpoints.resolved(resolved, context.now) {
+    pub(super) fn resolved(&mut self, answer: Answered, context: &mut Context<'_>) {
+        match self.endpoints.resolved(answer, context.now) {
             Ok(false) => {}
             // They have moved, or are known at last.
             Ok(true) if self.subscription.is_some() => {
@@ -263,8 +282,10 @@ impl Worker {
             subscriber.socket().descriptor()?,
             subscriber.monitor().descriptor()?,
         );
-        register(context.registry, events, context.token);
-        register(context.registry, links, context.token + 1);
+        for (descriptor, token) in [(events, context.token), (links, context.token + 1)] {
+            register(context.registry, descriptor, token)
+                .map_err(|source| subscriber.socket().cannot_wait(&source))?;
+        }
         self.subscription = Some(subscriber);
         self.reopen_at = None;
         self.follower.connecting(context.now);
@@ -348,10 +369,7 @@ impl Worker {
                         self.follower.live(sequence, payload);
                     }
                 }
-                Err(reason) => {
-                    self.follower.heard();
-                    self.follower.skipped(reason);
-                }
+                Err(reason) => self.follower.skipped(reason),
             }
         }
         Ok(true)
@@ -366,6 +384,7 @@ impl Worker {
             if !replay.socket.receive(context.message)? {
                 return Ok(false);
             }
+            replay.permit_until = None;
             let answer = std::mem::take(context.message);
             if self.read_links(context)? {
                 // The answer is worth nothing: after a connection another replay is asked for.
@@ -384,8 +403,8 @@ impl Worker {
                     }
                 }
                 Err(reason) => {
-                    self.follower.progress(context.now);
-                    self.follower.skipped(reason);
+                    self.close_replay(context.registry);
+                    self.follower.answered_badly(reason);
                 }
             }
             if self.act(context) {
@@ -450,14 +469,26 @@ impl Worker {
         // Queued until the connection is there.
         socket.send(&[DELIMITER, &sequence_frame(from)])?;
         let descriptor = socket.descriptor()?;
-        register(context.registry, descriptor, context.token + 2);
+        register(context.registry, descriptor, context.token + 2)
+            .map_err(|source| socket.cannot_wait(&source))?;
         self.opened = true;
         self.replay = Some(Replay {
             socket,
             descriptor,
-            _permit: permit,
+            permit: Some(permit),
+            permit_until: Some(context.now + PERMIT_IDLE_TIME_MAX),
         });
         Ok(())
+    }
+
+    /// A replay that nobody answers is waited for, but others need not.
+    fn check_permit(&mut self, now: Instant) {
+        if let Some(replay) = &mut self.replay
+            && replay.permit_until.is_some_and(|at| at <= now)
+        {
+            replay.permit_until = None;
+            replay.permit = None;
+        }
     }
 
     fn close_replay(&mut self, registry: &Registry) {
@@ -492,13 +523,9 @@ fn read_message<'m, T>(
     read(&frames[..kept.len().min(FRAMES_MAX)])
 }
 
-/// Waits on a descriptor. If the system refuses, the worker is looked at by the clock alone.
-fn register(registry: &Registry, descriptor: RawFd, token: usize) {
-    let registered =
-        registry.register(&mut SourceFd(&descriptor), Token(token), Interest::READABLE);
-    if let Err(error) = registered {
-        tracing::error!(%error, "cannot wait on a socket");
-    }
+/// Waits on a descriptor.
+fn register(registry: &Registry, descriptor: RawFd, token: usize) -> io::Result<()> {
+    registry.register(&mut SourceFd(&descriptor), Token(token), Interest::READABLE)
 }
 
 fn deregister(registry: &Registry, descriptor: RawFd) {

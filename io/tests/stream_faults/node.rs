@@ -170,7 +170,6 @@ impl Node {
             match turn.live.receive(turn.now) {
                 None => return false,
                 Some(Message::Skipped(reason)) => {
-                    self.follower.heard();
                     self.follower.skipped(reason);
                 }
                 Some(Message::Batch {
@@ -225,8 +224,8 @@ impl Node {
             }
             Err(reason) => {
                 turn.lives[life].unreadable = true;
-                self.follower.progress(now);
-                self.follower.skipped(reason);
+                self.close_replay();
+                self.follower.answered_badly(reason);
             }
         }
     }
