@@ -56,3 +56,35 @@ fn an_answer_that_cannot_be_read_is_not_forgotten() {
     assert_eq!(follower.act(now, &at, &mut scratch), Acted::Idle);
     assert_ne!(follower.trust(), Trust::Exact);
 }
+
+/// A replay failed, and so did the opening of the socket for the next attempt. Nothing was due any more: an idle
+/// engine's worker would have been stale for ever.
+#[test]
+fn an_attempt_that_cannot_be_made_is_followed_by_another() {
+    let index = Index::new(IndexConfig::default());
+    let (at, mut scratch) = (index.participant(), Scratch::default());
+    let writer = index.writer("m").unwrap();
+    let timing = Timing::default();
+    let mut follower: Follower<Vec<u8>> =
+        Follower::new(writer, Arc::default(), "pod#0".to_owned(), true, timing);
+    let mut now = Instant::now();
+    follower.connecting(now);
+    follower.connected(now);
+    let mut attempts = 0;
+    while attempts < 20 {
+        match follower.act(now, &at, &mut scratch) {
+            Acted::Ask { from } => {
+                assert_eq!(from, 0);
+                attempts += 1;
+                follower.replay_failed();
+            }
+            Acted::Idle => {
+                let due = follower.due().expect("another attempt");
+                assert!(due > now, "what stays due keeps a thread busy");
+                now = due;
+                assert!(follower.check_time(now).is_none());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

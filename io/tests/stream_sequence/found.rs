@@ -203,3 +203,19 @@ fn a_batch_that_comes_twice_is_no_restart() {
         (Trust::Partial, 0)
     );
 }
+
+/// Batches of a connection that was lost waited for the replay that was to say whether their engine still lived.
+/// Somebody asked for another proof meanwhile, and that replay no longer knew what it had been asked for: when it ended,
+/// in an idle engine's new life, the old batches were applied.
+#[test]
+fn a_proof_that_is_asked_for_twice_is_still_one_of_the_life() {
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(live(&mut machine, 1, &[0, 1, 2, 3]), [Asked(0)]);
+    machine.disconnected();
+    machine.connected();
+    machine.verify(false);
+    drain(&mut machine);
+    assert_eq!(replay(&mut machine, 2, &[]), [Dropped(4, OtherLife)]);
+    assert_eq!((machine.last(), machine.trust()), (None, Trust::Exact));
+}

@@ -142,3 +142,21 @@ fn hosts_may_have_names() {
     worker.wait_until(Trust::Exact);
     assert_eq!(rig.held(&worker, 1, 0..4), NONE);
 }
+
+/// Without a replay socket no restart is ever proven; a new connection may lead to a new life all the same.
+#[test]
+fn distrust_ends_with_a_restart_that_nothing_proves() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = rig.follow(&engine);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    let kind = [("kv_cache_spec_kind", rmpv::Value::from("mamba"))];
+    let batch = payload(1, 0, vec![stored_with(1, 0, &kind)]);
+    engine.publish(0, &batch).unwrap();
+    worker.wait_until(Trust::Distrusted);
+    let engine = engine.restart_process().unwrap();
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&engine, 2, 0..2);
+    worker.wait_for(1);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 2, 0..3), [0, 1]);
+}

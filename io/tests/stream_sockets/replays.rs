@@ -279,3 +279,26 @@ fn replays_of_one_worker_cool_down() {
         (asked, Some(4))
     );
 }
+
+/// Its replay is waited for, but the permit goes on to the next in line.
+#[test]
+fn a_silent_replay_keeps_nobody_else_waiting() {
+    let rig = Rig::with(StreamsConfig {
+        timing: Timing {
+            replay: Duration::from_secs(3_600),
+            replay_whole: Duration::from_secs(3_600),
+            ..Timing::default()
+        },
+        replays: 1,
+        ..StreamsConfig::default()
+    });
+    let (silent, good) = (engine(), engine());
+    silent.set_silent(true);
+    publish(&good, 1, 0..4);
+    let stuck = rig.follow(&silent);
+    silent.wait_for_subscriber(PATIENCE).unwrap();
+    let worker = rig.follow(&good);
+    worker.wait_for(3);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(stuck.status.trust(), Trust::Replaying);
+}

@@ -272,3 +272,16 @@ fn a_bad_snapshot_is_refused_with_the_reason() {
     wait(&info, 9, Trust::Exact);
     assert_eq!(held(&node, &info, 1, 0..10).len(), 10);
 }
+
+/// A node whose fleet registers itself starts without any pod. If it stops before they are back, what it could have
+/// started from is still there.
+#[test]
+fn nobody_does_not_take_the_place_of_somebody() {
+    let (folder, engine) = (TempDir::new().unwrap(), engine());
+    leave(folder.path(), &engine, 10);
+    start(&config(folder.path())).stop();
+    let file = File::open(folder.path().join(FILE_NAME)).unwrap();
+    assert_eq!(Snapshot::open(file, 1337).unwrap().len(), 1);
+    let names = fs::read_dir(folder.path()).unwrap();
+    assert_eq!(names.count(), 1, "nothing is left lying about");
+}
