@@ -47,6 +47,8 @@ kinds! {
     Verify = "told to verify",
     Unheard = "told that nothing is heard",
     Stall = "thread stalls",
+    NodeRestart = "node restarts cold",
+    NodeRestartWarm = "node restarts from a snapshot",
     Overflow = "held back beyond its bound",
 }
 

@@ -9,6 +9,7 @@ mod faults;
 mod known;
 mod net;
 mod node;
+mod restart;
 mod site;
 mod truth;
 mod world;

@@ -105,6 +105,14 @@ impl Live {
         self.last = now;
     }
 
+    /// Nobody receives any more.
+    pub(crate) fn close(&mut self, now: u64) {
+        self.up = false;
+        self.flying.clear();
+        self.links.clear();
+        self.last = now;
+    }
+
     pub(crate) fn connect(&mut self, now: u64, subscription: u64, life: usize) {
         if !self.up {
             self.up = true;

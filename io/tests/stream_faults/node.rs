@@ -1,6 +1,7 @@
 //! The node's side of one worker: a follower, fed in the order in which an IO thread reads its sockets.
 use crate::faults::Kind;
 use crate::net::{Live, Message, Requester};
+use crate::restart::{self, Saved};
 use crate::truth::Life;
 use kvroute::fake::chance::Chance;
 use kvroute::limits::{ASKS_PER_TURN_MAX, BATCHES_PER_TURN_MAX, FRAMES_MAX};
@@ -103,6 +104,9 @@ pub(crate) struct Node {
     /// A connection was made in the engine's present life. (A replay that ends without a batch does not tell
     /// a new life from an engine that keeps no ring.)
     pub(crate) knows_life: bool,
+    /// What its follower is made with, also after a restart of the node.
+    pub(crate) kind: restart::Kind,
+    pub(crate) saved: Option<Saved>,
 }
 
 impl Node {
@@ -113,10 +117,10 @@ impl Node {
         weight: usize,
         chance: Chance,
     ) -> Self {
-        let status = Arc::<WorkerStatus>::default();
-        let name = "pod#0".to_owned();
+        let kind = restart::Kind { has_replay, timing };
+        let (follower, status) = kind.follower(writer);
         Self {
-            follower: Follower::new(writer, Arc::clone(&status), name, has_replay, timing),
+            follower,
             status,
             replay: None,
             wish: None,
@@ -129,6 +133,8 @@ impl Node {
             weight,
             backlog: false,
             knows_life: false,
+            kind,
+            saved: None,
         }
     }
 
@@ -268,6 +274,13 @@ impl Node {
         self.replay = Some(Requester::new(self.requests, from));
         self.opened = true;
         self.follower.asked(now);
+    }
+
+    /// The sockets are closed.
+    pub(crate) fn forget_sockets(&mut self) {
+        self.close_replay();
+        self.backlog = false;
+        self.knows_life = false;
     }
 
     fn close_replay(&mut self) {

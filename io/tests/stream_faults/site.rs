@@ -3,6 +3,7 @@ use crate::engine::Engine;
 use crate::faults::{Kind, LiveMode};
 use crate::net::{Live, Message};
 use crate::node::{Asking, Node, Turn};
+use crate::truth::Life;
 use crate::world::{Event, Queue, Shared};
 use kvroute::fake::chance::Chance;
 use kvroute::fake::faults::{Faults, Lie};
@@ -339,9 +340,24 @@ impl Site {
         }
     }
 
+    /// Another process of the node follows the engine.
+    fn restart_node(&mut self, now: u64, id: usize, queue: &mut Queue, shared: &Shared) {
+        self.live.close(now);
+        let warm = self.node.restart(&shared.index, &shared.participant);
+        self.note(match warm {
+            true => Kind::NodeRestartWarm,
+            false => Kind::NodeRestart,
+        });
+        self.engine.lives.iter_mut().for_each(Life::forget_given);
+        self.node.follower.connecting(shared.instant(now));
+        let away = [500, 100_000, 12 * SECOND][self.chance.place(3)];
+        queue.push(now + self.chance.between(100, away), id, Event::Up);
+        queue.push(now + 1, id, Event::Turn);
+    }
+
     /// Something goes wrong, or ceases to.
     fn fault(&mut self, now: u64, id: usize, queue: &mut Queue, shared: &Shared) {
-        match self.chance.below(12) {
+        match self.chance.below(14) {
             0 | 1 => self.mode = LiveMode::draw(&mut self.chance),
             2 | 3 => self.replays = draw_replays(&mut self.chance),
             4 => {
@@ -379,6 +395,8 @@ impl Site {
                     waits: often[self.chance.place(3)],
                 };
             }
+            12 => self.node.save(&mut self.chance),
+            13 if self.chance.per_mille(400) => self.restart_node(now, id, queue, shared),
             11 if self.chance.per_mille(100) => self
                 .engine
                 .ring

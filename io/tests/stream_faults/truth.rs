@@ -104,6 +104,11 @@ impl Life {
         self.given.iter().all(|&given| given)
     }
 
+    /// The node is another one.
+    pub(crate) fn forget_given(&mut self) {
+        self.given.fill(false);
+    }
+
     /// Notes what the engine has published.
     pub(crate) fn publish(&mut self, payload: &[u8], cache: &Cache) {
         let mut held = BTreeMap::new();

@@ -133,6 +133,8 @@ impl<P: Payload> Sequence<P> {
     /// with this checksum. The first connection asks for the replay that proves it.
     pub fn resume(&mut self, first: u64, last: u64, checksum: u64, whole: bool) {
         self.run = Some(Run::resume(first, last, checksum, whole));
+        // Whether the ring reaches further back is not known any more.
+        self.want_more = !whole;
     }
 
     /// What [`Self::resume`] needs to go on from here.
