@@ -1,11 +1,8 @@
 //! `kvroute demo`: a node whose fleet replays recorded engines.
-use super::{Exit, complain};
+use super::{Exit, complain, told_to_stop};
 use kvroute::config::{Config, Settings};
 use kvroute::demo::{self, DemoError};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, ErrorKind, IsTerminal};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,13 +24,10 @@ pub(crate) fn run(args: Args) -> Exit {
             return Exit::Usage;
         }
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
-            complain(&format_args!("cannot handle signals: {error}"));
-            return Exit::Internal;
-        }
-    }
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(exit) => return exit,
+    };
     let mut out = io::stdout();
     let terminal = out.is_terminal();
     match demo::run(&config, &stop, &mut out, terminal) {

@@ -1,14 +1,12 @@
 //! `kvroute fake-engine`: a pod without a GPU, to try a node with.
-use super::{Exit, complain};
+use super::{Exit, complain, told_to_stop};
 use kvroute::fake::drive::{Drive, DriveOptions, RankReport};
 use kvroute::fake::encode::Dialect;
 use kvroute::fake::faults::Faults;
 use kvroute::limits::{FAKE_BLOCKS_MAX, FAKE_RANKS_MAX};
 use kvroute_engine::limits::BLOCK_SIZE_MAX;
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, ErrorKind, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -107,13 +105,10 @@ pub(crate) fn run(args: &Args) -> Exit {
             return Exit::Usage;
         }
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
-            complain(&format_args!("cannot handle signals: {error}"));
-            return Exit::Internal;
-        }
-    }
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(exit) => return exit,
+    };
     let drive = match Drive::start(options) {
         Ok(drive) => drive,
         Err(error) => {

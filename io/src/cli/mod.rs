@@ -4,8 +4,11 @@ mod fake_engine;
 mod serve;
 
 use clap::{Parser, Subcommand};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// How the process ends, by sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,18 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             }
         }
     }
+}
+
+/// Set by Ctrl-C and SIGTERM from now on.
+pub(crate) fn told_to_stop() -> Result<Arc<AtomicBool>, Exit> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            complain(&format_args!("cannot handle signals: {error}"));
+            return Err(Exit::Internal);
+        }
+    }
+    Ok(stop)
 }
 
 /// Says what went wrong, for the person who started the process.

@@ -324,7 +324,8 @@ impl Worker {
 
     /// Tells the follower what became of the connection; whether anything did. Before it reports that a
     /// connection is lost, libzmq hands out all that came over it; so this is received first. What
-    /// comes later came over the next connection.
+    /// comes later came over the next connection. (After an error of the protocol, say a frame beyond all bounds, what was
+    /// read with it comes after the report. Such an engine is not one that is followed exactly anyway.)
     fn read_links(&mut self, context: &mut Context<'_>) -> Result<bool, SocketError> {
         if let Some(subscription) = &self.subscription {
             subscription
