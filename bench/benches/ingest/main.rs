@@ -75,7 +75,7 @@ fn follow(kind: Kind, blocks: u64) -> Result<f64, Failure> {
     let before = threads::times()?;
     publisher.go()?;
     let said = &publisher.said;
-    await_until("all frames", || status.batches() == said.frames)?;
+    await_until("all frames", nap, || status.batches() == said.frames)?;
     let after = threads::times()?;
     assert_eq!(
         status.blocks(),
@@ -150,7 +150,7 @@ fn visible(events: usize) -> Result<(), Failure> {
         let batch = payload(vec![stored(None, &[EngineHash(n + 1)], &tokens)]);
         let begun = Instant::now();
         engine.publish(n, &batch)?;
-        await_until("the event", || {
+        await_until("the event", std::thread::yield_now, || {
             let pinned = participant.pin();
             pinned.contexts("m", None).any(|context| {
                 let mut keys = TokenKeys::new(index.hash_seed(), BLOCK_SIZE, &tokens, &[]);
@@ -172,13 +172,18 @@ fn visible(events: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-fn await_until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
+fn nap() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// `pause` between two looks: a thread that only spins would take a core from those that are measured.
+fn await_until(what: &str, pause: fn(), mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
     let begun = Instant::now();
     while !holds() {
         if begun.elapsed() > PATIENCE {
             return Err(format!("waited in vain for {what}").into());
         }
-        std::hint::spin_loop();
+        pause();
     }
     Ok(())
 }
