@@ -16,7 +16,6 @@ pub(super) struct Endpoints {
     pub(super) replay: String,
     /// The ticket of the question that is on its way.
     asked: Option<u64>,
-    connected: bool,
     /// Which of a name's addresses is taken: the next one each time that it did not come to a connection.
     tries: usize,
     /// The one that was taken last.
@@ -35,7 +34,6 @@ impl Endpoints {
             events: String::new(),
             replay: String::new(),
             asked: None,
-            connected: false,
             tries: 0,
             taken: 0,
             again_at: None,
@@ -72,13 +70,18 @@ impl Endpoints {
     }
 
     /// The answer came; whether there is something new in it.
-    pub(super) fn resolved(&mut self, answer: Answered, now: Instant) -> Result<bool, String> {
+    pub(super) fn resolved(
+        &mut self,
+        answer: Answered,
+        connected: bool,
+        now: Instant,
+    ) -> Result<bool, String> {
         let (ticket, resolved) = answer;
         if self.asked != Some(ticket) {
             return Ok(false);
         }
         self.asked = None;
-        if self.connected {
+        if connected {
             // It came too late: what it is connected to is better than what a name stands for.
             return Ok(false);
         }
@@ -104,14 +107,12 @@ impl Endpoints {
     }
 
     pub(super) fn connected(&mut self) {
-        self.connected = true;
         // The address that it is connected to comes first again.
         self.tries = self.taken;
         self.again_at = None;
     }
 
     pub(super) fn disconnected(&mut self, now: Instant) {
-        self.connected = false;
         if self.named.is_some() && self.asked.is_none() {
             self.again_at = Some(now + RESOLVE_AGAIN_TIME);
         }

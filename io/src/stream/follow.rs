@@ -212,6 +212,12 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         self.sequence.disconnected();
     }
 
+    /// Whether the event socket is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected_at.is_some()
+    }
+
     /// The event socket cannot be opened.
     pub fn not_reached(&mut self) {
         self.sequence.not_reached();

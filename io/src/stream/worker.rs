@@ -242,7 +242,8 @@ impl Worker {
 
     /// Its hosts have addresses, or not.
     pub(super) fn resolved(&mut self, answer: Answered, context: &mut Context<'_>) {
-        match self.endpoints.resolved(answer, context.now) {
+        let connected = self.follower.is_connected();
+        match self.endpoints.resolved(answer, connected, context.now) {
             Ok(false) => {}
             // They have moved, or are known at last.
             Ok(true) if self.subscription.is_some() => {
@@ -305,6 +306,7 @@ impl Worker {
                 .flatten()
                 .for_each(|fd| deregister(context.registry, fd));
             self.follower.disconnected();
+            self.endpoints.disconnected(context.now);
         }
         self.follower.not_reached();
         self.reopen_at = Some(context.now + self.backoff);
