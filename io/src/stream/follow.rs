@@ -2,14 +2,14 @@
 //!
 //! Whoever has the sockets (or plays them) tells what comes in and what became of the connection, calls
 //! [`Follower::act`] until it is idle, does what that asks for, and calls [`Follower::check_time`] when
-//! [`Follower::due`] says so.
+//! [`Follower::due`] says so. A turn ends with [`Follower::settle`].
 //!
 //! A replay may stall the engine that answers it (it runs in the publisher's thread), so a worker's replays
 //! have a cool-down: the first three come at once, further ones wait, twice as long each time, until
 //! none was asked for during [`Timing::cool_down_forget`]. Meanwhile live batches are held back as during a replay.
 use super::apply::Applier;
 use super::saved::Standing;
-use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
+use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence, Tally};
 use super::trust::{self, Facts};
 use crate::limits::{
     ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FORGET,
@@ -393,11 +393,11 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
                 }
             }
         }
-        self.publish();
         Acted::More
     }
 
-    /// Takes a slice of what large clears left out of the index; whether nothing is left.
+    /// Takes a slice of what large clears left out of the index; whether nothing is left. To be called at the end of
+    /// every turn: it tells the status what changed in it.
     pub fn settle(&mut self, at: &Participant) -> bool {
         let settled = self.applier.settle(at);
         self.publish();
@@ -440,7 +440,6 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             self.retry_at = None;
             self.sequence.retry();
         }
-        self.publish();
         timed_out
     }
 
@@ -474,7 +473,6 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         // What was just judged may be a reason to ask again, and nothing else would bring that up.
         self.plan_retry(now);
         self.catching_up &= self.sequence.waiting() > 0;
-        self.publish();
         Acted::Idle
     }
 
@@ -557,8 +555,10 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// Tells what changed.
     fn publish(&mut self) {
         let tally = self.sequence.take_tally();
-        self.status.add_gaps(tally.gaps);
-        self.status.add_restarts(tally.restarts);
+        if tally != Tally::default() {
+            self.status.add_gaps(tally.gaps);
+            self.status.add_restarts(tally.restarts);
+        }
         self.status.set_last_sequence(self.applied);
         self.status.set_blocks(self.applier.writer().blocks());
         self.status.set_trust(self.trust());
