@@ -303,7 +303,13 @@ pub const SILENCE_TIME_MIN: Duration = Duration::from_secs(10);
 /// is not seen where there is none.
 pub const BLOCK_SIZE_ASSUMED: u32 = 1_024;
 
+/// Lines that one cause may write into the log in one [`LINES_PERIOD`], in the whole node; the rest is counted.
+pub const LINES_PER_CAUSE_MAX: u64 = 20;
+
+/// See above.
+pub const LINES_PERIOD: Duration = Duration::from_secs(10);
+
 /// Lines that the probe logs in a minute, whatever happens to the fleet; the rest is counted.
-pub const PROBE_LINES_PER_MINUTE_MAX: u32 = 30;
+pub const PROBE_LINES_PER_MINUTE_MAX: u64 = 30;
 
 const _: () = assert!(PROBE_CONNECT_TIME_MAX.as_millis() < PROBE_TIME_MAX.as_millis());

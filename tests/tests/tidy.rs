@@ -62,7 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/limits", &[]),
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
-    ("io/quiet", &[]),
+    ("io/quiet", &["limits"]),
     ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/fleet", &["limits", "status", "snapshot", "stream"]),
@@ -76,7 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
     ("io/config", &["limits", "fleet"]),
-    ("io/probe", &["limits", "status", "fleet", "http"]),
+    ("io/probe", &["limits", "quiet", "status", "fleet", "http"]),
     (
         "io/node",
         &[

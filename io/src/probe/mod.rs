@@ -20,7 +20,6 @@ pub mod text;
 use crate::fleet::Fleet;
 use crate::http::GetLimits;
 use crate::limits::{PROBES_MAX, SILENCE_TIME_MIN};
-use log::Log;
 use schedule::Schedule;
 use std::io;
 use std::sync::Arc;
@@ -101,7 +100,6 @@ const LOOK_TIME_MAX: Duration = Duration::from_millis(250);
 async fn run(config: &ProbeConfig, fleet: &Fleet, mut stopped: oneshot::Receiver<()>) {
     let look_time = (config.interval / 4).min(LOOK_TIME_MAX);
     let mut schedule = Schedule::new(config.interval);
-    let mut log = Log::default();
     let mut asked = JoinSet::new();
     let mut look = Instant::now();
     loop {
@@ -123,7 +121,7 @@ async fn run(config: &ProbeConfig, fleet: &Fleet, mut stopped: oneshot::Receiver
             Some(answer) = asked.join_next() => match answer {
                 Ok(answer) => {
                     let again = match schedule.target(&answer.pod) {
-                        Some(target) => target.judge(&answer, config, fleet, &mut log),
+                        Some(target) => target.judge(&answer, config, fleet),
                         // The pod went meanwhile.
                         None => continue,
                     };

@@ -1,7 +1,7 @@
 //! What is remembered of one engine, and what follows from its answers.
 use super::ProbeConfig;
 use super::ask::{Answer, Failed, Question};
-use super::log::Log;
+use super::log;
 use super::schedule::Again;
 use super::silence::{Sample, Silence};
 use super::sources::{self, Sources};
@@ -73,28 +73,22 @@ impl Target {
     }
 
     /// Acts upon an answer, and says when to ask again.
-    pub(super) fn judge(
-        &mut self,
-        answer: &Answer,
-        config: &ProbeConfig,
-        fleet: &Fleet,
-        log: &mut Log,
-    ) -> Again {
+    pub(super) fn judge(&mut self, answer: &Answer, config: &ProbeConfig, fleet: &Fleet) -> Again {
         let asked_sources = self.sources_in == 0;
         self.sources_in = match asked_sources {
             true => PROBES_PER_SOURCES,
             false => self.sources_in - 1,
         };
         let again = match &answer.metrics {
-            Ok(metrics) => self.take_metrics(metrics, answer.at_ms, config, fleet, log),
+            Ok(metrics) => self.take_metrics(metrics, answer.at_ms, config, fleet),
             Err(failed) => {
                 fleet.probes().add_failure(failed.why);
-                self.fail(failed, log)
+                self.fail(failed)
             }
         };
         match &answer.sources {
             None => {}
-            Some(Ok(sources)) => self.take_sources(sources, fleet, log),
+            Some(Ok(sources)) => self.take_sources(sources, fleet),
             Some(Err(failed)) => {
                 fleet.probes().add_failure(failed.why);
                 self.sources_in = 0;
@@ -114,14 +108,13 @@ impl Target {
         at_ms: u64,
         config: &ProbeConfig,
         fleet: &Fleet,
-        log: &mut Log,
     ) -> Again {
         let back = std::mem::take(&mut self.failures) != 0;
         if back {
-            log.info(&self.pod.pod, format_args!("the engine answers again"));
+            log::info(&self.pod.pod, format_args!("the engine answers again"));
         }
-        let restarted = self.verify(metrics, fleet, log);
-        self.listen(metrics, at_ms, config, fleet, log);
+        let restarted = self.verify(metrics, fleet);
+        self.listen(metrics, at_ms, config, fleet);
         if back || restarted {
             self.sources_in = 0;
             return Again::Now;
@@ -129,9 +122,9 @@ impl Target {
         Again::After(1)
     }
 
-    fn fail(&mut self, failed: &Failed, log: &mut Log) -> Again {
+    fn fail(&mut self, failed: &Failed) -> Again {
         if self.failures == 0 {
-            log.warn(
+            log::warn(
                 &self.pod.pod,
                 format_args!(
                     "the engine at {} does not answer as it should: {}",
@@ -147,7 +140,7 @@ impl Target {
     }
 
     /// Has the lives of all ranks verified if the engine's process is not the one that was seen last.
-    fn verify(&mut self, metrics: &EngineMetrics, fleet: &Fleet, log: &mut Log) -> bool {
+    fn verify(&mut self, metrics: &EngineMetrics, fleet: &Fleet) -> bool {
         let Some(start) = metrics.start_time else {
             return false;
         };
@@ -160,7 +153,7 @@ impl Target {
             worker.silence = Silence::default();
             fleet.verify(worker.info.id());
         }
-        log.info(
+        log::info(
             &self.pod.pod,
             format_args!("the engine's process is another one, begun at {start}"),
         );
@@ -168,14 +161,7 @@ impl Target {
     }
 
     /// Looks for ranks that compute and are not heard.
-    fn listen(
-        &mut self,
-        metrics: &EngineMetrics,
-        at_ms: u64,
-        config: &ProbeConfig,
-        fleet: &Fleet,
-        log: &mut Log,
-    ) {
+    fn listen(&mut self, metrics: &EngineMetrics, at_ms: u64, config: &ProbeConfig, fleet: &Fleet) {
         let window = u64::try_from(config.silence_time.as_millis()).unwrap_or(u64::MAX);
         for worker in &mut self.workers {
             let rank = of_rank(metrics, worker.info.rank(), self.alone);
@@ -186,7 +172,7 @@ impl Target {
             let heard = worker.info.status().last_event_ms();
             let block_size = block_size(worker.info.block_size(), rank);
             if worker.silence.observe(sample, heard, block_size, window) {
-                log.warn(
+                log::warn(
                     &worker.info.label(),
                     format_args!(
                         "the engine computes, and no events come from {}",
@@ -199,7 +185,7 @@ impl Target {
     }
 
     /// Follows what the engine says of where it publishes, unless the pod's description says it.
-    fn take_sources(&mut self, sources: &Sources, fleet: &Fleet, log: &mut Log) {
+    fn take_sources(&mut self, sources: &Sources, fleet: &Fleet) {
         let mut problem = sources.problem.clone();
         if self.pod.events.is_some() {
             let own: Vec<_> = self.workers.iter().map(|w| Arc::clone(&w.info)).collect();
@@ -211,7 +197,7 @@ impl Target {
         } else {
             match fleet.replace_ranks(&self.pod, sources.ranks.clone()) {
                 Ok(false) => {}
-                Ok(true) => log.info(
+                Ok(true) => log::info(
                     &self.pod.pod,
                     format_args!("the engine names {}", sources::ranks(&sources.ranks)),
                 ),
@@ -228,8 +214,8 @@ impl Target {
             return;
         }
         match &problem {
-            Some(problem) => log.warn(&self.pod.pod, format_args!("{problem}")),
-            None => log.info(
+            Some(problem) => log::warn(&self.pod.pod, format_args!("{problem}")),
+            None => log::info(
                 &self.pod.pod,
                 format_args!("its event sources are in order"),
             ),
