@@ -5,6 +5,15 @@ use kvroute::limits::FRAME_BYTES_MAX;
 use kvroute::status::{SkipReason, Trust};
 use rmpv::Value;
 
+/// Another engine's life, in which all is as it should be.
+fn begins_anew(rig: &Rig, worker: &Followed, engine: &FakeEngine) {
+    engine.restart();
+    publish(engine, 2, 0..1);
+    worker.wait_for(0);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(worker, 2, 0..2), [0]);
+}
+
 #[test]
 fn adapters_are_contexts_of_their_own() {
     let (rig, engine) = (Rig::new(), engine());
@@ -168,11 +177,7 @@ fn a_group_of_unknown_meaning_is_never_credited() {
     worker.wait_for(3);
     assert_eq!(worker.status.trust(), Trust::Distrusted);
     assert_eq!(rig.held(&worker, 1, 0..5), NONE);
-    engine.restart();
-    publish(&engine, 2, 0..1);
-    worker.wait_for(0);
-    worker.wait_until(Trust::Exact);
-    assert_eq!(rig.held(&worker, 2, 0..2), [0]);
+    begins_anew(&rig, &worker, &engine);
 }
 
 #[test]
@@ -262,11 +267,7 @@ fn a_sliding_window_bounds_what_is_credited() {
     assert_eq!(worker.status.trust(), Trust::Exact);
     assert_eq!(worker.skipped(SkipReason::UnknownRemoval), 1);
     // Another engine, without windows.
-    engine.restart();
-    publish(&engine, 2, 0..1);
-    worker.wait_for(0);
-    worker.wait_until(Trust::Exact);
-    assert_eq!(rig.held(&worker, 2, 0..2), [0]);
+    begins_anew(&rig, &worker, &engine);
 }
 
 #[test]
