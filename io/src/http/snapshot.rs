@@ -6,7 +6,7 @@ use super::error::{ApiError, Reply, Stream};
 use super::state::{Call, ThreadState};
 use crate::fleet::{Fleet, WorkerInfo};
 use crate::limits::{PEER_TIME_MAX, SAVE_FOR_PEER_TIME_MAX, SNAPSHOT_BYTES_MAX};
-use crate::snapshot;
+use crate::snapshot::Assembly;
 use crate::status::now_ms;
 use crate::stream::saved::{SaveTo, Section};
 use http_body_util::channel::{Channel, Sender};
@@ -66,27 +66,20 @@ struct Gone;
 
 async fn send(fleet: &Fleet, mut to: Sender<Bytes>) -> Result<(), Gone> {
     let mut sent = 0;
-    put(
-        &mut to,
-        snapshot::begin(fleet.index().hash_seed(), now_ms()),
-        &mut sent,
-    )
-    .await?;
-    let mut sums = Vec::new();
+    let (mut assembly, head) = Assembly::begin(fleet.index().hash_seed(), now_ms());
+    put(&mut to, head, &mut sent).await?;
     let workers: Vec<_> = fleet.view().workers().cloned().collect();
     for info in workers {
         let Some(saved) = save(fleet, &info).await else {
             continue;
         };
-        let about = info.about(&saved);
-        let Some((head, sum)) = snapshot::section(&about, &saved) else {
+        let Some(head) = assembly.section(&info.about(&saved), &saved) else {
             continue;
         };
-        sums.push(sum);
         put(&mut to, head, &mut sent).await?;
         put(&mut to, saved.dump, &mut sent).await?;
     }
-    put(&mut to, snapshot::end(&sums), &mut sent).await
+    put(&mut to, assembly.end(), &mut sent).await
 }
 
 async fn put(to: &mut Sender<Bytes>, bytes: Vec<u8>, sent: &mut u64) -> Result<(), Gone> {

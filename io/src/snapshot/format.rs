@@ -81,45 +81,59 @@ pub enum FormatError {
     Malformed(String),
 }
 
-/// The bytes before the first section.
-#[must_use]
-pub fn begin(hash_seed: u64, made_ms: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&hash_seed.to_le_bytes());
-    bytes.extend_from_slice(&made_ms.to_le_bytes());
-    bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
-    bytes
+/// A snapshot that is being made. It has the bytes around the dumps, and what the end has to say of them.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    sums: Vec<u64>,
 }
 
-/// The bytes of a section before its dump, and what the end needs to know of it. `None` if too much is to be said
-/// about it: names are bounded where they come in, so no worker of a node is.
-#[must_use]
-pub fn section(about: &About, section: &Section) -> Option<(Vec<u8>, u64)> {
-    let about = serde_json::to_vec(about).ok()?;
-    let length = u32::try_from(about.len()).ok()?;
-    if about.len() > ABOUT_BYTES_MAX {
-        return None;
+impl Assembly {
+    /// With the bytes before the first section.
+    #[must_use]
+    pub fn begin(hash_seed: u64, made_ms: u64) -> (Self, Vec<u8>) {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&hash_seed.to_le_bytes());
+        bytes.extend_from_slice(&made_ms.to_le_bytes());
+        bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
+        (Self::default(), bytes)
     }
-    let mut bytes = vec![1];
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&(section.dump.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&section.checksum.to_le_bytes());
-    bytes.extend_from_slice(&about);
-    let sum = checksum(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
-    Some((bytes, sum))
-}
 
-/// The bytes after the last section. `sums`: what [`section`] said of each.
-#[must_use]
-pub fn end(sums: &[u64]) -> Vec<u8> {
-    let count = u32::try_from(sums.len()).unwrap_or(u32::MAX);
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&count.to_le_bytes());
-    bytes.extend_from_slice(&sum_of_sums(sums).to_le_bytes());
-    bytes
+    /// The bytes of a section before its dump. `None`, and no section, if too much is to be said about it: names are
+    /// bounded where they come in, so no worker of a node is.
+    #[must_use]
+    pub fn section(&mut self, about: &About, section: &Section) -> Option<Vec<u8>> {
+        let about = serde_json::to_vec(about).ok()?;
+        let length = u32::try_from(about.len()).ok()?;
+        if about.len() > ABOUT_BYTES_MAX {
+            return None;
+        }
+        let mut bytes = vec![1];
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&(section.dump.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&section.checksum.to_le_bytes());
+        bytes.extend_from_slice(&about);
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        self.sums.push(sum);
+        Some(bytes)
+    }
+
+    /// Sections so far.
+    #[must_use]
+    pub fn sections(&self) -> u32 {
+        u32::try_from(self.sums.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes after the last section.
+    #[must_use]
+    pub fn end(self) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&self.sections().to_le_bytes());
+        bytes.extend_from_slice(&sum_of_sums(&self.sums).to_le_bytes());
+        bytes
+    }
 }
 
 fn sum_of_sums(sums: &[u64]) -> u64 {

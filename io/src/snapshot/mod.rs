@@ -7,6 +7,6 @@ mod format;
 mod read;
 mod write;
 
-pub use format::{About, FormatError, begin, end, section};
+pub use format::{About, Assembly, FormatError};
 pub use read::{ReadError, Snapshot};
 pub use write::{FILE_NAME, WriteError, Written, write};

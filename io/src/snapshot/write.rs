@@ -1,5 +1,5 @@
 //! A snapshot into a file, whole or not at all.
-use super::format::{About, begin, end, section};
+use super::format::{About, Assembly};
 use crate::stream::saved::Section;
 use std::fs::File;
 use std::io::{self, Write};
@@ -58,20 +58,20 @@ fn try_write(
         written.bytes += bytes.len() as u64;
         file.write_all(bytes)
     };
-    put(&begin(hash_seed, made_ms))?;
-    let mut sums = Vec::new();
+    let (mut assembly, head) = Assembly::begin(hash_seed, made_ms);
+    put(&head)?;
     for (about, saved) in sections {
-        let Some((head, sum)) = section(&about, &saved) else {
+        let Some(head) = assembly.section(&about, &saved) else {
             tracing::warn!(pod = about.pod, "too much to say about a worker to save it");
             continue;
         };
         put(&head)?;
         put(&saved.dump)?;
-        sums.push(sum);
     }
-    put(&end(&sums))?;
-    written.workers = u32::try_from(sums.len()).unwrap_or(u32::MAX);
-    if sums.is_empty() && folder.join(FILE_NAME).exists() {
+    let workers = assembly.sections();
+    put(&assembly.end())?;
+    written.workers = workers;
+    if workers == 0 && folder.join(FILE_NAME).exists() {
         // Nobody is there yet: what is known of those that were is worth more.
         std::fs::remove_file(&path)?;
         return Ok(written);
