@@ -15,6 +15,7 @@ mod lookup;
 mod match_request;
 mod matching;
 mod params;
+mod prompt;
 mod rfc1403;
 mod routes;
 mod server;
