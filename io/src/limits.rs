@@ -122,6 +122,9 @@ pub const CANDIDATES_DEFAULT: usize = 16;
 /// Candidates that a request may name, and that one answer may list: about 1 MB of JSON.
 pub const CANDIDATES_MAX: usize = 4_096;
 
+/// Bytes that a thread keeps for reading the next body, twice: prompts of a quarter of a million tokens.
+pub const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 
