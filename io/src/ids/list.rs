@@ -16,9 +16,6 @@ use super::mask::Masks;
 /// Bytes that are looked at together.
 pub(super) const BLOCK: usize = 64;
 
-/// Numbers that can end in one block: every second byte, and one from before.
-const ENDS: usize = BLOCK / 2 + 1;
-
 /// Digits that are read at once; longer numbers go digit by digit.
 const AT_ONCE: usize = 8;
 
