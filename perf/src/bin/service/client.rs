@@ -1,6 +1,7 @@
-//! The smallest HTTP client that can ask: one kept connection, blocking, nothing allocated once its buffer has grown.
+//! The smallest HTTP client that can ask: one kept connection, waiting or polled, nothing allocated once its buffer has
+//! grown.
 use crate::Failure;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -16,13 +17,29 @@ pub(crate) enum Target {
     Unix(PathBuf),
 }
 
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+trait Stream: Read + Write {
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.set_nonblocking(nonblocking)
+    }
+}
+
+impl Stream for UnixStream {
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.set_nonblocking(nonblocking)
+    }
+}
 
 /// One connection.
 pub(crate) struct Client {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// Bytes of the request that were sent, and of the answer that have come.
+    sent: usize,
+    filled: usize,
 }
 
 /// An answer, as it lies in the connection's buffer.
@@ -64,37 +81,68 @@ impl Client {
         Ok(Self {
             stream,
             buffer: vec![0; 64 << 10],
+            sent: 0,
+            filled: 0,
         })
+    }
+
+    /// From now on the connection is polled: `advance` does not wait.
+    pub(crate) fn polled(&mut self) -> Result<(), Failure> {
+        Ok(self.stream.set_nonblocking(true)?)
     }
 
     /// Sends a whole request and reads the whole answer.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>, Failure> {
-        self.stream.write_all(request)?;
-        let mut filled = 0;
-        let (status, body, whole) = loop {
-            filled += self.read(filled)?;
-            if let Some(head) = head(&self.buffer[..filled])? {
-                break (head.status, head.bytes, head.bytes + head.length);
+        self.begin();
+        loop {
+            if let Some((status, body)) = self.step(request)? {
+                let body = &self.buffer[body..self.filled];
+                return Ok(Answer { status, body });
             }
-        };
-        while filled < whole {
-            filled += self.read(filled)?;
         }
-        if filled > whole {
-            return Err("more was answered than was asked".into());
-        }
-        let body = &self.buffer[body..whole];
-        Ok(Answer { status, body })
     }
 
-    fn read(&mut self, filled: usize) -> Result<usize, Failure> {
-        if filled == self.buffer.len() {
-            self.buffer.resize(2 * filled, 0);
+    /// A new request comes.
+    pub(crate) fn begin(&mut self) {
+        (self.sent, self.filled) = (0, 0);
+    }
+
+    /// Goes on with a request as far as possible; the answer once it is whole.
+    pub(crate) fn advance(&mut self, request: &[u8]) -> Result<Option<Answer<'_>>, Failure> {
+        let whole = match self.step(request) {
+            Ok(whole) => whole,
+            Err(error) => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(ErrorKind::WouldBlock) => None,
+                _ => return Err(error),
+            },
+        };
+        Ok(whole.map(|(status, body)| Answer {
+            status,
+            body: &self.buffer[body..self.filled],
+        }))
+    }
+
+    /// One write or read; once the answer is whole its status, and where its body begins.
+    fn step(&mut self, request: &[u8]) -> Result<Option<(u16, usize)>, Failure> {
+        if self.sent < request.len() {
+            self.sent += self.stream.write(&request[self.sent..])?;
+            return Ok(None);
         }
-        match self.stream.read(&mut self.buffer[filled..])? {
-            0 => Err("the server closed the connection".into()),
-            bytes => Ok(bytes),
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(2 * self.filled, 0);
         }
+        match self.stream.read(&mut self.buffer[self.filled..])? {
+            0 => return Err("the server closed the connection".into()),
+            bytes => self.filled += bytes,
+        }
+        let Some(head) = head(&self.buffer[..self.filled])? else {
+            return Ok(None);
+        };
+        let whole = head.bytes + head.length;
+        if self.filled > whole {
+            return Err("more was answered than was asked".into());
+        }
+        Ok((self.filled == whole).then_some((head.status, head.bytes)))
     }
 
     /// A request with a JSON body, for all that is not measured.

@@ -76,8 +76,8 @@ impl Series {
 
     pub(crate) const fn text(self) -> &'static str {
         match self {
-            Self::Match => "kvroute",
-            Self::Query => "kvroute, RFC",
+            Self::Match => "kvroute match",
+            Self::Query => "kvroute query",
             Self::Dynamo => "dynamo",
             Self::Bare => "bare hyper",
         }

@@ -1,5 +1,8 @@
-//! One window of load: a server is asked over some connections, one thread each, as fast as it answers or at a fixed
-//! rate.
+//! One window of load: a server is asked over some connections, as fast as it answers or at a fixed rate.
+//!
+//! One thread asks, and never sleeps: it goes round its connections and looks. A client that sleeps must be woken by
+//! the server, which on a virtual machine costs the server more than a small request does, and which no server
+//! pays whose clients are on other machines.
 //!
 //! At a fixed rate each connection has its deadlines, and a request's latency counts from its deadline, whether
 //! it could be sent then or not: a server that stalls is charged for every request that had to wait.
@@ -7,23 +10,22 @@ use crate::Failure;
 use crate::client::{Client, Target};
 use crate::servers::Process;
 use kvroute_bench::Random;
-use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Of so many answers one is kept to be compared afterwards, while there is room.
-const SAMPLED: u64 = 61;
-const SAMPLES_MAX: usize = 4;
+const SAMPLED: usize = 61;
+const SAMPLES_MAX: usize = 8;
 
 /// Requests on each connection before the clock starts, so that caches and buffers are as they will be.
-const WARM_UP: u64 = 20;
-
-/// Sleeping ends late by about this much; the rest is waited for awake.
-const AWAKE: Duration = Duration::from_micros(60);
+const WARM_UP: usize = 20;
 
 /// A fixed rate that cannot be kept is given up after so many times the window; what is due by then
 /// counts as answered then.
 const OVERDUE: u32 = 5;
+
+/// A server that takes longer is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How requests follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -61,42 +63,27 @@ pub(crate) struct Window {
 
 /// Runs one window.
 pub(crate) fn run(load: Load<'_>) -> Result<Window, Failure> {
-    let connect = |n| Connection::new(load, n);
+    let mut random = Random(load.seed);
+    let connect = |number| Connection::new(load, number, &mut random);
     let connections = (0..load.connections).map(connect);
     let mut connections = connections.collect::<Result<Vec<_>, _>>()?;
-    for connection in &mut connections {
-        connection.warm_up()?;
-    }
-    // Everybody is ready; the server's time is read; they go; they are done.
-    let barrier = Barrier::new(load.connections + 1);
-    let (before, seconds, after, ended) = thread::scope(|scope| {
-        let run = |connection| {
-            let barrier = &barrier;
-            scope.spawn(move || Connection::run(connection, barrier))
-        };
-        let threads: Vec<_> = connections.iter_mut().map(run).collect();
-        barrier.wait();
-        let before = load.server.processor_time();
-        let begun = Instant::now();
-        barrier.wait();
-        barrier.wait();
-        let seconds = begun.elapsed().as_secs_f64();
-        let after = load.server.processor_time();
-        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
-        (before, seconds, after, ended)
-    });
-    for ended in ended {
-        ended.map_err(|_| "a client has panicked")??;
-    }
+    // More than a window can have, or it would be moved about meanwhile.
     let mut window = Window {
-        seconds,
-        processor: after?.saturating_sub(before?),
+        latencies: Vec::with_capacity(1 << 18),
         ..Window::default()
     };
-    for connection in connections {
-        window.latencies.extend(connection.latencies);
-        window.samples.extend(connection.samples);
+    let before = load.server.processor_time()?;
+    let clock = Clock {
+        load,
+        begun: Instant::now(),
+    };
+    while !connections.iter().all(Connection::is_done) {
+        for connection in &mut connections {
+            connection.look(&clock, &mut random, &mut window)?;
+        }
     }
+    window.seconds = clock.begun.elapsed().as_secs_f64();
+    window.processor = load.server.processor_time()?.saturating_sub(before);
     Ok(window)
 }
 
@@ -108,105 +95,109 @@ pub(crate) fn idle(server: &Process, time: Duration) -> Result<f64, Failure> {
     Ok(ran as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// One connection and what it has seen.
-struct Connection<'l> {
+/// When what is due.
+struct Clock<'l> {
     load: Load<'l>,
-    number: usize,
-    client: Client,
-    random: Random,
-    latencies: Vec<u32>,
-    samples: Vec<(usize, Vec<u8>)>,
+    begun: Instant,
 }
 
-impl<'l> Connection<'l> {
-    fn new(load: Load<'l>, number: usize) -> Result<Self, Failure> {
+impl Clock<'_> {
+    /// When a connection may send its next request; `None` if it has sent its last one.
+    fn due(&self, number: usize, sent: u32, now: Instant) -> Option<Instant> {
+        match self.load.pace {
+            Pace::Closed => (now - self.begun < self.load.time).then_some(now),
+            Pace::Open(rate) => {
+                // The connections take turns.
+                let turns = f64::from(sent) * self.load.connections as f64 + number as f64;
+                let due = Duration::from_secs_f64(turns / rate);
+                (due < self.load.time).then(|| self.begun + due)
+            }
+        }
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        now - self.begun > OVERDUE * self.load.time
+    }
+}
+
+/// One connection.
+struct Connection {
+    number: usize,
+    client: Client,
+    /// Requests so far.
+    sent: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Until the next request is due.
+    Waiting,
+    /// Under way: the request, and from when its latency counts.
+    Asking(usize, Instant),
+    Done,
+}
+
+impl Connection {
+    fn new(load: Load<'_>, number: usize, random: &mut Random) -> Result<Self, Failure> {
+        let mut client = Client::connect(load.target)?;
+        for _ in 0..WARM_UP {
+            let request = random.below(load.requests.len());
+            client.exchange(&load.requests[request])?.good()?;
+        }
+        client.polled()?;
         Ok(Self {
-            load,
             number,
-            client: Client::connect(load.target)?,
-            random: Random(load.seed ^ number as u64),
-            latencies: Vec::with_capacity(1 << 16),
-            samples: Vec::new(),
+            client,
+            sent: 0,
+            state: State::Waiting,
         })
     }
 
-    fn warm_up(&mut self) -> Result<(), Failure> {
-        for _ in 0..WARM_UP {
-            let request = self.random.below(self.load.requests.len());
-            self.client.exchange(&self.load.requests[request])?.good()?;
-        }
-        Ok(())
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
     }
 
-    fn run(&mut self, barrier: &Barrier) -> Result<(), Failure> {
-        barrier.wait();
-        barrier.wait();
-        let ended = match self.load.pace {
-            Pace::Closed => self.closed(),
-            Pace::Open(rate) => self.open(rate),
+    /// Does what can be done now.
+    fn look(
+        &mut self,
+        clock: &Clock<'_>,
+        random: &mut Random,
+        window: &mut Window,
+    ) -> Result<(), Failure> {
+        let load = clock.load;
+        if let State::Waiting = self.state {
+            let now = Instant::now();
+            match clock.due(self.number, self.sent, now) {
+                None => self.state = State::Done,
+                Some(due) if clock.is_overdue(now) => {
+                    self.sent += 1;
+                    window.latencies.push(nanoseconds(now - due));
+                }
+                Some(due) if due <= now => {
+                    self.sent += 1;
+                    self.client.begin();
+                    self.state = State::Asking(random.below(load.requests.len()), due);
+                }
+                Some(_) => {}
+            }
+        }
+        let State::Asking(request, since) = self.state else {
+            return Ok(());
         };
-        barrier.wait();
-        ended
-    }
-
-    fn closed(&mut self) -> Result<(), Failure> {
-        let begun = Instant::now();
-        let mut sent = begun;
-        while sent - begun < self.load.time {
-            self.ask()?;
-            let answered = Instant::now();
-            self.latencies.push(nanoseconds(answered - sent));
-            sent = answered;
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, rate: f64) -> Result<(), Failure> {
-        let begun = Instant::now();
-        let period = self.load.connections as f64 / rate;
-        let give_up = begun + OVERDUE * self.load.time;
-        // The connections take turns.
-        let first = period * self.number as f64 / self.load.connections as f64;
-        for n in 0_u32.. {
-            let due = Duration::from_secs_f64(first + period * f64::from(n));
-            if due >= self.load.time {
-                break;
-            }
-            let due = begun + due;
-            if Instant::now() < give_up {
-                wait_until(due);
-                self.ask()?;
-            }
-            let latency = nanoseconds(Instant::now().saturating_duration_since(due));
-            self.latencies.push(latency);
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self) -> Result<(), Failure> {
-        let request = self.random.below(self.load.requests.len());
-        let answer = self.client.exchange(&self.load.requests[request])?;
+        let Some(answer) = self.client.advance(&load.requests[request])? else {
+            return match since.elapsed() > PATIENCE {
+                true => Err("a request is not answered".into()),
+                false => Ok(()),
+            };
+        };
         let body = answer.good()?;
-        let sampled = (self.latencies.len() as u64).is_multiple_of(SAMPLED);
-        if sampled && self.samples.len() < SAMPLES_MAX {
-            self.samples.push((request, body.to_vec()));
+        window.latencies.push(nanoseconds(since.elapsed()));
+        if window.latencies.len() % SAMPLED == 1 && window.samples.len() < SAMPLES_MAX {
+            window.samples.push((request, body.to_vec()));
         }
+        self.state = State::Waiting;
         Ok(())
-    }
-}
-
-fn wait_until(due: Instant) {
-    loop {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        if left > 2 * AWAKE {
-            thread::sleep(left - AWAKE);
-        } else {
-            // Another connection's thread may want the core.
-            thread::yield_now();
-        }
     }
 }
 

@@ -17,7 +17,7 @@ mod requests;
 mod servers;
 mod workload;
 
-use grid::{Available, Row, Skipped};
+use grid::{Available, Row, Series, Skipped};
 use kvroute_bench::machine;
 use measure::{Book, Effort, Servers};
 use options::Options;
@@ -69,12 +69,7 @@ fn run(options: &Options) -> Result<(), Failure> {
             why: "it answers /query_by_hash with 404".to_owned(),
         });
     }
-    let mut rows = grid::rows(there);
-    let wanted = |row: &Row| {
-        let name = row.to_string();
-        options.only.is_empty() || options.only.iter().any(|only| name.contains(only))
-    };
-    rows.retain(|(row, _)| wanted(row));
+    let rows = wanted(grid::rows(there), &options.only);
     let effort = Effort {
         rounds: options.rounds,
         window: options.window,
@@ -95,6 +90,19 @@ fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The rows and who answers them, as far as they are asked for.
+fn wanted(mut rows: Vec<(Row, Vec<Series>)>, only: &[String]) -> Vec<(Row, Vec<Series>)> {
+    for (row, series) in &mut rows {
+        let is_wanted = |series: &Series| {
+            let name = format!("{row}, {}", series.text());
+            only.is_empty() || only.iter().any(|only| name.contains(only))
+        };
+        series.retain(is_wanted);
+    }
+    rows.retain(|(_, series)| !series.is_empty());
+    rows
 }
 
 /// Starts the servers on one core and keeps this process on another.
@@ -133,10 +141,6 @@ fn start(options: &Options, folder: &Path) -> Result<(Servers, Vec<Skipped>), Fa
     };
     if let Some((first, _)) = apart {
         core_affinity::set_for_current(first);
-    }
-    // Else the kernel ends sleeps up to 50 microseconds late. Threads have it from who starts them.
-    if let Err(error) = std::fs::write("/proc/self/timerslack_ns", "1") {
-        eprintln!("sleeps will end late: {error}");
     }
     let servers = Servers {
         kvroute,

@@ -11,7 +11,7 @@ usage: service [--dynamo PATH] [--kvroute PATH] [--rounds N] [--window-ms N] [--
   --rounds     how often all is measured (5)
   --window-ms  how long each measurement takes (200)
   --pool       how many workers share the conversations of one system prompt (18)
-  --only       rows whose names contain this, as `256 blocks` or `binary, unix`; may be repeated
+  --only       cells whose names contain this, as `binary, unix` or `8, kvroute match`; may be repeated
   --out        a file of one JSON object a line (perf/results/service.jsonl; none if --tiny or --only)
   --tiny       a small workload, for some seconds: does it work, are all answers right
   --no-pin     the servers and the clients are not kept on cores of their own";

@@ -95,13 +95,15 @@ fn lines<'m>(rows: &[(Row, Vec<Series>)], all: &'m HashMap<Cell, Measured>) -> V
                 continue;
             };
             let ours = matches!(series, Series::Match | Series::Query);
-            let of = |row, series| all.get(&Cell { row, series }).filter(|_| ours);
-            let dynamo = of(dynamo_row(*row), Series::Dynamo);
-            let bare = of(*row, Series::Bare);
+            let of = |row, series| all.get(&Cell { row, series });
+            let dynamo = of(dynamo_row(*row), Series::Dynamo).filter(|_| series != Series::Dynamo);
+            let bare = of(*row, Series::Bare).filter(|_| ours);
+            // What the floor itself comes to, where no bar is for it.
+            let dynamo_bar = dynamo_bar(*row).filter(|_| ours);
             lines.push(Line {
                 cell,
                 measured,
-                over_dynamo: dynamo.map(|other| Ratio::new(measured, other, dynamo_bar(*row))),
+                over_dynamo: dynamo.map(|other| Ratio::new(measured, other, dynamo_bar)),
                 over_bare: bare.map(|other| Ratio::new(measured, other, Some(BARE_BAR))),
             });
         }
@@ -139,12 +141,12 @@ pub(crate) fn table(rows: &[(Row, Vec<Series>)], all: &HashMap<Cell, Measured>) 
     let open = "at half that rate";
     let _ = writeln!(
         text,
-        "{:<14}{closed:^44}  {open:^34}  {:^32} {:^32}",
+        "{:<16}{closed:^44}  {open:^34}  {:^32} {:^32}",
         "", "CPU over dynamo's", "CPU over the bare server's",
     );
     let _ = writeln!(
         text,
-        "{:<14}{:>9} {:>8} {:>8} {:>8} {:>7}  {:>9} {:>7} {:>8} {:>7}  {:>6} {:>12} {:>7} {:<3} {:>6} {:>12} {:>7} {:<3}",
+        "{:<16}{:>9} {:>8} {:>8} {:>8} {:>7}  {:>9} {:>7} {:>8} {:>7}  {:>6} {:>12} {:>7} {:<3} {:>6} {:>12} {:>7} {:<3}",
         "microseconds",
         "req/s",
         "p50",
@@ -192,7 +194,7 @@ impl Line<'_> {
         let percentiles = |figures: &Figures| [0.5, 0.99, 0.999].map(|p| figures.percentile(p));
         let [p50, p99, p999] = percentiles(closed);
         let mut text = format!(
-            "  {:<12}{:>9.0} {p50:>8.1} {p99:>8.1} {p999:>8.1} {:>7.1}",
+            "  {:<14}{:>9.0} {p50:>8.1} {p99:>8.1} {p999:>8.1} {:>7.1}",
             self.cell.series.text(),
             median(&closed.rates),
             median(&closed.processor),
