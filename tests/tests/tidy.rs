@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine/types", &[]),
     ("engine/limits", &[]),
     ("engine/sync", &[]),
-    ("engine/xxh3", &[]),
+    ("engine/xxh3", &["types"]),
     ("engine/hash", &["types", "xxh3"]),
     ("engine/oracle", &["types", "hash"]),
     ("engine/worker_set", &["types", "limits", "sync"]),
@@ -60,6 +60,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // The node: what is pure, the flow of events, the flow of lookups, and what puts them together.
     ("io/limits", &[]),
+    ("io/ids", &[]),
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
@@ -69,7 +70,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/metrics", &["limits", "status", "fleet"]),
     (
         "io/http",
-        &["limits", "status", "stream", "snapshot", "fleet", "metrics"],
+        &[
+            "limits", "ids", "status", "stream", "snapshot", "fleet", "metrics",
+        ],
     ),
     (
         "io/warm",
