@@ -1,4 +1,5 @@
 //! The table of routes, and a request's way through it.
+use super::access::{Access, Door};
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
@@ -18,6 +19,8 @@ struct Route {
     /// The methods, as the `Allow` header names them.
     allow: &'static str,
     handlers: &'static [(Method, Handler)],
+    /// Who may have it.
+    access: Access,
 }
 
 const GET: &str = "GET, HEAD";
@@ -25,31 +28,35 @@ const GET: &str = "GET, HEAD";
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
-    route("/healthz", GET, &[(Method::GET, health::alive)]),
-    route("/health", GET, &[(Method::GET, health::alive)]),
-    route("/readyz", GET, &[(Method::GET, health::ready)]),
+    route("/healthz", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/health", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/readyz", GET, &[(Method::GET, health::ready)]).to(Access::Open),
     route("/metrics", GET, &[(Method::GET, health::metrics)]),
     route(
         "/v1/workers",
         "GET, HEAD, POST",
         &[(Method::GET, workers::list), (Method::POST, workers::add)],
-    ),
+    )
+    .to(Access::AdminToChange),
     route(
         "/v1/workers/*",
         "DELETE",
         &[(Method::DELETE, workers::remove)],
-    ),
-    route("/register", "POST", &[(Method::POST, rfc1403::register)]),
+    )
+    .to(Access::AdminToChange),
+    route("/register", "POST", &[(Method::POST, rfc1403::register)]).to(Access::Admin),
     route(
         "/unregister",
         "POST",
         &[(Method::POST, rfc1403::unregister)],
-    ),
+    )
+    .to(Access::Admin),
     route("/workers", GET, &[(Method::GET, rfc1403::list)]),
-    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
+    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]).to(Access::Admin),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
+/// For clients, unless it is said otherwise.
 const fn route(
     path: &'static str,
     allow: &'static str,
@@ -59,10 +66,15 @@ const fn route(
         path,
         allow,
         handlers,
+        access: Access::Clients,
     }
 }
 
 impl Route {
+    const fn to(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
     /// What the path has after the route's prefix, if the route is the path's.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.path.strip_suffix('*') {
@@ -72,11 +84,22 @@ impl Route {
     }
 }
 
-/// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
-fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiError> {
-    let found = ROUTES
-        .iter()
-        .find_map(|route| Some((route, route.rest(path)?)));
+/// Finds the route and what the path has after its prefix.
+fn look_up(path: &str) -> Option<(&'static Route, &str)> {
+    let mut routes = ROUTES.iter();
+    routes.find_map(|route| Some((route, route.rest(path)?)))
+}
+
+/// Finds the handler, if who asks may have it, and the rest of the path. HEAD is answered like GET; hyper leaves the
+/// body out.
+fn find<'p>(
+    method: &Method,
+    path: &'p str,
+    admit: impl FnOnce(Access) -> Result<(), ApiError>,
+) -> Result<(Handler, &'p str), ApiError> {
+    let found = look_up(path);
+    // Whoever may not ask is not told which paths there are.
+    admit(found.map_or(Access::Clients, |(route, _)| route.access))?;
     let Some((route, rest)) = found else {
         let message = format!("no such path: {path}");
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
@@ -96,12 +119,15 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiErr
 pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
+    door: &Door,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
+    let _under_way = door.enter();
+    let admit = |access| door.admit(access, &head.method, &head.headers);
     let checked =
-        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path()));
+        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path(), admit));
     let (handler, rest) = match checked {
         Ok(found) => found,
         Err(error) => {
@@ -148,7 +174,8 @@ mod tests {
     #[test]
     fn the_allow_header_says_what_the_table_takes() {
         for route in ROUTES {
-            let takes = |method: &Method| find(method, &route.path.replace('*', "x")).is_ok();
+            let takes =
+                |method: &Method| find(method, &route.path.replace('*', "x"), |_| Ok(())).is_ok();
             let allowed: Vec<_> = route.allow.split(", ").collect();
             for method in [
                 Method::GET,
@@ -167,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_is_all_of_the_rest() {
-        let rest = |path| find(&Method::DELETE, path).map(|(_, rest)| rest).ok();
+        let rest = |path| look_up(path).map(|(_, rest)| rest);
         assert_eq!(rest("/v1/workers/ns/a"), Some("ns/a"));
         assert_eq!(rest("/v1/workers/ns%2Fa"), Some("ns%2Fa"));
         assert_eq!(rest("/v1/workers/"), None);
