@@ -1,4 +1,5 @@
 //! The table of routes, and a request's way through it.
+use super::access::{Access, Door};
 use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
@@ -21,6 +22,8 @@ struct Route {
     allow: &'static str,
     handlers: &'static [(Method, Handler)],
     runs: Runs,
+    /// Who may have it.
+    access: Access,
 }
 
 /// Where a route's requests are answered.
@@ -37,31 +40,36 @@ const GET: &str = "GET, HEAD";
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
-    route("/healthz", GET, &[(Method::GET, health::alive)]),
-    route("/health", GET, &[(Method::GET, health::alive)]),
-    route("/readyz", GET, &[(Method::GET, health::ready)]),
-    aside(route("/metrics", GET, &[(Method::GET, health::metrics)])),
-    aside(route(
+    route("/healthz", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/health", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/readyz", GET, &[(Method::GET, health::ready)]).to(Access::Open),
+    route("/metrics", GET, &[(Method::GET, health::metrics)]).aside(),
+    route(
         "/v1/workers",
         "GET, HEAD, POST",
         &[(Method::GET, workers::list), (Method::POST, workers::add)],
-    )),
+    )
+    .to(Access::AdminToChange)
+    .aside(),
     route(
         "/v1/workers/*",
         "DELETE",
         &[(Method::DELETE, workers::remove)],
-    ),
-    route("/register", "POST", &[(Method::POST, rfc1403::register)]),
+    )
+    .to(Access::AdminToChange),
+    route("/register", "POST", &[(Method::POST, rfc1403::register)]).to(Access::Admin),
     route(
         "/unregister",
         "POST",
         &[(Method::POST, rfc1403::unregister)],
-    ),
-    aside(route("/workers", GET, &[(Method::GET, rfc1403::list)])),
-    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
+    )
+    .to(Access::Admin),
+    route("/workers", GET, &[(Method::GET, rfc1403::list)]).aside(),
+    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]).to(Access::Admin),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
+/// For clients, unless it is said otherwise.
 const fn route(
     path: &'static str,
     allow: &'static str,
@@ -72,18 +80,21 @@ const fn route(
         allow,
         handlers,
         runs: Runs::Here,
-    }
-}
-
-/// The same, answered aside.
-const fn aside(route: Route) -> Route {
-    Route {
-        runs: Runs::Aside,
-        ..route
+        access: Access::Clients,
     }
 }
 
 impl Route {
+    const fn to(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// It takes long.
+    const fn aside(self) -> Self {
+        let runs = Runs::Aside;
+        Self { runs, ..self }
+    }
+
     /// What the path has after the route's prefix, if the route is the path's.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.path.strip_suffix('*') {
@@ -101,11 +112,22 @@ struct Found<'p> {
     runs: Runs,
 }
 
-/// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
-fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
-    let found = ROUTES
-        .iter()
-        .find_map(|route| Some((route, route.rest(path)?)));
+/// Finds the route and what the path has after its prefix.
+fn look_up(path: &str) -> Option<(&'static Route, &str)> {
+    let mut routes = ROUTES.iter();
+    routes.find_map(|route| Some((route, route.rest(path)?)))
+}
+
+/// Finds the handler, if who asks may have it, and the rest of the path. HEAD is answered like GET; hyper leaves the
+/// body out.
+fn find<'p>(
+    method: &Method,
+    path: &'p str,
+    admit: impl FnOnce(Access) -> Result<(), ApiError>,
+) -> Result<Found<'p>, ApiError> {
+    let found = look_up(path);
+    // Whoever may not ask is not told which paths there are.
+    admit(found.map_or(Access::Clients, |(route, _)| route.access))?;
     let Some((route, rest)) = found else {
         let message = format!("no such path: {path}");
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
@@ -130,12 +152,15 @@ pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
     aside: &Aside,
+    door: &Door,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
+    let _under_way = door.enter();
+    let admit = |access| door.admit(access, &head.method, &head.headers);
     let checked =
-        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path()));
+        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path(), admit));
     let Found {
         handler,
         rest,
@@ -193,7 +218,8 @@ mod tests {
     #[test]
     fn the_allow_header_says_what_the_table_takes() {
         for route in ROUTES {
-            let takes = |method: &Method| find(method, &route.path.replace('*', "x")).is_ok();
+            let takes =
+                |method: &Method| find(method, &route.path.replace('*', "x"), |_| Ok(())).is_ok();
             let allowed: Vec<_> = route.allow.split(", ").collect();
             for method in [
                 Method::GET,
@@ -212,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_is_all_of_the_rest() {
-        let rest = |path| find(&Method::DELETE, path).map(|found| found.rest).ok();
+        let rest = |path| look_up(path).map(|(_, rest)| rest);
         assert_eq!(rest("/v1/workers/ns/a"), Some("ns/a"));
         assert_eq!(rest("/v1/workers/ns%2Fa"), Some("ns%2Fa"));
         assert_eq!(rest("/v1/workers/"), None);

@@ -2,7 +2,7 @@
 //! of writers.
 use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
-use kvroute::http::{Server, ServerConfig};
+use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
@@ -12,7 +12,6 @@ use kvroute_engine::{Index, IndexConfig, Participant, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 /// The workers, by `pod#rank`.
@@ -107,21 +106,28 @@ impl Fixture {
     }
 
     pub(crate) fn with(threads: usize, ready_share: f64) -> Self {
+        Self::serving(&ServerConfig {
+            threads,
+            ready_share,
+            ..ServerConfig::default()
+        })
+    }
+
+    pub(crate) fn serving(config: &ServerConfig) -> Self {
+        Self::try_serving(config).unwrap()
+    }
+
+    pub(crate) fn try_serving(config: &ServerConfig) -> Result<Self, ServerError> {
         let index = Index::new(IndexConfig::default());
         let participant = index.participant();
         let engines = Engines::default();
         let fleet = Arc::new(Fleet::new(index, engines.clone()));
-        let config = ServerConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            threads,
-            ready_share,
-        };
-        Self {
-            server: Server::start(&config, &fleet).unwrap(),
+        Ok(Self {
+            server: Server::start(config, &fleet)?,
             fleet,
             engines,
             participant,
-        }
+        })
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -2,13 +2,17 @@
 //!
 //! Every expected value is worked out by hand from the prompts: blocks of four tokens, so that the
 //! prompt 1, 2, 3, … has the blocks (1 2 3 4), (5 6 7 8), …
+mod abuse;
 mod bounds;
 mod client;
 mod connections;
 mod fixture;
+mod listeners;
 mod lookups;
 mod metrics;
 mod refusals;
 mod rfc1403;
 mod salts;
+mod tls;
+mod tokens;
 mod workers;
