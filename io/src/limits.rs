@@ -122,6 +122,13 @@ pub const CANDIDATES_DEFAULT: usize = 16;
 /// Candidates that a request may name, and that one answer may list: about 1 MB of JSON.
 pub const CANDIDATES_MAX: usize = 4_096;
 
+/// Requests of one batch: what a gateway collects in a few milliseconds. They are answered in one go, at some
+/// microseconds each.
+pub const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Candidates that the answers of one batch may list together: about 16 MB of JSON.
+pub const BATCH_CANDIDATES_MAX: usize = 16 * CANDIDATES_MAX;
+
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 

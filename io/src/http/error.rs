@@ -1,4 +1,5 @@
 //! Answers and errors as they go out.
+use super::state::Call;
 use crate::limits::ERROR_BYTES_MAX;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
@@ -60,6 +61,15 @@ impl Reply {
             content_type: MSGPACK,
             body: Body::Whole(body.into()),
         })
+    }
+
+    /// A value as the request wants it: MessagePack or JSON.
+    pub(super) fn accepted(call: &Call<'_>, value: &impl Serialize) -> Result<Self, ApiError> {
+        if call.wants_msgpack() {
+            Self::msgpack(value)
+        } else {
+            Self::json(StatusCode::OK, value)
+        }
     }
 
     /// A fixed text.
@@ -176,6 +186,17 @@ impl ApiError {
         self
     }
 
+    /// What it says, as it stands in an answer.
+    pub(super) fn body(&self) -> impl Serialize {
+        ErrorBody {
+            error: ErrorFields {
+                code: self.code,
+                field: self.field.as_deref(),
+                message: &self.message,
+            },
+        }
+    }
+
     /// Ends the connection after the answer.
     pub(super) fn closing(mut self, close: bool) -> Self {
         self.close |= close;
@@ -185,15 +206,8 @@ impl ApiError {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        let body = ErrorBody {
-            error: ErrorFields {
-                code: error.code,
-                field: error.field.as_deref(),
-                message: &error.message,
-            },
-        };
         // Strings only: it cannot fail. Were it to, the status still tells.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let body = serde_json::to_vec(&error.body()).unwrap_or_default();
         let mut response = Self::new(Either::Left(Full::new(body.into())));
         *response.status_mut() = error.status;
         let headers = response.headers_mut();

@@ -4,7 +4,9 @@
 //! reads the body within bounds, the handler parses (`json`, `params`), looks up (`lookup`) and
 //! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
+mod batch;
 mod body;
+mod by_hash;
 mod client;
 mod error;
 mod extra;

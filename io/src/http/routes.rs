@@ -2,7 +2,7 @@
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
-use super::{health, matching, rfc1403, snapshot, workers};
+use super::{batch, by_hash, health, matching, rfc1403, snapshot, workers};
 use crate::limits::URL_BYTES_MAX;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
@@ -24,7 +24,9 @@ const GET: &str = "GET, HEAD";
 
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
+    route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
+    route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
     route("/readyz", GET, &[(Method::GET, health::ready)]),

@@ -107,7 +107,14 @@ impl Fixture {
     }
 
     pub(crate) fn with(threads: usize, ready_share: f64) -> Self {
-        let index = Index::new(IndexConfig::default());
+        Self::start(Index::new(IndexConfig::default()), threads, ready_share)
+    }
+
+    pub(crate) fn over(index: Arc<Index>) -> Self {
+        Self::start(index, 1, 1.0)
+    }
+
+    fn start(index: Arc<Index>, threads: usize, ready_share: f64) -> Self {
         let participant = index.participant();
         let engines = Engines::default();
         let fleet = Arc::new(Fleet::new(index, engines.clone()));

@@ -2,7 +2,9 @@
 //!
 //! Every expected value is worked out by hand from the prompts: blocks of four tokens, so that the
 //! prompt 1, 2, 3, … has the blocks (1 2 3 4), (5 6 7 8), …
+mod batch;
 mod bounds;
+mod by_hash;
 mod client;
 mod connections;
 mod fixture;
