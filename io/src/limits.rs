@@ -210,6 +210,10 @@ pub const PEERS_TIME_MAX: Duration = Duration::from_secs(20);
 
 const _: () = assert!(SAVE_FOR_PEER_TIME_MAX.as_millis() < PEER_TIME_MAX.as_millis());
 
+/// Bytes of a dump as JSON that are made at once, which takes some tenths of a millisecond: lookups on the same thread wait for
+/// it. Above, by one run of blocks at most.
+pub const DUMP_PIECE_BYTES: usize = 64 << 10;
+
 /// Addresses of peers that are asked one after the other.
 pub const PEERS_MAX: usize = 64;
 

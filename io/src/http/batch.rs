@@ -86,7 +86,7 @@ impl Serialize for Responses<'_> {
         for request in self.requests {
             match self.one(request, |answer| seq.serialize_element(answer)) {
                 Ok(written) => written?,
-                Err(error) => seq.serialize_element(&error.body())?,
+                Err(error) => seq.serialize_element(&error)?,
             }
         }
         seq.end()

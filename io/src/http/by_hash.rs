@@ -60,9 +60,10 @@ pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, A
         let message = "a salt is part of the block's hash; it cannot be added to block_hashes";
         return Err(ApiError::field("cache_salt", message));
     }
-    let seed = state.fleet.index().hash_seed();
-    if seed != SEED_DEFAULT {
-        let message = format!("this node hashes blocks with seed {seed}, not {SEED_DEFAULT}");
+    if state.fleet.index().hash_seed() != SEED_DEFAULT {
+        let message = format!(
+            "this node hashes blocks with a private seed, not with {SEED_DEFAULT}: send token_ids to /query"
+        );
         return Err(ApiError::field("block_hashes", message));
     }
     let keys: Vec<_> = hashes.into_iter().map(|Hash(key)| key).collect();

@@ -6,7 +6,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The media type of JSON answers, errors among them.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -131,6 +131,20 @@ struct ErrorFields<'e> {
     message: &'e str,
 }
 
+/// As it stands in an answer.
+impl Serialize for ApiError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let body = ErrorBody {
+            error: ErrorFields {
+                code: self.code,
+                field: self.field.as_deref(),
+                message: &self.message,
+            },
+        };
+        body.serialize(serializer)
+    }
+}
+
 impl ApiError {
     /// An error with a status and a code of its own.
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
@@ -186,17 +200,6 @@ impl ApiError {
         self
     }
 
-    /// What it says, as it stands in an answer.
-    pub(super) fn body(&self) -> impl Serialize {
-        ErrorBody {
-            error: ErrorFields {
-                code: self.code,
-                field: self.field.as_deref(),
-                message: &self.message,
-            },
-        }
-    }
-
     /// Ends the connection after the answer.
     pub(super) fn closing(mut self, close: bool) -> Self {
         self.close |= close;
@@ -207,7 +210,7 @@ impl ApiError {
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
         // Strings only: it cannot fail. Were it to, the status still tells.
-        let body = serde_json::to_vec(&error.body()).unwrap_or_default();
+        let body = serde_json::to_vec(&error).unwrap_or_default();
         let mut response = Self::new(Either::Left(Full::new(body.into())));
         *response.status_mut() = error.status;
         let headers = response.headers_mut();

@@ -8,6 +8,8 @@ mod batch;
 mod body;
 mod by_hash;
 mod client;
+mod dump;
+mod dump_events;
 mod error;
 mod extra;
 mod fetch;

@@ -2,7 +2,7 @@
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
-use super::{batch, by_hash, health, matching, rfc1403, snapshot, workers};
+use super::{batch, by_hash, dump, health, matching, rfc1403, snapshot, workers};
 use crate::limits::URL_BYTES_MAX;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
@@ -27,6 +27,7 @@ static ROUTES: &[Route] = &[
     route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
     route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
+    route("/dump", GET, &[(Method::GET, dump::answer)]),
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
     route("/readyz", GET, &[(Method::GET, health::ready)]),

@@ -17,7 +17,7 @@ pub(super) struct ThreadState {
     pub(super) scratch: Scratch,
     /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
     pub(super) ready_share: f64,
-    /// Whether this thread sends a snapshot now.
+    /// Whether this thread sends a snapshot or a dump now.
     pub(super) sending: Rc<Cell<bool>>,
 }
 

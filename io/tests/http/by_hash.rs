@@ -126,5 +126,5 @@ fn another_seed_is_told() {
     let got = (status, code.as_str(), field.as_deref());
     assert_eq!(got, (400, "invalid_request", Some("block_hashes")));
     let message = response.json()["error"]["message"].to_string();
-    assert!(message.contains("seed 7, not 1337"), "{message}");
+    assert!(message.contains("private seed, not with 1337"), "{message}");
 }

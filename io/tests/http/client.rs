@@ -88,12 +88,26 @@ impl Client {
 
     pub(crate) fn receive(&mut self) -> Response {
         let mut response = self.receive_head();
-        let length = response
-            .header("content-length")
-            .map_or(0, |n| n.parse().unwrap());
-        response.body = vec![0; length];
-        self.stream.read_exact(&mut response.body).unwrap();
+        response.body = self.receive_body(&response);
         response
+    }
+
+    /// What follows a head: so many bytes as it says, or chunks.
+    pub(crate) fn receive_body(&mut self, head: &Response) -> Vec<u8> {
+        let length = head.header("content-length");
+        let mut body = vec![0; length.map_or(0, |n| n.parse().unwrap())];
+        self.stream.read_exact(&mut body).unwrap();
+        while head.header("transfer-encoding") == Some("chunked") {
+            let size = usize::from_str_radix(&self.line(), 16).unwrap();
+            let from = body.len();
+            body.resize(from + size, 0);
+            self.stream.read_exact(&mut body[from..]).unwrap();
+            assert_eq!(self.line(), "");
+            if size == 0 {
+                break;
+            }
+        }
+        body
     }
 
     /// Status and headers only, as after HEAD.

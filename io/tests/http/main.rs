@@ -7,6 +7,7 @@ mod bounds;
 mod by_hash;
 mod client;
 mod connections;
+mod dump;
 mod fixture;
 mod lookups;
 mod metrics;
