@@ -18,6 +18,7 @@ mod json;
 mod lookup;
 mod match_request;
 mod matching;
+mod openapi;
 mod params;
 mod prompt;
 mod rfc1403;

@@ -2,7 +2,7 @@
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
-use super::{batch, by_hash, dump, health, matching, rfc1403, snapshot, workers};
+use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
 use crate::limits::URL_BYTES_MAX;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
@@ -50,6 +50,7 @@ static ROUTES: &[Route] = &[
     ),
     route("/workers", GET, &[(Method::GET, rfc1403::list)]),
     route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
+    route("/openapi.json", GET, &[(Method::GET, openapi::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
@@ -63,6 +64,12 @@ const fn route(
         allow,
         handlers,
     }
+}
+
+/// Paths as the table has them, with what their `Allow` header says.
+#[cfg(test)]
+pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROUTES.iter().map(|route| (route.path, route.allow))
 }
 
 impl Route {

@@ -134,6 +134,9 @@ fn a_batch_comes_as_message_pack_too() {
     let body = batch(&requests);
     let plain = client.post(PATH, &body).json();
     assert_eq!(unpacked(&packed(&mut client, PATH, &body)), plain);
+    let plain = client.post("/v1/match", &requests[0]).json();
+    let alone = packed(&mut client, "/v1/match", &requests[0]);
+    assert_eq!(unpacked(&alone), plain);
     let few = client.post(PATH, &batch(&[])).json();
     assert_eq!(unpacked(&packed(&mut client, PATH, &batch(&[]))), few);
 }

@@ -1,4 +1,5 @@
-//! A minimal HTTP/1.1 client: it sends exactly the bytes it is given.
+//! A minimal HTTP/1.1 client: it sends exactly the bytes it is given, and checks answers against the description.
+use crate::openapi;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -154,12 +155,16 @@ impl Client {
             body.len()
         );
         self.send(&[head.as_bytes(), body].concat());
-        self.receive()
+        let response = self.receive();
+        openapi::check(method, path, &response);
+        response
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
-        self.receive()
+        let response = self.receive();
+        openapi::check("GET", path, &response);
+        response
     }
 
     pub(crate) fn delete(&mut self, path: &str) -> Response {
