@@ -189,6 +189,13 @@ pub const CANDIDATES_MAX: usize = 4_096;
 /// Bytes that a thread keeps for reading the next body, twice: prompts of a quarter of a million tokens.
 pub const SCRATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Requests of one batch: what a gateway collects in a few milliseconds. They are answered in one go, at some
+/// microseconds each.
+pub const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Candidates that the answers of one batch may list together: about 16 MB of JSON.
+pub const BATCH_CANDIDATES_MAX: usize = 16 * CANDIDATES_MAX;
+
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 
@@ -271,6 +278,10 @@ pub const PEER_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
 pub const PEERS_TIME_MAX: Duration = Duration::from_secs(20);
 
 const _: () = assert!(SAVE_FOR_PEER_TIME_MAX.as_millis() < PEER_TIME_MAX.as_millis());
+
+/// Bytes of a dump as JSON that are made at once, which takes some tenths of a millisecond: lookups on the same thread wait for
+/// it. Above, by one run of blocks at most.
+pub const DUMP_PIECE_BYTES: usize = 64 << 10;
 
 /// Addresses of peers that are asked one after the other.
 pub const PEERS_MAX: usize = 64;

@@ -1,11 +1,12 @@
 //! Answers and errors as they go out.
+use super::state::Call;
 use crate::limits::ERROR_BYTES_MAX;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The media type of JSON answers, errors among them.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -60,6 +61,15 @@ impl Reply {
             content_type: MSGPACK,
             body: Body::Whole(body.into()),
         })
+    }
+
+    /// A value as the request wants it: MessagePack or JSON.
+    pub(super) fn accepted(call: &Call<'_>, value: &impl Serialize) -> Result<Self, ApiError> {
+        if call.wants_msgpack() {
+            Self::msgpack(value)
+        } else {
+            Self::json(StatusCode::OK, value)
+        }
     }
 
     /// A fixed text.
@@ -119,6 +129,20 @@ struct ErrorFields<'e> {
     code: &'e str,
     field: Option<&'e str>,
     message: &'e str,
+}
+
+/// As it stands in an answer.
+impl Serialize for ApiError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let body = ErrorBody {
+            error: ErrorFields {
+                code: self.code,
+                field: self.field.as_deref(),
+                message: &self.message,
+            },
+        };
+        body.serialize(serializer)
+    }
 }
 
 impl ApiError {
@@ -187,15 +211,8 @@ impl ApiError {
 
 impl ApiError {
     fn body(&self) -> Vec<u8> {
-        let body = ErrorBody {
-            error: ErrorFields {
-                code: self.code,
-                field: self.field.as_deref(),
-                message: &self.message,
-            },
-        };
         // Strings only: it cannot fail. Were it to, the status still tells.
-        serde_json::to_vec(&body).unwrap_or_default()
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// The whole answer as bytes, for a connection that ends with it and has no request to answer.

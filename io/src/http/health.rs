@@ -74,6 +74,7 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
         "kvroute: which pod holds how much of this prompt's KV cache\n\
          \n\
          POST   /v1/match           look a prompt up\n\
+         POST   /v1/match:batch     look several prompts up\n\
          GET    /v1/workers         the fleet\n\
          POST   /v1/workers         add a pod\n\
          DELETE /v1/workers/{pod}   remove a pod\n\
@@ -81,8 +82,10 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
          GET    /healthz            alive\n\
          GET    /readyz             synchronised\n\
          GET    /metrics            for Prometheus\n\
+         GET    /openapi.json       all of this for programs\n\
          \n\
-         RFC #1403: POST /register, POST /unregister, GET /workers, POST /query, GET /health\n",
+         RFC #1403: POST /register, POST /unregister, GET /workers, POST /query,\n\
+         POST /query_by_hash, GET /dump, GET /health\n",
     ))
 }
 

@@ -6,8 +6,12 @@
 //! while a request waits for bytes.
 mod access;
 mod aside;
+mod batch;
 mod body;
+mod by_hash;
 mod client;
+mod dump;
+mod dump_events;
 mod error;
 mod extra;
 mod fetch;
@@ -16,6 +20,7 @@ mod json;
 mod lookup;
 mod match_request;
 mod matching;
+mod openapi;
 mod params;
 mod prompt;
 mod rfc1403;

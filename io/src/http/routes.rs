@@ -4,7 +4,7 @@ use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
-use super::{health, matching, rfc1403, snapshot, workers};
+use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
@@ -39,7 +39,10 @@ const GET: &str = "GET, HEAD";
 
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
+    route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]).aside(),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
+    route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
+    route("/dump", GET, &[(Method::GET, dump::answer)]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, health::alive)]).to(Access::Open),
     route("/health", GET, &[(Method::GET, health::alive)]).to(Access::Open),
     route("/readyz", GET, &[(Method::GET, health::ready)]).to(Access::Open),
@@ -66,6 +69,7 @@ static ROUTES: &[Route] = &[
     .to(Access::Admin),
     route("/workers", GET, &[(Method::GET, rfc1403::list)]).aside(),
     route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]).to(Access::Admin),
+    route("/openapi.json", GET, &[(Method::GET, openapi::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
@@ -82,6 +86,12 @@ const fn route(
         runs: Runs::Here,
         access: Access::Clients,
     }
+}
+
+/// Paths as the table has them, with what their `Allow` header says.
+#[cfg(test)]
+pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROUTES.iter().map(|route| (route.path, route.allow))
 }
 
 impl Route {

@@ -20,7 +20,7 @@ pub(super) struct ThreadState {
     pub(super) ready_share: f64,
     /// What the server counts.
     pub(super) http: Arc<HttpStatus>,
-    /// Whether this thread sends a snapshot now.
+    /// Whether this thread sends a snapshot or a dump now.
     pub(super) sending: Rc<Cell<bool>>,
 }
 
