@@ -122,6 +122,13 @@ pub const CANDIDATES_DEFAULT: usize = 16;
 /// Candidates that a request may name, and that one answer may list: about 1 MB of JSON.
 pub const CANDIDATES_MAX: usize = 4_096;
 
+/// Latest decisions that each HTTP thread remembers, to be explained and fed back on: some seconds at full load, hours
+/// of a small service. With [`DECISION_CANDIDATES_MAX`] candidates each they take 14 MB a thread, with 16 candidates 1 MB.
+pub const DECISIONS_PER_THREAD: usize = 1_024;
+
+/// Candidates that a remembered decision tells of; of more, the best are kept and the rest is counted.
+pub const DECISION_CANDIDATES_MAX: usize = 256;
+
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 
@@ -131,6 +138,7 @@ pub const ERROR_BYTES_MAX: usize = 400;
 const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);
+const _: () = assert!(DECISIONS_PER_THREAD.is_power_of_two());
 
 /// Checksums kept per worker, to tell a duplicate from a restart. 2 kB; only the overlap of a replay
 /// needs the last one, the others catch a restart that is hidden behind a proxy.

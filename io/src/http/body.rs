@@ -18,6 +18,12 @@ pub(super) enum Body {
     Many(Vec<u8>),
 }
 
+impl Default for Body {
+    fn default() -> Self {
+        Self::One(Bytes::new())
+    }
+}
+
 impl Deref for Body {
     type Target = [u8];
 

@@ -17,6 +17,7 @@ mod matching;
 mod params;
 mod prompt;
 mod rfc1403;
+mod route;
 mod routes;
 mod server;
 mod snapshot;

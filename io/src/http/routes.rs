@@ -1,12 +1,14 @@
 //! The table of routes, and a request's way through it.
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
+use super::route::{self, authz, explain, feedback};
 use super::state::{Call, ThreadState};
 use super::{health, matching, rfc1403, snapshot, workers};
 use crate::limits::URL_BYTES_MAX;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
 use std::cell::RefCell;
 
 type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
@@ -22,8 +24,30 @@ struct Route {
 
 const GET: &str = "GET, HEAD";
 
+/// Of routes that take requests which a gateway forwards to be checked: any method, and whatever is wrong with the
+/// body is the handler's business.
+const ANY: &str = "*";
+
+static CHECK: &[(Method, Handler)] = &[(Method::POST, authz::check)];
+
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
+    route("/v1/route", "POST", &[(Method::POST, route::answer)]),
+    route(
+        "/v1/route/v1/chat/completions",
+        "POST",
+        &[(Method::POST, route::answer)],
+    ),
+    route(
+        "/v1/route/v1/completions",
+        "POST",
+        &[(Method::POST, route::answer)],
+    ),
+    route("/v1/ext_authz/*", ANY, CHECK),
+    route("/v1/ext_authz/", ANY, CHECK),
+    route("/v1/ext_authz", ANY, CHECK),
+    route("/v1/feedback", "POST", &[(Method::POST, feedback::note)]),
+    route("/v1/explain/*", GET, &[(Method::GET, explain::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
@@ -72,8 +96,18 @@ impl Route {
     }
 }
 
+/// What answers a request.
+#[derive(Clone, Copy, Debug)]
+struct Found<'p> {
+    handler: Handler,
+    /// What the path has after the route's prefix.
+    rest: &'p str,
+    /// Whether it is a request of somebody else's, to be checked.
+    forwarded: bool,
+}
+
 /// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
-fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiError> {
+fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
     let found = ROUTES
         .iter()
         .find_map(|route| Some((route, route.rest(path)?)));
@@ -86,8 +120,14 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiErr
     } else {
         method
     };
-    match route.handlers.iter().find(|(takes, _)| takes == method) {
-        Some((_, handler)) => Ok((*handler, rest)),
+    let forwarded = route.allow == ANY;
+    let mut handlers = route.handlers.iter();
+    match handlers.find(|(takes, _)| forwarded || takes == method) {
+        Some(&(_, handler)) => Ok(Found {
+            handler,
+            rest,
+            forwarded,
+        }),
         None => Err(ApiError::method_not_allowed(route.allow)),
     }
 }
@@ -100,45 +140,52 @@ pub(super) async fn respond(
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
-    let checked =
-        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path()));
-    let (handler, rest) = match checked {
+    let found = match check(&head) {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
             return error.closing(close).into();
         }
     };
-    let body: Body = match body::read(incoming, waits, held).await {
-        Ok(body) => body,
+    let (body, cut, close) = match body::read(incoming, waits, held).await {
+        Ok(body) => (body, false, false),
+        Err(error) if found.forwarded && error.is_about_room() => {
+            (Body::default(), true, error.closes())
+        }
         Err(error) => return error.into(),
     };
     let call = Call {
         uri: &head.uri,
         headers: &head.headers,
         body: &body,
-        rest,
+        cut,
+        rest: found.rest,
     };
-    match handler(&mut state.borrow_mut(), &call) {
-        Ok(reply) => reply.into(),
-        Err(error) => error.into(),
+    match (found.handler)(&mut state.borrow_mut(), &call) {
+        Ok(reply) => reply.closing(close),
+        Err(error) => error.closing(close).into(),
     }
 }
 
-fn check(uri: &hyper::Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let length = uri.path_and_query().map_or(0, |both| both.as_str().len());
+/// What answers a request, by its head.
+fn check(head: &Parts) -> Result<Found<'_>, ApiError> {
+    let length = head
+        .uri
+        .path_and_query()
+        .map_or(0, |both| both.as_str().len());
     if length > URL_BYTES_MAX {
         let message = format!("path and query are longer than {URL_BYTES_MAX} bytes");
         let status = StatusCode::URI_TOO_LONG;
         return Err(ApiError::new(status, "url_too_long", message));
     }
-    let coded = headers.get(CONTENT_ENCODING);
-    if coded.is_some_and(|coding| coding != "identity") {
+    let found = find(&head.method, head.uri.path())?;
+    let coded = head.headers.get(CONTENT_ENCODING);
+    if !found.forwarded && coded.is_some_and(|coding| coding != "identity") {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         let message = "bodies are read as they are, without content coding";
         return Err(ApiError::new(status, "unsupported_encoding", message));
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -159,7 +206,7 @@ mod tests {
                 Method::PATCH,
                 Method::OPTIONS,
             ] {
-                let said = allowed.contains(&method.as_str());
+                let said = route.allow == ANY || allowed.contains(&method.as_str());
                 assert_eq!(takes(&method), said, "{method} {}", route.path);
             }
         }
@@ -167,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_is_all_of_the_rest() {
-        let rest = |path| find(&Method::DELETE, path).map(|(_, rest)| rest).ok();
+        let rest = |path| find(&Method::DELETE, path).map(|found| found.rest).ok();
         assert_eq!(rest("/v1/workers/ns/a"), Some("ns/a"));
         assert_eq!(rest("/v1/workers/ns%2Fa"), Some("ns%2Fa"));
         assert_eq!(rest("/v1/workers/"), None);

@@ -3,6 +3,7 @@
 //! The kernel spreads connections over the listeners (SO_REUSEPORT); a connection stays on its
 //! thread. Nothing is shared between the threads but the fleet's view and the index.
 use super::body::Held;
+use super::route::{Router, Seat, seats};
 use super::routes;
 use super::state::ThreadState;
 use crate::fleet::Fleet;
@@ -62,7 +63,8 @@ impl Server {
             stopping,
             threads: Vec::new(),
         };
-        for (n, listener) in listeners.into_iter().enumerate() {
+        let seats = seats(listeners.len());
+        for (n, (listener, seat)) in listeners.into_iter().zip(seats).enumerate() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let listener = {
                 let _entered = runtime.enter();
@@ -71,7 +73,7 @@ impl Server {
             let (fleet, stop, share) = (Arc::clone(fleet), stop.clone(), config.ready_share);
             let thread = thread::Builder::new()
                 .name(format!("kvroute-http-{n}"))
-                .spawn(move || run(&runtime, listener, fleet, share, stop))?;
+                .spawn(move || run(&runtime, listener, fleet, share, seat, stop))?;
             server.threads.push(thread);
         }
         Ok(server)
@@ -144,10 +146,11 @@ fn run(
     listener: TcpListener,
     fleet: Arc<Fleet>,
     ready_share: f64,
+    seat: Seat,
     stop: watch::Receiver<bool>,
 ) {
     let shared = Rc::new(Shared {
-        state: RefCell::new(ThreadState::new(fleet, ready_share)),
+        state: RefCell::new(ThreadState::new(fleet, ready_share, Router::new(seat))),
         held: Held::default(),
     });
     LocalSet::new().block_on(runtime, accept(listener, &shared, stop));
