@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine/types", &[]),
     ("engine/limits", &[]),
     ("engine/sync", &[]),
-    ("engine/xxh3", &[]),
+    ("engine/xxh3", &["types"]),
     ("engine/hash", &["types", "xxh3"]),
     ("engine/oracle", &["types", "hash"]),
     ("engine/choose", &["types"]),

@@ -36,7 +36,7 @@ struct Fields<'b> {
     dry_run: Option<bool>,
 }
 
-/// What `Fields` and query parameters have in common: how the choice is made.
+/// How the choice is made, of a binary request.
 #[derive(Clone, Copy, Debug, Default)]
 struct How {
     policy: Policy,
@@ -77,7 +77,7 @@ fn of_json(
             let message = format!("give either {name} or block_hashes");
             return Err(ApiError::field("block_hashes", message));
         }
-        (Some(tokens), None) if tokens.is_empty() => {
+        (Some([]), None) => {
             return Err(ApiError::field(name, "must not be empty"));
         }
         (Some(tokens), None) => (Prompt::Tokens(tokens), true),
@@ -87,11 +87,6 @@ fn of_json(
         }
         (None, None) if name != "prompt" && fields.prompt.is_some_and(is_ids) => return Ok(None),
         (None, None) => (Prompt::Tokens(&[]), false),
-    };
-    let how = How {
-        policy: policy(fields.policy.as_deref())?,
-        minimum_match: fields.minimum_match.unwrap_or(0),
-        dry_run: fields.dry_run.unwrap_or(false),
     };
     let query = Query {
         model: required("model", fields.model.as_deref())?,
@@ -106,11 +101,11 @@ fn of_json(
     let wish = Wish {
         query,
         tokens_known,
-        policy: how.policy,
-        minimum_match: how.minimum_match,
+        policy: policy(fields.policy.as_deref())?,
+        minimum_match: fields.minimum_match.unwrap_or(0),
         loads: fields.loads.as_ref(),
         named,
-        dry_run: how.dry_run,
+        dry_run: fields.dry_run.unwrap_or(false),
         body: call.body,
     };
     respond(state, call, &wish, limit).map(Some)
