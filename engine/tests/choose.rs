@@ -7,6 +7,8 @@ use kvroute_engine::choose::tie::{
 };
 use kvroute_engine::choose::{Ask, Candidate, Choice, Gate, Load, Policy, Reason, Rules, choose};
 use kvroute_engine::types::BlockKey;
+use proptest::prelude::*;
+use std::cmp::Reverse;
 
 fn candidates(table: &[(u64, u32)]) -> Vec<Candidate> {
     let of = |(at, &(matched, running)): (usize, &(u64, u32))| Candidate {
@@ -88,6 +90,61 @@ fn prefix_cache_by_hand() {
     ];
     for (table, places, reason) in rows {
         assert_among(table, &ASK, places, *reason);
+    }
+}
+
+/// The rules literally, step by step on sorted lists. Returns (match, requests) of the one that wins.
+fn literally(table: &[(u64, u32)], minimum: u64) -> ((u64, u32), Reason) {
+    let running: Vec<f64> = table.iter().map(|&(_, running)| running.into()).collect();
+    let count = running.len() as f64;
+    let mean = running.iter().sum::<f64>() / count;
+    let variance = running.iter().map(|n| (n - mean) * (n - mean)).sum::<f64>() / (count - 1.0);
+    let limit = mean + variance.sqrt();
+    let least = table
+        .iter()
+        .map(|&(_, running)| running)
+        .min()
+        .expect("some");
+    let most = table
+        .iter()
+        .map(|&(_, running)| running)
+        .max()
+        .expect("some");
+    let mut allowed = table.to_vec();
+    if most - least > 8 {
+        allowed.retain(|&(_, running)| running == least);
+    }
+    allowed.retain(|&(matched, _)| matched > 0 && matched >= minimum);
+    allowed.sort_by_key(|&(matched, running)| (Reverse(matched), running));
+    let first = allowed
+        .into_iter()
+        .find(|&(_, running)| f64::from(running) <= limit);
+    let any = table
+        .iter()
+        .any(|&(matched, _)| matched > 0 && matched >= minimum);
+    match first {
+        Some(first) => (first, Reason::PrefixMatch),
+        None if any => ((0, least), Reason::PrefixMatchSkipped),
+        None => ((0, least), Reason::LeastRequestFallback),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #[test]
+    fn prefix_cache_is_what_the_rules_say(
+        table in prop::collection::vec((0_u64..5, 0_u32..14), 2..12),
+        minimum_match in 0_u64..4,
+        seed: u64,
+    ) {
+        let choice = chosen(&table, &Ask { minimum_match, ..ASK }, seed);
+        let (expected, reason) = literally(&table, minimum_match);
+        let (matched, running) = table[choice.at];
+        prop_assert_eq!(choice.reason, reason);
+        prop_assert_eq!(running, expected.1);
+        if reason == Reason::PrefixMatch {
+            prop_assert_eq!(matched, expected.0);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ fn served(response: &Response) -> String {
     answer["backend"].as_str().expect("a name").to_owned()
 }
 
-/// A completion whose first `blocks` blocks the pod holds, and 40 tokens that nobody has seen.
+/// A completion of which `pod` holds the first `blocks` blocks, and 40 tokens that nobody has seen.
 fn completion(pod: u32, blocks: u32, salt: u32) -> Value {
     let mut tokens = prompt(pod, blocks * BLOCK_SIZE);
     tokens.extend((0..40).map(|at| 7_000_000 + 100 * salt + at));
@@ -73,6 +73,22 @@ fn envoy_sends_requests_where_the_index_says() {
     let chat = json!({"model": MODEL, "messages": [{"role": "user", "content": "hi"}]});
     let response = client.post("/v1/chat/completions", "", &chat);
     assert!(served(&response).starts_with("ns/pod-"));
+}
+
+#[test]
+fn envoy_names_the_rank() {
+    let mut pods = Pods::start(&[MODEL; 3]);
+    pods.add_rank(1, 3);
+    let Some(gateway) = envoy(&pods, &[]) else {
+        return;
+    };
+    let client = gateway.client();
+    for (number, pod, rank) in [(3, 1, json!("1")), (1, 1, json!("0")), (2, 2, Value::Null)] {
+        let body = completion(number, 4, number);
+        let response = client.post("/v1/completions", "", &body);
+        assert_eq!(served(&response), pods.name(pod));
+        assert_eq!(response.json()["rank"], rank);
+    }
 }
 
 #[test]
@@ -192,13 +208,15 @@ fn nginx(pods: &Pods) -> Option<Gateway> {
 
 #[test]
 fn nginx_sends_requests_to_a_pod_of_their_model() {
-    let pods = Pods::start(&[MODEL, MODEL, "other-model"]);
+    let mut pods = Pods::start(&[MODEL, MODEL, "other-model"]);
+    pods.add_rank(2, 3);
     let Some(gateway) = nginx(&pods) else {
         return;
     };
     let client = gateway.client();
-    let header = "x-kvroute-model: other-model\r\n";
-    let mut seen = Vec::new();
+    // The rank is the node's word, not the client's.
+    let header = "x-kvroute-model: other-model\r\nx-data-parallel-rank: 7\r\n";
+    let (mut seen, mut ranks) = (Vec::new(), Vec::new());
     for n in 0..40 {
         let body = completion(0, 4, n);
         let response = client.post("/v1/completions?a=b", header, &body);
@@ -206,12 +224,16 @@ fn nginx_sends_requests_to_a_pod_of_their_model() {
         let answer = response.json();
         assert_eq!(answer["request"], "POST /v1/completions?a=b HTTP/1.1");
         assert_eq!(answer["body_bytes"], body.to_string().len());
+        ranks.push(answer["rank"].to_string());
         seen.push(served(&client.post("/v1/completions", "", &body)));
     }
     // By load, which is equal.
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen, [pods.name(0), pods.name(1)]);
+    ranks.sort_unstable();
+    ranks.dedup();
+    assert_eq!(ranks, [r#""0""#, r#""1""#]);
 }
 
 #[test]

@@ -80,6 +80,8 @@ fn what_names_no_model_is_left_to_the_gateway() {
     }
     let response = client.delete("/v1/ext_authz/v1/files/7");
     assert_eq!(target(&response), None);
+    let response = check(&mut client, "/v1/x", "", r#"{"prompt":[1,2,3,4]}"#);
+    assert_eq!(target(&response), None);
 }
 
 #[test]
@@ -135,6 +137,27 @@ fn what_cannot_be_read_goes_by_load() {
     fixture.add(json!({"pod": "c", "model": "n", "events": events_of("c"), "endpoint": "h:3"}));
     let response = check(&mut client, "/v1/completions", "", r#"{"prompt":[1,2,3"#);
     assert_eq!(target(&response), None);
+}
+
+#[test]
+fn no_body_is_refused() {
+    let fixture = two();
+    let mut client = fixture.client();
+    let whole =
+        r#"{"model":"m","prompt":[1,2,3,4,5,6,7,8],"cache_salt":null,"n":{"a":[1.5e3,"\u00e9"]}}"#;
+    for at in 0..whole.len() {
+        let response = check(&mut client, "/v1/completions", "", &whole[..at]);
+        // Without a body nobody is asked for.
+        assert_eq!(target(&response).is_some(), at > 0, "cut at {at}");
+        for byte in ["\0", "\"", "[", "}", "9", "\u{7f}"] {
+            let body = format!("{}{byte}{}", &whole[..at], &whole[at + 1..]);
+            let response = check(&mut client, "/v1/completions", "", &body);
+            let status = response.status;
+            // Another model's name is a request for nobody; anything else is let through.
+            let renamed = (9..=11).contains(&at) && status == 503;
+            assert!(renamed || status == 200, "{body}");
+        }
+    }
 }
 
 #[test]

@@ -28,9 +28,10 @@ const HELD: u32 = 4;
 #[derive(Debug)]
 struct Pod {
     name: String,
+    model: String,
     backend: Backend,
-    /// Keeps its sockets open.
-    _engine: FakeEngine,
+    /// One for each rank: keeps its sockets open.
+    engines: Vec<FakeEngine>,
 }
 
 /// The node with its pods, and one backend more that no pod has.
@@ -42,10 +43,10 @@ pub struct Pods {
     other: Backend,
 }
 
-/// The prompt of which the pod of this number holds the first four blocks, so many tokens of it.
+/// The prompt of this number, so many tokens of it. Pod `n` holds the first four blocks of prompt `n`.
 #[must_use]
-pub fn prompt(pod: u32, tokens: u32) -> Vec<u32> {
-    (0..tokens).map(|at| 100_000 * (pod + 1) + at).collect()
+pub fn prompt(number: u32, tokens: u32) -> Vec<u32> {
+    (0..tokens).map(|at| 100_000 * (number + 1) + at).collect()
 }
 
 impl Pods {
@@ -69,10 +70,20 @@ impl Pods {
             pods,
             other: Backend::start("other").expect("a port is free"),
         };
-        for (number, model) in (0..).zip(models) {
-            pods.wait_until_shown(number, model);
+        for number in (0..).take(models.len()) {
+            pods.wait_until_shown(number, number);
         }
         pods
+    }
+
+    /// Gives a pod one rank more, which holds the first four blocks of the prompt of this number.
+    ///
+    /// # Panics
+    /// The node is stopped, or its event does not show in time.
+    pub fn add_rank(&mut self, pod: u32, number: u32) {
+        let node = self.node.as_ref().expect("the node is running");
+        self.pods[pod as usize].add_rank(node, number);
+        self.wait_until_shown(pod, number);
     }
 
     /// Where the node answers, or did.
@@ -109,9 +120,10 @@ impl Pods {
         ));
     }
 
-    fn wait_until_shown(&self, pod: u32, model: &str) {
+    fn wait_until_shown(&self, pod: u32, number: u32) {
         let client = Client { address: self.http };
-        let asked = json!({"model": model, "token_ids": prompt(pod, HELD * BLOCK_SIZE)});
+        let tokens = prompt(number, HELD * BLOCK_SIZE);
+        let asked = json!({"model": self.pods[pod as usize].model, "token_ids": tokens});
         let asked = asked.to_string();
         let give_up = Instant::now() + SHOWN_TIME_MAX;
         loop {
@@ -130,14 +142,26 @@ impl Pods {
 impl Pod {
     fn start(node: &Node, number: u32, model: &str) -> Self {
         let name = format!("ns/pod-{number}");
-        let backend = Backend::start(&name).expect("a port is free");
+        let mut pod = Self {
+            backend: Backend::start(&name).expect("a port is free"),
+            name,
+            model: model.to_owned(),
+            engines: Vec::new(),
+        };
+        pod.add_rank(node, number);
+        pod
+    }
+
+    fn add_rank(&mut self, node: &Node, number: u32) {
         let engine = FakeEngine::bind(Options::default()).expect("ports are free");
+        let rank = u32::try_from(self.engines.len()).expect("there are few");
         let pod: PodSpec = serde_json::from_value(json!({
-            "pod": name, "model": model, "endpoint": backend.address().to_string(),
+            "pod": self.name, "model": self.model, "endpoint": self.backend.address().to_string(),
             "events": engine.events_endpoint(), "replay": engine.replay_endpoint(),
+            "first_rank": rank,
         }))
         .expect("a pod's description");
-        node.fleet().add(pod).expect("the pod is new");
+        node.fleet().add(pod).expect("the rank is new");
         engine
             .wait_for_subscriber(SHOWN_TIME_MAX)
             .expect("the node subscribes");
@@ -146,7 +170,7 @@ impl Pod {
             bytes: true,
             unknown_fields: false,
             block_size: BLOCK_SIZE,
-            rank: 0,
+            rank,
         };
         let stored = CacheEvent::Stored {
             tier: Tier::Gpu,
@@ -156,22 +180,18 @@ impl Pod {
         engine
             .publish(0, &encoder.batch(0.0, &[stored]))
             .expect("the socket is open");
-        Self {
-            name,
-            backend,
-            _engine: engine,
-        }
+        self.engines.push(engine);
     }
 }
 
-/// The blocks that a pod holds.
-fn chain(pod: u32) -> Vec<Arc<Link>> {
-    let tokens = prompt(pod, HELD * BLOCK_SIZE);
+/// The blocks of a prompt that are held.
+fn chain(number: u32) -> Vec<Arc<Link>> {
+    let tokens = prompt(number, HELD * BLOCK_SIZE);
     let mut links: Vec<Arc<Link>> = Vec::new();
     for (hash, block) in (1..).zip(tokens.chunks(BLOCK_SIZE as usize)) {
         links.push(Arc::new(Link {
             parent: links.last().cloned(),
-            hash: u64::from(pod) << 32 | hash,
+            hash: u64::from(number) << 32 | hash,
             tokens: block.into(),
             scope: Scope {
                 adapter: 0,

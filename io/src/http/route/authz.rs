@@ -48,6 +48,8 @@ struct Seen<'s> {
     model: Option<String>,
     cache_salt: Option<String>,
     tokens: Option<&'s [TokenBytes]>,
+    /// There was a body of which not all could be read.
+    unread: bool,
 }
 
 /// Answers a check.
@@ -72,9 +74,8 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
         let only = models.next().map(str::to_owned);
         only.filter(|_| models.next().is_none())
     };
-    let has_body = call.cut || !call.body.is_empty();
     let named = seen.model.clone().or_else(|| model_of_head(call));
-    let Some(model) = named.or_else(|| has_body.then(only).flatten()) else {
+    let Some(model) = named.or_else(|| seen.unread.then(only).flatten()) else {
         return Ok(render::nothing());
     };
     let wish = Wish {
@@ -113,6 +114,7 @@ fn read<'s>(scratch: &'s mut Scratch, call: &'s Call<'_>) -> Seen<'s> {
     let Some(Ok(original)) = original else {
         return Seen {
             model: first_model(body),
+            unread: call.cut || !body.is_empty(),
             ..Seen::default()
         };
     };
@@ -128,6 +130,7 @@ fn read<'s>(scratch: &'s mut Scratch, call: &'s Call<'_>) -> Seen<'s> {
         model: given(original.model.as_deref()).map(str::to_owned),
         cache_salt: original.cache_salt,
         tokens,
+        unread: false,
     }
 }
 

@@ -184,12 +184,13 @@ fn eligible<'v>(scores: &Scores<'v>, wish: &Wish<'_>, adapted: &[String]) -> Vec
                 && info.pod().endpoint.is_some()
                 && adapter.is_none_or(|adapter| has_adapter(info, adapter))
         };
+        let found = |info| scores.of(info);
         match wish.named {
-            None => eligible.extend(view.of_model(model).iter().filter(able)),
+            None => eligible.extend(view.of_model(model).iter().filter(able).map(found)),
             Some(names) => {
                 let names: BTreeSet<_> = names.iter().collect();
                 let workers = names.into_iter().flat_map(|name| view.pod(name));
-                eligible.extend(workers.filter(able));
+                eligible.extend(workers.filter(able).map(found));
             }
         }
     };
@@ -199,7 +200,7 @@ fn eligible<'v>(scores: &Scores<'v>, wish: &Wish<'_>, adapted: &[String]) -> Vec
         let adapter = wish.query.lora.or(Some(name));
         adapted.iter().for_each(|model| of_model(model, adapter));
     }
-    eligible.into_iter().map(|info| scores.of(info)).collect()
+    eligible
 }
 
 fn has_adapter(info: &WorkerInfo, adapter: &str) -> bool {
