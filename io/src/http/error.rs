@@ -56,6 +56,16 @@ impl Reply {
         })
     }
 
+    /// An answer that is JSON already.
+    pub(super) fn rendered(json: Vec<u8>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: JSON,
+            headers: Vec::new(),
+            body: Body::Whole(json.into()),
+        }
+    }
+
     /// A value as MessagePack: maps with the same names as in JSON.
     pub(super) fn msgpack(value: &impl Serialize) -> Result<Self, ApiError> {
         let body = rmp_serde::to_vec_named(value).map_err(|e| ApiError::internal(&e))?;
