@@ -39,6 +39,10 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let ended = match args.as_slice() {
         [role, socket] if role == BARE => bare::run(Path::new(socket)),
+        [help] if help == "--help" => {
+            println!("{}", options::USAGE);
+            Ok(())
+        }
         _ => Options::read(args.into_iter()).and_then(|options| run(&options)),
     };
     match ended {

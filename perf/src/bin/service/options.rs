@@ -63,7 +63,7 @@ impl Options {
                 _ => return Err(format!("what is {arg}?\n{USAGE}").into()),
             }
         }
-        let (default_rounds, default_window) = if options.tiny { (2, 10) } else { (5, 200) };
+        let (default_rounds, default_window) = if options.tiny { (1, 5) } else { (5, 200) };
         options.rounds = rounds.unwrap_or(default_rounds).max(1);
         options.window = Duration::from_millis(window.unwrap_or(default_window).max(1));
         options.pool = options.pool.max(1);
