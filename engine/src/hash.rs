@@ -9,7 +9,7 @@
 //! and each atom replaces it by `xxh3(bytes of the atom, seed = state * ODD + tag of its type)`.
 //! Opening a list is an atom that carries the list's length, so nesting is unambiguous.
 //! The adapter's name, which engines put first, is left out by the callers: it selects the context.
-use crate::types::{BlockKey, EngineHash};
+use crate::types::{BlockKey, EngineHash, TokenBytes};
 use crate::xxh3::Seeded;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -132,6 +132,13 @@ impl BlockHasher {
     #[inline]
     #[must_use]
     pub fn key(&self, tokens: &[u32], extra: ExtraDigest) -> BlockKey {
+        self.key_of_bytes(bytemuck::cast_slice(tokens), extra)
+    }
+
+    /// The same from the token ids' bytes.
+    #[inline]
+    #[must_use]
+    pub fn key_of_bytes(&self, tokens: &[TokenBytes], extra: ExtraDigest) -> BlockKey {
         let plain = self.seeded.tokens(tokens);
         if extra.is_none() {
             return BlockKey::new(plain);
@@ -141,7 +148,7 @@ impl BlockHasher {
 
     /// The keys of consecutive blocks of 16 tokens without extra keys: their multiplications overlap.
     #[inline]
-    pub(crate) fn plain_16<const N: usize>(&self, blocks: &[[u32; 16]; N]) -> [u64; N] {
+    pub(crate) fn plain_16<const N: usize>(&self, blocks: &[[TokenBytes; 16]; N]) -> [u64; N] {
         std::array::from_fn(|at| self.seeded.of_16(&blocks[at]).max(1))
     }
 

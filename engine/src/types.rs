@@ -24,6 +24,9 @@ impl BlockKey {
     }
 }
 
+/// A token id as it lies in messages: little-endian, at any alignment.
+pub type TokenBytes = [u8; 4];
+
 /// The identity that an engine gives to a block, opaque to us.
 ///
 /// Unique only within one worker and one life of its engine: seeds differ between processes

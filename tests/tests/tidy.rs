@@ -101,6 +101,7 @@ const UNSAFE: &[&str] = &[
     "engine/src/tree/run.rs",
     "engine/src/tree/seat.rs",
     "engine/src/tree/tail.rs",
+    "io/src/ids/avx2.rs",
     "io/src/stream/context.rs",
 ];
 

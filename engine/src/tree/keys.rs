@@ -5,7 +5,7 @@
 //! in vain; one by one costs twice the time on the blocks that match.
 use crate::hash::{BlockHasher, ExtraDigest};
 use crate::sync::{AtomicU64, Ordering, prefetch_lines};
-use crate::types::BlockKey;
+use crate::types::{BlockKey, TokenBytes};
 
 /// Blocks that are hashed at once.
 const AHEAD: usize = 4;
@@ -94,7 +94,7 @@ impl Keys for &[BlockKey] {
 pub struct TokenKeys<'a> {
     hasher: BlockHasher,
     block_size: usize,
-    tokens: &'a [u32],
+    tokens: &'a [TokenBytes],
     extra: &'a [ExtraDigest],
 }
 
@@ -102,6 +102,17 @@ impl<'a> TokenKeys<'a> {
     /// `extra` is by block; where it is shorter, the blocks have none.
     #[must_use]
     pub fn new(seed: u64, block_size: u32, tokens: &'a [u32], extra: &'a [ExtraDigest]) -> Self {
+        Self::of_bytes(seed, block_size, bytemuck::cast_slice(tokens), extra)
+    }
+
+    /// The same from token ids as they lie in a message, at any alignment.
+    #[must_use]
+    pub fn of_bytes(
+        seed: u64,
+        block_size: u32,
+        tokens: &'a [TokenBytes],
+        extra: &'a [ExtraDigest],
+    ) -> Self {
         Self {
             hasher: BlockHasher::new(seed),
             block_size: (block_size as usize).max(1),
@@ -111,7 +122,7 @@ impl<'a> TokenKeys<'a> {
     }
 
     /// The usual case: blocks of 16 tokens, and from `block` on no extra keys.
-    fn plain_16(&self, block: usize) -> Option<&'a [[u32; 16]]> {
+    fn plain_16(&self, block: usize) -> Option<&'a [[TokenBytes; 16]]> {
         if self.block_size != 16 || self.extra.len() > block {
             return None;
         }
@@ -127,7 +138,7 @@ impl Keys for TokenKeys<'_> {
             .tokens
             .get(first..first.checked_add(self.block_size)?)?;
         let extra = self.extra.get(block).copied().unwrap_or_default();
-        Some(self.hasher.key(tokens, extra))
+        Some(self.hasher.key_of_bytes(tokens, extra))
     }
 
     #[inline]

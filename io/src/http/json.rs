@@ -2,15 +2,30 @@
 use super::error::ApiError;
 use hyper::StatusCode;
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
 use serde_json::error::Category;
+use serde_path_to_error::Track;
+use std::marker::PhantomData;
 
 /// Parses a body that must be one JSON object.
 pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
+    seeded(body, || PhantomData)
+}
+
+/// The same with a seed that says what to make of it.
+pub(super) fn seeded<'b, S: DeserializeSeed<'b>>(
+    body: &'b [u8],
+    seed: impl Fn() -> S,
+) -> Result<S::Value, ApiError> {
     // serde would take an array for a struct, too.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(invalid("the body must be a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| explain::<T>(body, &error))
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let parsed = seed().deserialize(&mut json);
+    parsed
+        .and_then(|value| json.end().map(|()| value))
+        .map_err(|error| explain(body, seed(), &error))
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {
@@ -19,14 +34,21 @@ fn invalid(message: impl Into<String>) -> ApiError {
 
 /// Names the field at fault. Parses again, which only a refused request pays for.
 #[cold]
-fn explain<'b, T: Deserialize<'b>>(body: &'b [u8], error: &serde_json::Error) -> ApiError {
+fn explain<'b>(
+    body: &'b [u8],
+    seed: impl DeserializeSeed<'b>,
+    error: &serde_json::Error,
+) -> ApiError {
     if error.classify() != Category::Data {
         return invalid(error.to_string());
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let path = match serde_path_to_error::deserialize::<_, T>(&mut json) {
+    let mut track = Track::new();
+    let path = match seed.deserialize(serde_path_to_error::Deserializer::new(
+        &mut json, &mut track,
+    )) {
         Ok(_) => String::new(),
-        Err(error) => error.path().to_string(),
+        Err(_) => track.path().to_string(),
     };
     let message = error.to_string();
     let field = path.split(['.', '[']).next().unwrap_or_default();

@@ -5,7 +5,7 @@ use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::status::Trust;
 use hyper::StatusCode;
 use kvroute_engine::hash::ExtraDigest;
-use kvroute_engine::types::{TIERS, Tier, WorkerId};
+use kvroute_engine::types::{BlockKey, TIERS, Tier, TokenBytes, WorkerId};
 use kvroute_engine::{Matches, Participant, Pinned, TokenKeys};
 use std::sync::Arc;
 
@@ -21,7 +21,16 @@ pub(super) struct Query<'q> {
     pub(super) extra_keys: &'q [extra::Entry<'q>],
     /// Only contexts of this block size; all if not given.
     pub(super) block_size: Option<u32>,
-    pub(super) tokens: &'q [u32],
+    pub(super) prompt: Prompt<'q>,
+}
+
+/// A prompt, in whole blocks of which prefixes are looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Prompt<'q> {
+    /// Its token ids.
+    Tokens(&'q [TokenBytes]),
+    /// The keys of its blocks, which are under the index's own seed.
+    Keys(&'q [BlockKey]),
 }
 
 /// What one worker holds of a prompt.
@@ -185,8 +194,13 @@ impl Work<'_, '_> {
             if query.block_size.is_some_and(|asked| asked != block_size) {
                 continue;
             }
-            let mut keys = TokenKeys::new(self.seed, block_size, query.tokens, self.extra);
-            context.lookup(&mut keys, self.matches);
+            match query.prompt {
+                Prompt::Tokens(tokens) => {
+                    let mut keys = TokenKeys::of_bytes(self.seed, block_size, tokens, self.extra);
+                    context.lookup(&mut keys, self.matches);
+                }
+                Prompt::Keys(mut keys) => context.lookup(&mut keys, self.matches),
+            }
             self.scores
                 .extend(self.matches.hits().iter().map(|hit| Score {
                     worker: hit.worker,

@@ -11,7 +11,6 @@ use serde::de::IgnoredAny;
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Request<'b> {
     model: Option<String>,
-    token_ids: Option<Vec<u32>>,
     prompt: Option<IgnoredAny>,
     messages: Option<IgnoredAny>,
     lora: Option<String>,
@@ -76,20 +75,17 @@ impl Request<'_> {
         }
     }
 
-    /// The token ids of a JSON body.
-    pub(super) fn take_tokens(&mut self) -> Result<Vec<u32>, ApiError> {
-        if let Some(tokens) = self.token_ids.take() {
-            return not_empty(tokens);
-        }
+    /// Why there are no token ids in a JSON body.
+    pub(super) fn no_tokens(&self) -> ApiError {
         let text = [("prompt", &self.prompt), ("messages", &self.messages)];
         match text.iter().find(|(_, given)| given.is_some()) {
             Some((field, _)) => {
                 let message =
                     format!("{field} needs a tokenizer, which this node has not: send token_ids");
                 let code = "tokenizer_unavailable";
-                Err(ApiError::new(StatusCode::BAD_REQUEST, code, message).at(*field))
+                ApiError::new(StatusCode::BAD_REQUEST, code, message).at(*field)
             }
-            None => Err(ApiError::field("token_ids", "missing")),
+            None => ApiError::field("token_ids", "missing"),
         }
     }
 }
@@ -114,29 +110,6 @@ pub(super) fn not_zero(block_size: Option<u32>) -> Result<Option<u32>, ApiError>
         Some(0) => Err(ApiError::field("block_size", "must not be 0")),
         given => Ok(given),
     }
-}
-
-/// Token ids that there are.
-pub(super) fn not_empty(tokens: Vec<u32>) -> Result<Vec<u32>, ApiError> {
-    if tokens.is_empty() {
-        return Err(ApiError::field("token_ids", "must not be empty"));
-    }
-    Ok(tokens)
-}
-
-/// Fills `tokens` from a body of little-endian token ids.
-pub(super) fn read_tokens(body: &[u8], tokens: &mut Vec<u32>) -> Result<(), ApiError> {
-    let (ids, rest) = body.as_chunks();
-    if !rest.is_empty() {
-        let message = format!("{} bytes are not a whole number of u32", body.len());
-        return Err(ApiError::field("token_ids", message));
-    }
-    if ids.is_empty() {
-        return Err(ApiError::field("token_ids", "must not be empty"));
-    }
-    tokens.clear();
-    tokens.extend(ids.iter().map(|id| u32::from_le_bytes(*id)));
-    Ok(())
 }
 
 /// The query parameters of a binary request, decoded.

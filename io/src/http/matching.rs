@@ -1,12 +1,12 @@
 //! `POST /v1/match`: who holds how much of this prompt.
 use super::error::{ApiError, Reply};
-use super::json;
-use super::lookup::{Found, Query, Scores};
-use super::match_request::{Params, Request, read_tokens};
+use super::lookup::{Found, Prompt, Query, Scores};
+use super::match_request::{Params, Request};
+use super::prompt::{self, Parsed};
 use super::state::{Call, ThreadState};
 use crate::status::now_ms;
 use hyper::StatusCode;
-use kvroute_engine::types::Tier;
+use kvroute_engine::types::{Tier, TokenBytes};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -41,17 +41,17 @@ struct Tiers {
 
 /// Answers `POST /v1/match`.
 pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
-    if !call.sends_octets() {
-        let mut request: Request<'_> = json::object(call.body)?;
-        let tokens = request.take_tokens()?;
-        return respond(state, call, &request, &tokens);
+    if call.sends_octets() {
+        let params = Params::read(call.query())?;
+        return respond(state, call, &params.request()?, prompt::octets(call.body)?);
     }
-    let params = Params::read(call.query())?;
-    let request = params.request()?;
-    let mut tokens = std::mem::take(&mut state.tokens);
-    let result =
-        read_tokens(call.body, &mut tokens).and_then(|()| respond(state, call, &request, &tokens));
-    state.tokens = tokens;
+    let mut scratch = std::mem::take(&mut state.scratch);
+    let result = scratch.json(call.body, "token_ids").and_then(|parsed| {
+        let Parsed { fields, tokens } = parsed;
+        let tokens = tokens.ok_or_else(|| Request::no_tokens(&fields))?;
+        respond(state, call, &fields, prompt::not_empty(tokens)?)
+    });
+    state.scratch = scratch;
     result
 }
 
@@ -59,7 +59,7 @@ fn respond(
     state: &mut ThreadState,
     call: &Call<'_>,
     request: &Request<'_>,
-    tokens: &[u32],
+    tokens: &[TokenBytes],
 ) -> Result<Reply, ApiError> {
     let query = Query {
         model: request.model()?,
@@ -67,7 +67,7 @@ fn respond(
         cache_salt: request.cache_salt(),
         extra_keys: request.extra_keys(),
         block_size: request.block_size()?,
-        tokens,
+        prompt: Prompt::Tokens(tokens),
     };
     let candidates = request.candidates()?;
     let limit = request.limit()?;

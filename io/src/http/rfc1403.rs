@@ -6,8 +6,9 @@
 //! Dynamo's indexer, whose clients these are, counts them.
 use super::error::{ApiError, Reply};
 use super::json;
-use super::lookup::{Query, Scores};
-use super::match_request::{given, not_empty, not_zero, required};
+use super::lookup::{Prompt, Query, Scores};
+use super::match_request::{given, not_zero, required};
+use super::prompt::{self, Parsed};
 use super::state::{Call, ThreadState};
 use super::workers::unknown;
 use crate::fleet::PodSpec;
@@ -144,7 +145,6 @@ pub(super) fn list(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiEr
 
 #[derive(Debug, Deserialize)]
 struct QueryBody {
-    token_ids: Option<Vec<u32>>,
     #[serde(alias = "model")]
     model_name: Option<String>,
     lora_name: Option<String>,
@@ -170,17 +170,25 @@ struct Instance {
 
 /// `POST /query`.
 pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
-    let body: QueryBody = json::object(call.body)?;
-    let tokens = body.token_ids;
+    let mut scratch = std::mem::take(&mut state.scratch);
+    let result = scratch
+        .json(call.body, "token_ids")
+        .and_then(|parsed| find(state, &parsed));
+    state.scratch = scratch;
+    result
+}
+
+fn find(state: &mut ThreadState, parsed: &Parsed<'_, QueryBody>) -> Result<Reply, ApiError> {
+    let body = &parsed.fields;
+    let tokens = parsed.tokens;
     let tokens = tokens.ok_or_else(|| ApiError::field("token_ids", "missing"))?;
-    let tokens = not_empty(tokens)?;
     let query = Query {
         model: required("model_name", body.model_name.as_deref())?,
         lora: given(body.lora_name.as_deref()),
         cache_salt: given(body.cache_salt.as_deref()),
         extra_keys: &[],
         block_size: not_zero(body.block_size)?,
-        tokens: &tokens,
+        prompt: Prompt::Tokens(prompt::not_empty(tokens)?),
     };
     let ThreadState { fleet, lookup, .. } = state;
     lookup

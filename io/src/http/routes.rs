@@ -1,15 +1,17 @@
 //! The table of routes, and a request's way through it.
+use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
 use super::{health, matching, rfc1403, snapshot, workers};
-use crate::limits::URL_BYTES_MAX;
+use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use std::cell::RefCell;
 
-type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
+/// Answers one kind of request.
+pub(super) type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
 
 /// One path and what it takes.
 struct Route {
@@ -18,6 +20,16 @@ struct Route {
     /// The methods, as the `Allow` header names them.
     allow: &'static str,
     handlers: &'static [(Method, Handler)],
+    runs: Runs,
+}
+
+/// Where a route's requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    /// On the HTTP thread; POSTs with a large body aside.
+    Here,
+    /// Aside: it takes long.
+    Aside,
 }
 
 const GET: &str = "GET, HEAD";
@@ -28,12 +40,12 @@ static ROUTES: &[Route] = &[
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
     route("/readyz", GET, &[(Method::GET, health::ready)]),
-    route("/metrics", GET, &[(Method::GET, health::metrics)]),
-    route(
+    aside(route("/metrics", GET, &[(Method::GET, health::metrics)])),
+    aside(route(
         "/v1/workers",
         "GET, HEAD, POST",
         &[(Method::GET, workers::list), (Method::POST, workers::add)],
-    ),
+    )),
     route(
         "/v1/workers/*",
         "DELETE",
@@ -45,7 +57,7 @@ static ROUTES: &[Route] = &[
         "POST",
         &[(Method::POST, rfc1403::unregister)],
     ),
-    route("/workers", GET, &[(Method::GET, rfc1403::list)]),
+    aside(route("/workers", GET, &[(Method::GET, rfc1403::list)])),
     route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
@@ -59,6 +71,15 @@ const fn route(
         path,
         allow,
         handlers,
+        runs: Runs::Here,
+    }
+}
+
+/// The same, answered aside.
+const fn aside(route: Route) -> Route {
+    Route {
+        runs: Runs::Aside,
+        ..route
     }
 }
 
@@ -72,8 +93,16 @@ impl Route {
     }
 }
 
+/// What answers a request.
+struct Found<'p> {
+    handler: Handler,
+    /// What the path has after the route's prefix.
+    rest: &'p str,
+    runs: Runs,
+}
+
 /// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
-fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiError> {
+fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
     let found = ROUTES
         .iter()
         .find_map(|route| Some((route, route.rest(path)?)));
@@ -87,7 +116,11 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiErr
         method
     };
     match route.handlers.iter().find(|(takes, _)| takes == method) {
-        Some((_, handler)) => Ok((*handler, rest)),
+        Some((_, handler)) => Ok(Found {
+            handler: *handler,
+            rest,
+            runs: route.runs,
+        }),
         None => Err(ApiError::method_not_allowed(route.allow)),
     }
 }
@@ -96,13 +129,18 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiErr
 pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
+    aside: &Aside,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
     let checked =
         check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path()));
-    let (handler, rest) = match checked {
+    let Found {
+        handler,
+        rest,
+        runs,
+    } = match checked {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
@@ -113,13 +151,20 @@ pub(super) async fn respond(
         Ok(body) => body,
         Err(error) => return error.into(),
     };
-    let call = Call {
-        uri: &head.uri,
-        headers: &head.headers,
-        body: &body,
-        rest,
+    let large = body.data.len() > LARGE_BODY_BYTES && head.method == Method::POST;
+    let replied = if large || runs == Runs::Aside {
+        let rest = head.uri.path().len() - rest.len();
+        aside.answer(handler, head, rest, body.data).await
+    } else {
+        let call = Call {
+            uri: &head.uri,
+            headers: &head.headers,
+            body: &body.data,
+            rest,
+        };
+        handler(&mut state.borrow_mut(), &call)
     };
-    match handler(&mut state.borrow_mut(), &call) {
+    match replied {
         Ok(reply) => reply.into(),
         Err(error) => error.into(),
     }
@@ -167,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_is_all_of_the_rest() {
-        let rest = |path| find(&Method::DELETE, path).map(|(_, rest)| rest).ok();
+        let rest = |path| find(&Method::DELETE, path).map(|found| found.rest).ok();
         assert_eq!(rest("/v1/workers/ns/a"), Some("ns/a"));
         assert_eq!(rest("/v1/workers/ns%2Fa"), Some("ns%2Fa"));
         assert_eq!(rest("/v1/workers/"), None);

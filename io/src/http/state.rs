@@ -1,5 +1,6 @@
 //! What an HTTP thread owns and its handlers use.
 use super::lookup::Lookup;
+use super::prompt::Scratch;
 use crate::fleet::Fleet;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use hyper::{HeaderMap, Uri};
@@ -12,8 +13,8 @@ use std::sync::Arc;
 pub(super) struct ThreadState {
     pub(super) fleet: Arc<Fleet>,
     pub(super) lookup: Lookup,
-    /// Token ids of the request at hand.
-    pub(super) tokens: Vec<u32>,
+    /// The token ids of the request at hand.
+    pub(super) scratch: Scratch,
     /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
     pub(super) ready_share: f64,
     /// Whether this thread sends a snapshot now.
@@ -26,7 +27,7 @@ impl ThreadState {
         Self {
             lookup: Lookup::new(&fleet),
             fleet,
-            tokens: Vec::new(),
+            scratch: Scratch::default(),
             ready_share,
             sending: Rc::default(),
         }
