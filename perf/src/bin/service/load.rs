@@ -67,12 +67,12 @@ pub(crate) fn run(load: Load<'_>) -> Result<Window, Failure> {
     let connect = |number| Connection::new(load, number, &mut random);
     let connections = (0..load.connections).map(connect);
     let mut connections = connections.collect::<Result<Vec<_>, _>>()?;
-    // More than a window can have, or it would be moved about meanwhile.
+    // Room for more than a window has, so that it does not grow meanwhile.
     let mut window = Window {
         latencies: Vec::with_capacity(1 << 18),
         ..Window::default()
     };
-    let before = load.server.processor_time()?;
+    let before = settled(load.server)?;
     let clock = Clock {
         load,
         begun: Instant::now(),
@@ -83,8 +83,14 @@ pub(crate) fn run(load: Load<'_>) -> Result<Window, Failure> {
         }
     }
     window.seconds = clock.begun.elapsed().as_secs_f64();
-    window.processor = load.server.processor_time()?.saturating_sub(before);
+    window.processor = settled(load.server)?.saturating_sub(before);
     Ok(window)
+}
+
+/// The server's processor time once it has gone to sleep after its last answer.
+fn settled(server: &Process) -> Result<u64, Failure> {
+    thread::sleep(Duration::from_millis(1));
+    server.processor_time()
 }
 
 /// Nanoseconds that a server runs in a second without a request.
