@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine/types", &[]),
     ("engine/limits", &[]),
     ("engine/sync", &[]),
-    ("engine/xxh3", &[]),
+    ("engine/xxh3", &["types"]),
     ("engine/hash", &["types", "xxh3"]),
     ("engine/oracle", &["types", "hash"]),
     ("engine/worker_set", &["types", "limits", "sync"]),
@@ -60,6 +60,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // The node: what is pure, the flow of events, the flow of lookups, and what puts them together.
     ("io/limits", &[]),
+    ("io/ids", &[]),
+    ("io/address", &[]),
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
@@ -69,18 +71,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/metrics", &["limits", "status", "fleet"]),
     (
         "io/http",
-        &["limits", "status", "stream", "snapshot", "fleet", "metrics"],
+        &[
+            "limits", "ids", "address", "status", "stream", "snapshot", "fleet", "metrics",
+        ],
     ),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
-    ("io/config", &["limits", "fleet"]),
+    ("io/config", &["limits", "address", "fleet"]),
     ("io/probe", &["limits", "quiet", "status", "fleet", "http"]),
     (
         "io/node",
         &[
-            "limits", "stream", "fleet", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "fleet", "http", "probe", "warm", "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),
@@ -101,6 +105,7 @@ const UNSAFE: &[&str] = &[
     "engine/src/tree/run.rs",
     "engine/src/tree/seat.rs",
     "engine/src/tree/tail.rs",
+    "io/src/ids/avx2.rs",
     "io/src/stream/context.rs",
 ];
 
@@ -125,6 +130,10 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     ("io/src/", "tokio::", &["io/src/http/", "io/src/probe/"]),
     ("io/src/", "prometheus_client::", &["io/src/metrics.rs"]),
     ("io/src/", "socket2::", &["io/src/http/"]),
+    ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
+    ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),
+    ("io/src/", "ring::digest", &["io/src/http/tokens.rs"]),
+    ("io/src/", "subtle::", &["io/src/http/tokens.rs"]),
     ("io/src/", "signal_hook::", &["io/src/cli/"]),
     ("io/src/", "clap::", &["io/src/cli/", "io/src/config.rs"]),
     ("io/src/", "crossbeam_epoch", &[]),

@@ -14,8 +14,12 @@ pub(super) fn alive(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
     Reply::json(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: whether enough workers have left `replaying`.
+/// `GET /readyz`: whether enough workers have left `replaying`, and the node is not about to stop.
 pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    if state.http.is_leaving() {
+        let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "the node is stopping");
+        return Err(ApiError::new(status, "stopping", message));
+    }
     let view = state.fleet.view();
     let behind: Vec<_> = view
         .workers()
@@ -44,7 +48,8 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
 
 /// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
 pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let text = metrics::render(&state.fleet).map_err(|error| ApiError::internal(&error))?;
+    let text = metrics::render(&state.fleet, &state.http);
+    let text = text.map_err(|error| ApiError::internal(&error))?;
     Ok(Reply {
         status: StatusCode::OK,
         content_type: OPEN_METRICS,

@@ -4,6 +4,8 @@
 //! reads the body within bounds, the handler parses (`json`, `params`), looks up (`lookup`) and
 //! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
+mod access;
+mod aside;
 mod batch;
 mod body;
 mod by_hash;
@@ -26,8 +28,10 @@ mod routes;
 mod server;
 mod snapshot;
 mod state;
+mod tokens;
 mod workers;
 
 pub use client::{GetError, GetLimits, get};
 pub use fetch::{FetchError, fetch_snapshot};
-pub use server::{Server, ServerConfig};
+pub use server::{Server, ServerConfig, ServerError, TlsError, TlsFiles};
+pub use tokens::TokensError;

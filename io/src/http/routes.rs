@@ -1,15 +1,18 @@
 //! The table of routes, and a request's way through it.
+use super::access::{Access, Door};
+use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Call, ThreadState};
 use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
-use crate::limits::URL_BYTES_MAX;
+use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use std::cell::RefCell;
 
-type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
+/// Answers one kind of request.
+pub(super) type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
 
 /// One path and what it takes.
 struct Route {
@@ -18,42 +21,59 @@ struct Route {
     /// The methods, as the `Allow` header names them.
     allow: &'static str,
     handlers: &'static [(Method, Handler)],
+    runs: Runs,
+    /// Who may have it.
+    access: Access,
+}
+
+/// Where a route's requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    /// On the HTTP thread; POSTs with a large body aside.
+    Here,
+    /// Aside: it takes long.
+    Aside,
 }
 
 const GET: &str = "GET, HEAD";
 
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
-    route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]),
+    route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]).aside(),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
     route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
-    route("/dump", GET, &[(Method::GET, dump::answer)]),
-    route("/healthz", GET, &[(Method::GET, health::alive)]),
-    route("/health", GET, &[(Method::GET, health::alive)]),
-    route("/readyz", GET, &[(Method::GET, health::ready)]),
-    route("/metrics", GET, &[(Method::GET, health::metrics)]),
+    route("/dump", GET, &[(Method::GET, dump::answer)]).to(Access::Admin),
+    route("/healthz", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/health", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/readyz", GET, &[(Method::GET, health::ready)]).to(Access::Open),
+    route("/metrics", GET, &[(Method::GET, health::metrics)]).aside(),
     route(
         "/v1/workers",
         "GET, HEAD, POST",
         &[(Method::GET, workers::list), (Method::POST, workers::add)],
-    ),
+    )
+    .to(Access::AdminToChange)
+    .aside(),
     route(
         "/v1/workers/*",
         "DELETE",
         &[(Method::DELETE, workers::remove)],
-    ),
-    route("/register", "POST", &[(Method::POST, rfc1403::register)]),
+    )
+    .to(Access::AdminToChange),
+    route("/register", "POST", &[(Method::POST, rfc1403::register)]).to(Access::Admin),
     route(
         "/unregister",
         "POST",
         &[(Method::POST, rfc1403::unregister)],
-    ),
-    route("/workers", GET, &[(Method::GET, rfc1403::list)]),
-    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
+    )
+    .to(Access::Admin),
+    route("/workers", GET, &[(Method::GET, rfc1403::list)]).aside(),
+    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]).to(Access::Admin),
     route("/openapi.json", GET, &[(Method::GET, openapi::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
+/// For clients, unless it is said otherwise.
 const fn route(
     path: &'static str,
     allow: &'static str,
@@ -63,6 +83,8 @@ const fn route(
         path,
         allow,
         handlers,
+        runs: Runs::Here,
+        access: Access::Clients,
     }
 }
 
@@ -73,6 +95,16 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl Route {
+    const fn to(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// It takes long.
+    const fn aside(self) -> Self {
+        let runs = Runs::Aside;
+        Self { runs, ..self }
+    }
+
     /// What the path has after the route's prefix, if the route is the path's.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.path.strip_suffix('*') {
@@ -82,11 +114,30 @@ impl Route {
     }
 }
 
-/// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
-fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiError> {
-    let found = ROUTES
-        .iter()
-        .find_map(|route| Some((route, route.rest(path)?)));
+/// What answers a request.
+struct Found<'p> {
+    handler: Handler,
+    /// What the path has after the route's prefix.
+    rest: &'p str,
+    runs: Runs,
+}
+
+/// Finds the route and what the path has after its prefix.
+fn look_up(path: &str) -> Option<(&'static Route, &str)> {
+    let mut routes = ROUTES.iter();
+    routes.find_map(|route| Some((route, route.rest(path)?)))
+}
+
+/// Finds the handler, if who asks may have it, and the rest of the path. HEAD is answered like GET; hyper leaves the
+/// body out.
+fn find<'p>(
+    method: &Method,
+    path: &'p str,
+    admit: impl FnOnce(Access) -> Result<(), ApiError>,
+) -> Result<Found<'p>, ApiError> {
+    let found = look_up(path);
+    // Whoever may not ask is not told which paths there are.
+    admit(found.map_or(Access::Clients, |(route, _)| route.access))?;
     let Some((route, rest)) = found else {
         let message = format!("no such path: {path}");
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
@@ -97,7 +148,11 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiErr
         method
     };
     match route.handlers.iter().find(|(takes, _)| takes == method) {
-        Some((_, handler)) => Ok((*handler, rest)),
+        Some((_, handler)) => Ok(Found {
+            handler: *handler,
+            rest,
+            runs: route.runs,
+        }),
         None => Err(ApiError::method_not_allowed(route.allow)),
     }
 }
@@ -106,13 +161,21 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(Handler, &'p str), ApiErr
 pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
+    aside: &Aside,
+    door: &Door,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
+    let _under_way = door.enter();
+    let admit = |access| door.admit(access, &head.method, &head.headers);
     let checked =
-        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path()));
-    let (handler, rest) = match checked {
+        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path(), admit));
+    let Found {
+        handler,
+        rest,
+        runs,
+    } = match checked {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
@@ -123,13 +186,20 @@ pub(super) async fn respond(
         Ok(body) => body,
         Err(error) => return error.into(),
     };
-    let call = Call {
-        uri: &head.uri,
-        headers: &head.headers,
-        body: &body,
-        rest,
+    let large = body.data.len() > LARGE_BODY_BYTES && head.method == Method::POST;
+    let replied = if large || runs == Runs::Aside {
+        let rest = head.uri.path().len() - rest.len();
+        aside.answer(handler, head, rest, body.data).await
+    } else {
+        let call = Call {
+            uri: &head.uri,
+            headers: &head.headers,
+            body: &body.data,
+            rest,
+        };
+        handler(&mut state.borrow_mut(), &call)
     };
-    match handler(&mut state.borrow_mut(), &call) {
+    match replied {
         Ok(reply) => reply.into(),
         Err(error) => error.into(),
     }
@@ -158,7 +228,8 @@ mod tests {
     #[test]
     fn the_allow_header_says_what_the_table_takes() {
         for route in ROUTES {
-            let takes = |method: &Method| find(method, &route.path.replace('*', "x")).is_ok();
+            let takes =
+                |method: &Method| find(method, &route.path.replace('*', "x"), |_| Ok(())).is_ok();
             let allowed: Vec<_> = route.allow.split(", ").collect();
             for method in [
                 Method::GET,
@@ -177,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_is_all_of_the_rest() {
-        let rest = |path| find(&Method::DELETE, path).map(|(_, rest)| rest).ok();
+        let rest = |path| look_up(path).map(|(_, rest)| rest);
         assert_eq!(rest("/v1/workers/ns/a"), Some("ns/a"));
         assert_eq!(rest("/v1/workers/ns%2Fa"), Some("ns%2Fa"));
         assert_eq!(rest("/v1/workers/"), None);

@@ -2,6 +2,7 @@
 use super::lookup::Lookup;
 use super::prompt::Scratch;
 use crate::fleet::Fleet;
+use crate::status::HttpStatus;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use hyper::{HeaderMap, Uri};
 use std::cell::Cell;
@@ -17,18 +18,21 @@ pub(super) struct ThreadState {
     pub(super) scratch: Scratch,
     /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
     pub(super) ready_share: f64,
+    /// What the server counts.
+    pub(super) http: Arc<HttpStatus>,
     /// Whether this thread sends a snapshot or a dump now.
     pub(super) sending: Rc<Cell<bool>>,
 }
 
 impl ThreadState {
     /// For the calling thread.
-    pub(super) fn new(fleet: Arc<Fleet>, ready_share: f64) -> Self {
+    pub(super) fn new(fleet: Arc<Fleet>, http: Arc<HttpStatus>, ready_share: f64) -> Self {
         Self {
             lookup: Lookup::new(&fleet),
             fleet,
             scratch: Scratch::default(),
             ready_share,
+            http,
             sending: Rc::default(),
         }
     }

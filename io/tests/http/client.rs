@@ -1,14 +1,22 @@
 //! A minimal HTTP/1.1 client: it sends exactly the bytes it is given, and checks answers against the description.
 use crate::openapi;
 use serde_json::Value;
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+/// What a connection goes over.
+pub(crate) trait Wire: Read + Write + Debug {}
+
+impl<T: Read + Write + Debug> Wire for T {}
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
 }
 
 /// One answer.
@@ -65,9 +73,22 @@ impl Client {
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Over a socket, whose read times out, of another kind.
+    pub(crate) fn over(stream: impl Wire + 'static) -> Self {
         Self {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Box::new(stream)),
         }
+    }
+
+    pub(crate) fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        Self::over(stream)
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {

@@ -2,7 +2,7 @@
 //! of writers.
 use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
-use kvroute::http::{Server, ServerConfig};
+use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
@@ -12,7 +12,6 @@ use kvroute_engine::{Index, IndexConfig, Participant, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 /// The workers, by `pod#rank`; and what is to be saved of them, while that is held up.
@@ -131,28 +130,35 @@ impl Fixture {
     }
 
     pub(crate) fn with(threads: usize, ready_share: f64) -> Self {
-        Self::start(Index::new(IndexConfig::default()), threads, ready_share)
+        Self::serving(&ServerConfig {
+            threads,
+            ready_share,
+            ..ServerConfig::default()
+        })
+    }
+
+    pub(crate) fn serving(config: &ServerConfig) -> Self {
+        Self::try_serving(config).unwrap()
+    }
+
+    pub(crate) fn try_serving(config: &ServerConfig) -> Result<Self, ServerError> {
+        Self::start(Index::new(IndexConfig::default()), config)
     }
 
     pub(crate) fn over(index: Arc<Index>) -> Self {
-        Self::start(index, 1, 1.0)
+        Self::start(index, &ServerConfig::default()).unwrap()
     }
 
-    fn start(index: Arc<Index>, threads: usize, ready_share: f64) -> Self {
+    fn start(index: Arc<Index>, config: &ServerConfig) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
         let fleet = Arc::new(Fleet::new(index, engines.clone()));
-        let config = ServerConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            threads,
-            ready_share,
-        };
-        Self {
-            server: Server::start(&config, &fleet).unwrap(),
+        Ok(Self {
+            server: Server::start(config, &fleet)?,
             fleet,
             engines,
             participant,
-        }
+        })
     }
 
     pub(crate) fn client(&self) -> Client {

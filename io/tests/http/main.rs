@@ -2,6 +2,7 @@
 //!
 //! Every expected value is worked out by hand from the prompts: blocks of four tokens, so that the
 //! prompt 1, 2, 3, … has the blocks (1 2 3 4), (5 6 7 8), …
+mod abuse;
 mod batch;
 mod bounds;
 mod by_hash;
@@ -9,6 +10,7 @@ mod client;
 mod connections;
 mod dump;
 mod fixture;
+mod listeners;
 mod lookups;
 mod metrics;
 mod openapi;
@@ -16,4 +18,6 @@ mod refusals;
 mod rfc1403;
 mod salts;
 mod schemathesis;
+mod tls;
+mod tokens;
 mod workers;
