@@ -53,6 +53,7 @@
 //! | names, holdings, waiting blocks, window groups | the worker's own writer | nobody |
 //! | bytes taken | any writer, added up | any |
 pub mod budget;
+pub mod choose;
 pub mod contexts;
 pub mod hash;
 pub mod index;

@@ -1,4 +1,5 @@
-//! A lookup does not allocate once its result has grown to the fleet.
+//! A lookup does not allocate once its result has grown to the fleet, and a choice never does.
+use kvroute_engine::choose::{Ask, Candidate, Load, Policy, Rules, choose, tie};
 use kvroute_engine::types::{EngineHash, Tier};
 use kvroute_engine::{Index, IndexConfig, Matches, Store, TokenKeys, Writer};
 
@@ -37,6 +38,31 @@ fn a_lookup_does_not_allocate() {
     let counted = allocation_counter::measure(|| {
         for _ in 0..1_000 {
             assert_eq!(look_up(), expected);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn a_choice_does_not_allocate() {
+    let candidates: Vec<_> = (0..64)
+        .map(|rank| Candidate {
+            identity: tie::identity("pod", rank),
+            matched: [0, 0, u64::from(rank % 4)],
+            load: Load {
+                running: rank % 3,
+                waiting: 0,
+            },
+        })
+        .collect();
+    let counted = allocation_counter::measure(|| {
+        for policy in Policy::ALL {
+            let ask = Ask {
+                policy,
+                tokens_known: true,
+                ..Ask::default()
+            };
+            assert!(choose(&candidates, &ask, &Rules::default(), |_| 7).is_some());
         }
     });
     assert_eq!(counted.count_total, 0);

@@ -196,6 +196,13 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 /// Candidates that the answers of one batch may list together: about 16 MB of JSON.
 pub const BATCH_CANDIDATES_MAX: usize = 16 * CANDIDATES_MAX;
 
+/// Latest decisions that each HTTP thread remembers, to be explained and fed back on: some seconds at full load, hours
+/// of a small service. With [`DECISION_CANDIDATES_MAX`] candidates each they take 14 MB a thread, with 16 candidates 1 MB.
+pub const DECISIONS_PER_THREAD: usize = 1_024;
+
+/// Candidates that a remembered decision tells of; of more, the best are kept and the rest is counted.
+pub const DECISION_CANDIDATES_MAX: usize = 256;
+
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 
@@ -207,6 +214,7 @@ const _: () = assert!(LARGE_BODY_BYTES <= BODY_ROOM_BYTES);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(HEADS_BYTES_MAX >= HEAD_BYTES_MAX);
 const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);
+const _: () = assert!(DECISIONS_PER_THREAD.is_power_of_two());
 
 /// Checksums kept per worker, to tell a duplicate from a restart. 2 kB; only the overlap of a replay
 /// needs the last one, the others catch a restart that is hidden behind a proxy.

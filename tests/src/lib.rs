@@ -1,2 +1,3 @@
 //! Helpers shared by the tests of this package.
+pub mod gateways;
 pub mod tidy;

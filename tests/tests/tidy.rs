@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine/xxh3", &["types"]),
     ("engine/hash", &["types", "xxh3"]),
     ("engine/oracle", &["types", "hash"]),
+    ("engine/choose", &["types"]),
     ("engine/worker_set", &["types", "limits", "sync"]),
     ("engine/budget", &["sync"]),
     (

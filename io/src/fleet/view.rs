@@ -4,14 +4,18 @@ use crate::snapshot::About;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::saved::Section;
 use arc_swap::ArcSwapOption;
+use kvroute_engine::choose::tie;
 use kvroute_engine::types::WorkerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One worker: a rank of a pod.
 #[derive(Debug)]
 pub struct WorkerInfo {
     id: WorkerId,
+    serial: u64,
+    identity: u64,
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
@@ -25,8 +29,12 @@ impl WorkerInfo {
         endpoints: RankEndpoints,
         status: Arc<WorkerStatus>,
     ) -> Self {
+        /// Only told apart by it, so Relaxed.
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
         Self {
             id,
+            serial: SERIAL.fetch_add(1, Relaxed),
+            identity: tie::identity(&pod.pod, endpoints.rank),
             pod,
             endpoints,
             status,
@@ -38,6 +46,18 @@ impl WorkerInfo {
     #[must_use]
     pub fn id(&self) -> WorkerId {
         self.id
+    }
+
+    /// A number that no other worker of this process ever has, unlike [`WorkerInfo::id`].
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// The number that stands for it in ties, in every replica.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The pod it belongs to, as it was described. The ranks of one description share it.
@@ -125,8 +145,8 @@ pub struct FleetView {
     by_id: Vec<Option<Arc<WorkerInfo>>>,
     /// The ranks of each pod, in order.
     by_pod: BTreeMap<Arc<str>, Vec<Arc<WorkerInfo>>>,
-    /// How many workers serve each model.
-    models: BTreeMap<Arc<str>, usize>,
+    /// The workers that serve each model, by pod name and rank.
+    models: BTreeMap<Arc<str>, Vec<Arc<WorkerInfo>>>,
     /// For each adapter in a pod's description: how many workers of each model have it.
     adapters: BTreeMap<Arc<str>, BTreeMap<Arc<str>, usize>>,
 }
@@ -147,6 +167,12 @@ impl FleetView {
     #[must_use]
     pub fn pod(&self, pod: &str) -> &[Arc<WorkerInfo>] {
         self.by_pod.get(pod).map_or(&[], Vec::as_slice)
+    }
+
+    /// The workers that serve this model, by pod name and rank. O(log models).
+    #[must_use]
+    pub fn of_model(&self, model: &str) -> &[Arc<WorkerInfo>] {
+        self.models.get(model).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a worker serves this model. O(log models).
@@ -172,7 +198,7 @@ impl FleetView {
     /// How many workers there are. O(models).
     #[must_use]
     pub fn len(&self) -> usize {
-        self.models.values().sum()
+        self.models.values().map(Vec::len).sum()
     }
 
     /// Whether there is none.
@@ -202,7 +228,9 @@ impl FleetView {
             let models = self.adapters.entry(adapter.as_str().into()).or_default();
             *models.entry(Arc::clone(&model)).or_default() += 1;
         }
-        *self.models.entry(model).or_default() += 1;
+        let peers = self.models.entry(model).or_default();
+        let at = peers.partition_point(|other| place(other) < place(&info));
+        peers.insert(at, Arc::clone(&info));
         let ranks = self
             .by_pod
             .entry(info.pod().pod.as_str().into())
@@ -245,8 +273,18 @@ impl FleetView {
                 }
             }
         }
-        take_one(&mut self.models, model);
+        if let Some(peers) = self.models.get_mut(model) {
+            peers.retain(|other| other.serial() != info.serial());
+            if peers.is_empty() {
+                self.models.remove(model);
+            }
+        }
     }
+}
+
+/// What workers are ordered by.
+fn place(info: &WorkerInfo) -> (&str, u32) {
+    (&info.pod().pod, info.rank())
 }
 
 /// Counts one less; the last one goes.

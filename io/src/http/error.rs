@@ -24,6 +24,8 @@ pub(super) const OPEN_METRICS: HeaderValue =
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: HeaderValue,
+    /// Beside the content type.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Body,
 }
 
@@ -49,6 +51,7 @@ impl Reply {
         Ok(Self {
             status,
             content_type: JSON,
+            headers: Vec::new(),
             body: Body::Whole(body.into()),
         })
     }
@@ -59,6 +62,7 @@ impl Reply {
         Ok(Self {
             status: StatusCode::OK,
             content_type: MSGPACK,
+            headers: Vec::new(),
             body: Body::Whole(body.into()),
         })
     }
@@ -77,8 +81,19 @@ impl Reply {
         Self {
             status: StatusCode::OK,
             content_type: TEXT,
+            headers: Vec::new(),
             body: Body::Whole(Bytes::from_static(text.as_bytes())),
         }
+    }
+
+    /// As hyper sends it; the connection may have to end after it.
+    pub(super) fn closing(self, close: bool) -> Answer {
+        let mut answer = Answer::from(self);
+        if close {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer
     }
 
     /// 204.
@@ -86,6 +101,7 @@ impl Reply {
         Self {
             status: StatusCode::NO_CONTENT,
             content_type: JSON,
+            headers: Vec::new(),
             body: Body::Whole(Bytes::new()),
         }
     }
@@ -103,6 +119,7 @@ impl From<Reply> for Answer {
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, reply.content_type);
         }
+        response.headers_mut().extend(reply.headers);
         response
     }
 }
@@ -200,6 +217,19 @@ impl ApiError {
     pub(super) fn renamed(mut self, name: impl Fn(&str) -> &str) -> Self {
         self.field = self.field.map(|field| name(&field).to_owned());
         self
+    }
+
+    /// Whether a body was refused because there is no room for it, here or at all.
+    pub(super) fn is_about_room(&self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::SERVICE_UNAVAILABLE
+        )
+    }
+
+    /// Whether the connection ends after the answer.
+    pub(super) fn closes(&self) -> bool {
+        self.close
     }
 
     /// Ends the connection after the answer.

@@ -53,6 +53,7 @@ pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, Ap
     Ok(Reply {
         status: StatusCode::OK,
         content_type: OPEN_METRICS,
+        headers: Vec::new(),
         body: Body::Whole(text.into()),
     })
 }
@@ -75,6 +76,10 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
          \n\
          POST   /v1/match           look a prompt up\n\
          POST   /v1/match:batch     look several prompts up\n\
+         POST   /v1/route           where a request should go; also /v1/route/v1/chat/completions\n\
+         *      /v1/ext_authz/…     the same for Envoy's ext_authz and nginx's auth_request\n\
+         POST   /v1/feedback        what became of a routed request\n\
+         GET    /v1/explain/{id}    how a choice was made\n\
          GET    /v1/workers         the fleet\n\
          POST   /v1/workers         add a pod\n\
          DELETE /v1/workers/{pod}   remove a pod\n\

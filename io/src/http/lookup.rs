@@ -97,13 +97,21 @@ impl<'v> Scores<'v> {
             .filter(|found| found.matched() > 0)
     }
 
+    /// The fleet that the scores' workers belong to.
+    pub(super) fn view(&self) -> &'v FleetView {
+        self.view
+    }
+
+    /// A worker with what it is credited with.
+    pub(super) fn of(&self, info: &'v Arc<WorkerInfo>) -> Found<'v> {
+        let scores = self.scores;
+        let at = scores.binary_search_by_key(&info.id(), |score| score.worker);
+        Found::new(info, at.ok().map(|at| scores[at]))
+    }
+
     /// Every rank of a pod, credited or not; nothing if the pod is not known.
     pub(super) fn of_pod(&self, pod: &str) -> impl Iterator<Item = Found<'v>> {
-        let scores = self.scores;
-        self.view.pod(pod).iter().map(move |info| {
-            let at = scores.binary_search_by_key(&info.id(), |score| score.worker);
-            Found::new(info, at.ok().map(|at| scores[at]))
-        })
+        self.view.pod(pod).iter().map(|info| self.of(info))
     }
 }
 
@@ -125,6 +133,17 @@ impl Lookup {
             scores: Vec::new(),
             extra: Vec::new(),
         }
+    }
+
+    /// The models that have an adapter of this name; none if it is a model's.
+    pub(super) fn models_with(&mut self, fleet: &Fleet, name: &str) -> Vec<String> {
+        let view = fleet.view();
+        if view.has_model(name) {
+            return Vec::new();
+        }
+        let pin = self.participant.pin();
+        let models = models_with(&view, &pin, name);
+        models.into_iter().map(str::to_owned).collect()
     }
 
     /// Looks a query up and hands the result to `read`.

@@ -50,29 +50,12 @@ impl Request<'_> {
 
     /// The pods asked for.
     pub(super) fn candidates(&self) -> Result<Option<&[String]>, ApiError> {
-        let names = self.candidates.as_deref();
-        if names.is_some_and(|names| names.len() > CANDIDATES_MAX) {
-            let message = format!("more than {CANDIDATES_MAX} names");
-            return Err(ApiError::field("candidates", message));
-        }
-        Ok(names)
+        names_in_bounds(self.candidates.as_deref())
     }
 
     /// How many candidates the answer may list. Where pods are named and no limit is, all of them.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
-        let Some(limit) = self.limit else {
-            return Ok(match self.candidates {
-                Some(_) => CANDIDATES_MAX,
-                None => CANDIDATES_DEFAULT,
-            });
-        };
-        match usize::try_from(limit) {
-            Ok(limit @ 1..=CANDIDATES_MAX) => Ok(limit),
-            _ => {
-                let message = format!("{limit}; 1 to {CANDIDATES_MAX} are possible");
-                Err(ApiError::field("limit", message))
-            }
-        }
+        limit_in_bounds(self.limit, self.candidates.is_some())
     }
 
     /// Why there are no token ids in a JSON body.
@@ -86,6 +69,29 @@ impl Request<'_> {
                 ApiError::new(StatusCode::BAD_REQUEST, code, message).at(*field)
             }
             None => ApiError::field("token_ids", "missing"),
+        }
+    }
+}
+
+/// Names of pods, if they are not too many.
+pub(super) fn names_in_bounds(names: Option<&[String]>) -> Result<Option<&[String]>, ApiError> {
+    if names.is_some_and(|names| names.len() > CANDIDATES_MAX) {
+        let message = format!("more than {CANDIDATES_MAX} names");
+        return Err(ApiError::field("candidates", message));
+    }
+    Ok(names)
+}
+
+/// How many candidates an answer may list, by what was asked and whether pods are named.
+pub(super) fn limit_in_bounds(limit: Option<u64>, named: bool) -> Result<usize, ApiError> {
+    match limit.map(usize::try_from) {
+        None if named => Ok(CANDIDATES_MAX),
+        None => Ok(CANDIDATES_DEFAULT),
+        Some(Ok(limit @ 1..=CANDIDATES_MAX)) => Ok(limit),
+        Some(_) => {
+            let limit = limit.unwrap_or_default();
+            let message = format!("{limit}; 1 to {CANDIDATES_MAX} are possible");
+            Err(ApiError::field("limit", message))
         }
     }
 }

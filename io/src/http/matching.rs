@@ -18,7 +18,7 @@ pub(super) struct Answer<'a> {
     pub(super) candidates: Vec<Candidate<'a>>,
 }
 
-/// A worker in an answer.
+/// A worker as answers list it.
 #[derive(Debug, Serialize)]
 pub(super) struct Candidate<'a> {
     pod: &'a str,
@@ -34,10 +34,10 @@ pub(super) struct Candidate<'a> {
 
 /// Leading tokens held in a tier or a faster one.
 #[derive(Debug, Serialize)]
-struct Tiers {
-    gpu: u64,
-    cpu: u64,
-    disk: u64,
+pub(super) struct Tiers {
+    pub(super) gpu: u64,
+    pub(super) cpu: u64,
+    pub(super) disk: u64,
 }
 
 /// Answers `POST /v1/match`.
@@ -97,7 +97,7 @@ fn respond<R>(
 }
 
 /// The workers with a match; or all of the pods that are named, each once.
-fn list<'v>(scores: &Scores<'v>, candidates: Option<&[String]>) -> Vec<Found<'v>> {
+pub(super) fn list<'v>(scores: &Scores<'v>, candidates: Option<&[String]>) -> Vec<Found<'v>> {
     match candidates {
         None => scores.credited().collect(),
         Some(names) => {
@@ -111,7 +111,7 @@ fn list<'v>(scores: &Scores<'v>, candidates: Option<&[String]>) -> Vec<Found<'v>
 }
 
 /// The first `limit` in order, best first.
-fn best(mut found: Vec<Found<'_>>, limit: usize) -> Vec<Found<'_>> {
+pub(super) fn best(mut found: Vec<Found<'_>>, limit: usize) -> Vec<Found<'_>> {
     if found.len() > limit {
         found.select_nth_unstable_by(limit, order);
         found.truncate(limit);
@@ -130,7 +130,8 @@ fn order(a: &Found<'_>, b: &Found<'_>) -> Ordering {
 }
 
 impl<'v> Candidate<'v> {
-    fn new(found: &Found<'v>, now: u64) -> Self {
+    /// As of the moment `now`, in milliseconds since 1970.
+    pub(super) fn new(found: &Found<'v>, now: u64) -> Self {
         let (info, score) = (found.info, found.score);
         let tokens = |tier| score.map_or(0, |score| score.tokens(tier));
         let block_size = score.map(|score| score.block_size);

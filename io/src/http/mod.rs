@@ -24,6 +24,7 @@ mod openapi;
 mod params;
 mod prompt;
 mod rfc1403;
+mod route;
 mod routes;
 mod server;
 mod snapshot;

@@ -3,12 +3,14 @@ use super::access::{Access, Door};
 use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
+use super::route::{self, authz, explain, feedback};
 use super::state::{Call, ThreadState};
 use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
 use std::cell::RefCell;
 
 /// Answers one kind of request.
@@ -37,9 +39,31 @@ enum Runs {
 
 const GET: &str = "GET, HEAD";
 
+/// Of routes that take requests which a gateway forwards to be checked: any method, and whatever is wrong with the
+/// body is the handler's business.
+const ANY: &str = "*";
+
+static CHECK: &[(Method, Handler)] = &[(Method::POST, authz::check)];
+
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
     route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]).aside(),
+    route("/v1/route", "POST", &[(Method::POST, route::answer)]),
+    route(
+        "/v1/route/v1/chat/completions",
+        "POST",
+        &[(Method::POST, route::answer)],
+    ),
+    route(
+        "/v1/route/v1/completions",
+        "POST",
+        &[(Method::POST, route::answer)],
+    ),
+    route("/v1/ext_authz/*", ANY, CHECK),
+    route("/v1/ext_authz/", ANY, CHECK),
+    route("/v1/ext_authz", ANY, CHECK),
+    route("/v1/feedback", "POST", &[(Method::POST, feedback::note)]),
+    route("/v1/explain/*", GET, &[(Method::GET, explain::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
     route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
     route("/dump", GET, &[(Method::GET, dump::answer)]).to(Access::Admin),
@@ -115,11 +139,14 @@ impl Route {
 }
 
 /// What answers a request.
+#[derive(Clone, Copy, Debug)]
 struct Found<'p> {
     handler: Handler,
     /// What the path has after the route's prefix.
     rest: &'p str,
     runs: Runs,
+    /// Whether it is a request of somebody else's, to be checked.
+    forwarded: bool,
 }
 
 /// Finds the route and what the path has after its prefix.
@@ -147,11 +174,14 @@ fn find<'p>(
     } else {
         method
     };
-    match route.handlers.iter().find(|(takes, _)| takes == method) {
-        Some((_, handler)) => Ok(Found {
-            handler: *handler,
+    let forwarded = route.allow == ANY;
+    let mut handlers = route.handlers.iter();
+    match handlers.find(|(takes, _)| forwarded || takes == method) {
+        Some(&(_, handler)) => Ok(Found {
+            handler,
             rest,
             runs: route.runs,
+            forwarded,
         }),
         None => Err(ApiError::method_not_allowed(route.allow)),
     }
@@ -168,57 +198,64 @@ pub(super) async fn respond(
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
     let _under_way = door.enter();
-    let admit = |access| door.admit(access, &head.method, &head.headers);
-    let checked =
-        check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path(), admit));
-    let Found {
-        handler,
-        rest,
-        runs,
-    } = match checked {
+    let found = match check(&head, door) {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
             return error.closing(close).into();
         }
     };
-    let body: Body = match body::read(incoming, waits, held).await {
-        Ok(body) => body,
+    let (body, cut, close) = match body::read(incoming, waits, held).await {
+        Ok(body) => (body, false, false),
+        Err(error) if found.forwarded && error.is_about_room() => {
+            (Body::none(held), true, error.closes())
+        }
         Err(error) => return error.into(),
     };
-    let large = body.data.len() > LARGE_BODY_BYTES && head.method == Method::POST;
-    let replied = if large || runs == Runs::Aside {
-        let rest = head.uri.path().len() - rest.len();
-        aside.answer(handler, head, rest, body.data).await
+    // Handlers of other methods may need this thread's runtime.
+    let large =
+        body.data.len() > LARGE_BODY_BYTES && (head.method == Method::POST || found.forwarded);
+    let replied = if large || found.runs == Runs::Aside {
+        let rest = head.uri.path().len() - found.rest.len();
+        aside
+            .answer(found.handler, head, rest, body.data, cut)
+            .await
     } else {
         let call = Call {
             uri: &head.uri,
             headers: &head.headers,
             body: &body.data,
-            rest,
+            cut,
+            rest: found.rest,
         };
-        handler(&mut state.borrow_mut(), &call)
+        (found.handler)(&mut state.borrow_mut(), &call)
     };
     match replied {
-        Ok(reply) => reply.into(),
-        Err(error) => error.into(),
+        Ok(reply) => reply.closing(close),
+        Err(error) => error.closing(close).into(),
     }
 }
 
-fn check(uri: &hyper::Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let length = uri.path_and_query().map_or(0, |both| both.as_str().len());
+/// What answers a request, by its head.
+fn check<'h>(head: &'h Parts, door: &Door) -> Result<Found<'h>, ApiError> {
+    let length = head
+        .uri
+        .path_and_query()
+        .map_or(0, |both| both.as_str().len());
     if length > URL_BYTES_MAX {
         let message = format!("path and query are longer than {URL_BYTES_MAX} bytes");
         let status = StatusCode::URI_TOO_LONG;
         return Err(ApiError::new(status, "url_too_long", message));
     }
-    let coded = headers.get(CONTENT_ENCODING);
-    if coded.is_some_and(|coding| coding != "identity") {
+    let admit = |access| door.admit(access, &head.method, &head.headers);
+    let found = find(&head.method, head.uri.path(), admit)?;
+    let coded = head.headers.get(CONTENT_ENCODING);
+    if !found.forwarded && coded.is_some_and(|coding| coding != "identity") {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         let message = "bodies are read as they are, without content coding";
         return Err(ApiError::new(status, "unsupported_encoding", message));
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -240,7 +277,7 @@ mod tests {
                 Method::PATCH,
                 Method::OPTIONS,
             ] {
-                let said = allowed.contains(&method.as_str());
+                let said = route.allow == ANY || allowed.contains(&method.as_str());
                 assert_eq!(takes(&method), said, "{method} {}", route.path);
             }
         }

@@ -107,6 +107,7 @@ impl Reply {
         Self {
             status: StatusCode::OK,
             content_type,
+            headers: Vec::new(),
             body: super::error::Body::Stream(body),
         }
     }

@@ -1,6 +1,7 @@
 //! What an HTTP thread owns and its handlers use.
 use super::lookup::Lookup;
 use super::prompt::Scratch;
+use super::route::Router;
 use crate::fleet::Fleet;
 use crate::status::HttpStatus;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub(super) struct ThreadState {
     pub(super) fleet: Arc<Fleet>,
     pub(super) lookup: Lookup,
+    pub(super) router: Router,
     /// The token ids of the request at hand.
     pub(super) scratch: Scratch,
     /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
@@ -26,9 +28,15 @@ pub(super) struct ThreadState {
 
 impl ThreadState {
     /// For the calling thread.
-    pub(super) fn new(fleet: Arc<Fleet>, http: Arc<HttpStatus>, ready_share: f64) -> Self {
+    pub(super) fn new(
+        fleet: Arc<Fleet>,
+        http: Arc<HttpStatus>,
+        ready_share: f64,
+        router: Router,
+    ) -> Self {
         Self {
             lookup: Lookup::new(&fleet),
+            router,
             fleet,
             scratch: Scratch::default(),
             ready_share,
@@ -44,6 +52,8 @@ pub(super) struct Call<'r> {
     pub(super) uri: &'r Uri,
     pub(super) headers: &'r HeaderMap,
     pub(super) body: &'r [u8],
+    /// Whether there was a body, or more of it, which there was no room for.
+    pub(super) cut: bool,
     /// What the path has after the route's prefix, still encoded.
     pub(super) rest: &'r str,
 }

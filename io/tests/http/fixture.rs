@@ -46,7 +46,7 @@ impl fmt::Debug for Engines {
 }
 
 /// Workers that [`Engines`] has room for.
-const ROOM: usize = 300;
+const ROOM: usize = 400;
 
 impl Subscribe for Engines {
     fn add(&self, worker: NewWorker) -> Result<(), QueueFull> {

@@ -138,8 +138,8 @@ fn a_pod_that_the_fleet_cannot_have_is_refused_with_the_reason() {
         message.contains("b#1") && message.contains("a#0"),
         "{message}"
     );
-    // The fixture's engines have room for twenty workers.
-    let many = pod(json!({"pod": "b", "events": "tcp://g:1", "ranks": 300}));
+    // The fixture's engines have room for four hundred workers.
+    let many = pod(json!({"pod": "b", "events": "tcp://g:1", "ranks": 400}));
     let (status, code, field) = client.post("/v1/workers", &many).refusal();
     assert_eq!((status, code.as_str(), field), (503, "no_room", None));
     assert_eq!(

@@ -16,6 +16,7 @@ pub use tls::{TlsError, TlsFiles};
 use super::access::{Door, Gate};
 use super::aside::{self, Aside};
 use super::body::Held;
+use super::route::{Router, Seat, seats};
 use super::state::ThreadState;
 use super::tokens::{Tokens, TokensError};
 use crate::address::Address;
@@ -170,12 +171,14 @@ impl Server {
             .and_then(|_| Some(binds.last()?.address.clone()));
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
-        let (aside, answering_aside) = {
-            let (fleet, status, share) =
-                (Arc::clone(fleet), Arc::clone(&status), config.ready_share);
-            let state = move || ThreadState::new(Arc::clone(&fleet), Arc::clone(&status), share);
-            Aside::start(threads.div_ceil(HTTP_THREADS_PER_ASIDE), state)?
-        };
+        let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
+        let mut seats = seats(threads + answer_aside);
+        let states = seats.by_ref().take(answer_aside).map(|seat| {
+            let (fleet, status) = (Arc::clone(fleet), Arc::clone(&status));
+            let share = config.ready_share;
+            move || ThreadState::new(fleet, status, share, Router::new(seat))
+        });
+        let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
             addresses,
@@ -191,7 +194,7 @@ impl Server {
                 .filter_map(|bind| bind.file.take())
                 .collect(),
         };
-        for number in 0..threads {
+        for (number, seat) in seats.enumerate() {
             let sockets = binds.iter_mut().enumerate().filter_map(|(at, bind)| {
                 let admin = config.admin_listen.is_some() && at == config.listen.len();
                 Some((bind.sockets.pop()?, admin))
@@ -202,6 +205,7 @@ impl Server {
                 gate: Arc::clone(&gate),
                 tls: tls.clone(),
                 aside: aside.clone(),
+                seat,
                 sockets: sockets.collect(),
                 stop: stop.clone(),
             };
@@ -304,6 +308,7 @@ struct Thread {
     gate: Arc<Gate>,
     tls: Option<Arc<Tls>>,
     aside: Aside,
+    seat: Seat,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
     stop: Receiver<bool>,
@@ -351,7 +356,12 @@ impl Thread {
         };
         let status = Arc::clone(&self.gate.status);
         let shared = Rc::new(Shared {
-            state: RefCell::new(ThreadState::new(self.fleet, status, config.ready_share)),
+            state: RefCell::new(ThreadState::new(
+                self.fleet,
+                status,
+                config.ready_share,
+                Router::new(self.seat),
+            )),
             held: Held::default(),
             aside: self.aside,
             watch: Rc::new(Watch::new(config.idle_time, config.head_time)),

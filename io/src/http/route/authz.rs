@@ -1,0 +1,224 @@
+//! `/v1/ext_authz/…`: a gateway's check of a request, which the target is added to.
+//!
+//! Envoy's HTTP `ext_authz` sends method, path and body of the original request, nginx's `auth_request` only its
+//! head. The check never refuses a request because of what is in it: what cannot be read is routed by
+//! load, and what names no model is left to the gateway's own routing.
+use super::choice::Wish;
+use super::render;
+use super::request::is_ids;
+use crate::http::error::{ApiError, Reply};
+use crate::http::json;
+use crate::http::lookup::{Prompt, Query};
+use crate::http::match_request::given;
+use crate::http::params;
+use crate::http::prompt::Scratch;
+use crate::http::state::{Call, ThreadState};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_ENCODING, HeaderName};
+use kvroute_engine::choose::Policy;
+use kvroute_engine::types::TokenBytes;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The model, where the body does not say it.
+const MODEL: HeaderName = HeaderName::from_static("x-kvroute-model");
+/// Envoy has cut the body.
+const PARTIAL: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
+
+/// What of the original body matters, in the words of engines. Not the fields of `/v1/route`: it is the
+/// gateway's clients who write it, and they do not choose their pod.
+#[derive(Debug, Default, Deserialize)]
+struct Original<'b> {
+    model: Option<String>,
+    cache_salt: Option<String>,
+    /// Of completions: text or token ids.
+    #[serde(borrow)]
+    prompt: Option<&'b RawValue>,
+    /// Of `/inference/v1/generate`, which takes nothing else.
+    #[serde(borrow)]
+    token_ids: Option<&'b RawValue>,
+}
+
+/// A request as far as it could be read.
+#[derive(Debug, Default)]
+struct Seen<'s> {
+    model: Option<String>,
+    cache_salt: Option<String>,
+    tokens: Option<&'s [TokenBytes]>,
+    /// There was a body of which not all could be read.
+    unread: bool,
+}
+
+/// Answers a check.
+pub(in crate::http) fn check(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let mut scratch = std::mem::take(&mut state.scratch);
+    let seen = read(&mut scratch, call);
+    let result = respond(state, call, &seen);
+    state.scratch = scratch;
+    result
+}
+
+fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<Reply, ApiError> {
+    let ThreadState {
+        fleet,
+        lookup,
+        router,
+        ..
+    } = state;
+    let only = || {
+        let view = fleet.view();
+        let mut models = view.models();
+        let only = models.next().map(str::to_owned);
+        only.filter(|_| models.next().is_none())
+    };
+    let named = seen.model.clone().or_else(|| model_of_head(call));
+    let Some(model) = named.or_else(|| seen.unread.then(only).flatten()) else {
+        return Ok(render::nothing());
+    };
+    let wish = Wish {
+        query: Query {
+            model: &model,
+            lora: None,
+            cache_salt: given(seen.cache_salt.as_deref()),
+            extra_keys: &[],
+            block_size: None,
+            prompt: Prompt::Tokens(seen.tokens.unwrap_or_default()),
+        },
+        tokens_known: seen.tokens.is_some(),
+        policy: Policy::default(),
+        minimum_match: 0,
+        loads: None,
+        named: None,
+        dry_run: false,
+        body: call.body,
+    };
+    let known = fleet.view().has_model(&model) || !lookup.models_with(fleet, &model).is_empty();
+    if !known {
+        let message = format!("no worker serves a model or an adapter {model:?}");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Err(ApiError::new(status, "no_eligible_worker", message).at("model"));
+    }
+    router.decide(fleet, lookup, &wish, |decided, _| {
+        render::headers_only(decided)
+    })?
+}
+
+/// Reads a body as far as it goes.
+fn read<'s>(scratch: &'s mut Scratch, call: &'s Call<'_>) -> Seen<'s> {
+    let body = call.body;
+    let whole = !call.cut && !says(call, &PARTIAL, "true") && !is_coded(call);
+    let original = whole.then(|| json::object::<Original<'_>>(body));
+    let Some(Ok(original)) = original else {
+        return Seen {
+            model: first_model(body),
+            unread: call.cut || !body.is_empty(),
+            ..Seen::default()
+        };
+    };
+    let lists = [
+        ("token_ids", original.token_ids),
+        ("prompt", original.prompt),
+    ];
+    let mut lists = lists.into_iter();
+    let list = lists.find(|(_, list)| list.is_some_and(is_ids));
+    let parsed = list.and_then(|(name, _)| scratch.json::<Unread>(body, name).ok());
+    let tokens = parsed.and_then(|parsed| parsed.tokens);
+    Seen {
+        model: given(original.model.as_deref()).map(str::to_owned),
+        cache_salt: original.cache_salt,
+        tokens,
+        unread: false,
+    }
+}
+
+/// Fields that are not looked at.
+#[derive(Debug, Deserialize)]
+struct Unread {}
+
+fn says(call: &Call<'_>, header: &HeaderName, value: &str) -> bool {
+    let given = call.headers.get(header);
+    given.is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+}
+
+fn is_coded(call: &Call<'_>) -> bool {
+    call.headers.contains_key(CONTENT_ENCODING) && !says(call, &CONTENT_ENCODING, "identity")
+}
+
+/// The model by header, or else by query parameter.
+fn model_of_head(call: &Call<'_>) -> Option<String> {
+    let header = call
+        .headers
+        .get(MODEL)
+        .and_then(|value| value.to_str().ok());
+    let header = given(header).map(str::to_owned);
+    header.or_else(|| {
+        let mut pairs = params::pairs(call.query());
+        let (name, value) = pairs.find(|(name, _)| *name == "model")?;
+        let model = params::decode_value(name, value).ok()?;
+        Some(model).filter(|model| !model.is_empty())
+    })
+}
+
+/// The model in a JSON object that may break off behind it.
+fn first_model(body: &[u8]) -> Option<String> {
+    let mut found = None;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    // It fails where the body breaks off; what was found before counts.
+    let _ = ModelIn(&mut found).deserialize(&mut json);
+    found
+}
+
+struct ModelIn<'m>(&'m mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for ModelIn<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ModelIn<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key == "model" {
+                let model: String = map.next_value()?;
+                *self.0 = Some(model).filter(|model| !model.is_empty());
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_body_says_its_model_if_it_came_first() {
+        for (body, model) in [
+            (r#"{"model":"m","messages":[{"role":"us"#, Some("m")),
+            (r#"{"stream":true,"model":"m","#, Some("m")),
+            (r#"{"model":"m"}"#, Some("m")),
+            (r#"{"model":"long-na"#, None),
+            (r#"{"messages":[{"model":"inner"}],"mod"#, None),
+            (r#"{"model":7,"#, None),
+            (r#"{"model":"","#, None),
+            (r#"["model","m"]"#, None),
+            ("", None),
+        ] {
+            assert_eq!(first_model(body.as_bytes()).as_deref(), model, "{body}");
+        }
+    }
+}

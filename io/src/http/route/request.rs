@@ -1,0 +1,226 @@
+//! `POST /v1/route`: the fields of a match and those of the choice, or an OpenAI body as it is.
+use super::choice::{Loads, Wish};
+use super::render;
+use crate::http::error::{ApiError, Reply};
+use crate::http::extra::Entry;
+use crate::http::lookup::{Prompt, Query};
+use crate::http::match_request::{
+    Params, given, limit_in_bounds, names_in_bounds, not_zero, required,
+};
+use crate::http::params;
+use crate::http::prompt::{self, Parsed};
+use crate::http::state::{Call, ThreadState};
+use kvroute_engine::choose::Policy;
+use kvroute_engine::hash::SEED_DEFAULT;
+use kvroute_engine::types::{BlockKey, TokenBytes};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// All fields but the token ids. Unknown ones are ignored, as engines do.
+#[derive(Debug, Default, Deserialize)]
+struct Fields<'b> {
+    model: Option<String>,
+    lora: Option<String>,
+    cache_salt: Option<String>,
+    #[serde(borrow)]
+    extra_keys: Option<Vec<Entry<'b>>>,
+    block_size: Option<u32>,
+    candidates: Option<Vec<String>>,
+    limit: Option<u64>,
+    #[serde(borrow)]
+    prompt: Option<&'b RawValue>,
+    block_hashes: Option<Vec<u64>>,
+    policy: Option<String>,
+    loads: Option<Loads>,
+    minimum_match: Option<u64>,
+    dry_run: Option<bool>,
+}
+
+/// How the choice is made, of a binary request.
+#[derive(Clone, Copy, Debug, Default)]
+struct How {
+    policy: Policy,
+    minimum_match: u64,
+    dry_run: bool,
+}
+
+/// Answers `POST /v1/route`, and the same with OpenAI's paths behind it.
+pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    if call.sends_octets() {
+        return octets(state, call);
+    }
+    let mut scratch = std::mem::take(&mut state.scratch);
+    let mut result = scratch
+        .json(call.body, "token_ids")
+        .and_then(|parsed| of_json(state, call, &parsed, "token_ids"));
+    if let Ok(None) = result {
+        result = scratch
+            .json(call.body, "prompt")
+            .and_then(|parsed| of_json(state, call, &parsed, "prompt"));
+    }
+    state.scratch = scratch;
+    result?.ok_or_else(|| ApiError::internal(&"a prompt was read as token ids and is none"))
+}
+
+/// `None` if the token ids are in `prompt`, which was not read.
+fn of_json(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    parsed: &Parsed<'_, Fields<'_>>,
+    name: &str,
+) -> Result<Option<Reply>, ApiError> {
+    let fields = &parsed.fields;
+    let seed = state.fleet.index().hash_seed();
+    let keys: Vec<BlockKey>;
+    let (prompt, tokens_known) = match (parsed.tokens, &fields.block_hashes) {
+        (Some(_), Some(_)) => {
+            let message = format!("give either {name} or block_hashes");
+            return Err(ApiError::field("block_hashes", message));
+        }
+        (Some([]), None) => {
+            return Err(ApiError::field(name, "must not be empty"));
+        }
+        (Some(tokens), None) => (Prompt::Tokens(tokens), true),
+        (None, Some(hashes)) => {
+            keys = block_keys(fields, hashes, seed)?;
+            (Prompt::Keys(&keys), true)
+        }
+        (None, None) if name != "prompt" && fields.prompt.is_some_and(is_ids) => return Ok(None),
+        (None, None) => (Prompt::Tokens(&[]), false),
+    };
+    let query = Query {
+        model: required("model", fields.model.as_deref())?,
+        lora: given(fields.lora.as_deref()),
+        cache_salt: given(fields.cache_salt.as_deref()),
+        extra_keys: fields.extra_keys.as_deref().unwrap_or_default(),
+        block_size: not_zero(fields.block_size)?,
+        prompt,
+    };
+    let named = names_in_bounds(fields.candidates.as_deref())?;
+    let limit = limit_in_bounds(fields.limit, named.is_some())?;
+    let wish = Wish {
+        query,
+        tokens_known,
+        policy: policy(fields.policy.as_deref())?,
+        minimum_match: fields.minimum_match.unwrap_or(0),
+        loads: fields.loads.as_ref(),
+        named,
+        dry_run: fields.dry_run.unwrap_or(false),
+        body: call.body,
+    };
+    respond(state, call, &wish, limit).map(Some)
+}
+
+fn respond(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    wish: &Wish<'_>,
+    limit: usize,
+) -> Result<Reply, ApiError> {
+    let ThreadState {
+        fleet,
+        lookup,
+        router,
+        ..
+    } = state;
+    router.decide(fleet, lookup, wish, |decided, scores| {
+        render::full(decided, scores, wish.named, limit, call.wants_msgpack())
+    })?
+}
+
+/// Token ids as bytes, the other fields as query parameters.
+fn octets(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let params = Params::read(call.query())?;
+    let request = params.request()?;
+    let tokens: &[TokenBytes] = prompt::octets(call.body)?;
+    let how = How::read(call.query())?;
+    let named = request.candidates()?;
+    let wish = Wish {
+        query: Query {
+            model: request.model()?,
+            lora: request.lora(),
+            cache_salt: request.cache_salt(),
+            extra_keys: request.extra_keys(),
+            block_size: request.block_size()?,
+            prompt: Prompt::Tokens(tokens),
+        },
+        tokens_known: true,
+        policy: how.policy,
+        minimum_match: how.minimum_match,
+        loads: None,
+        named,
+        dry_run: how.dry_run,
+        body: call.body,
+    };
+    respond(state, call, &wish, request.limit()?)
+}
+
+impl How {
+    /// From a query string; of repeated parameters the last counts.
+    fn read(query: &str) -> Result<Self, ApiError> {
+        let mut how = Self::default();
+        for (name, value) in params::pairs(query) {
+            match name {
+                "policy" => how.policy = policy(Some(&params::decode_value(name, value)?))?,
+                "minimum_match" => how.minimum_match = params::number(name, value)?,
+                "dry_run" => how.dry_run = params::number(name, value)?,
+                _ => {}
+            }
+        }
+        Ok(how)
+    }
+}
+
+fn policy(name: Option<&str>) -> Result<Policy, ApiError> {
+    let Some(name) = name else {
+        return Ok(Policy::default());
+    };
+    Policy::named(name).ok_or_else(|| {
+        let known = Policy::ALL.map(Policy::as_str).join(", ");
+        ApiError::field("policy", format!("{name:?}; there are {known}"))
+    })
+}
+
+/// Hashes of blocks as this node's keys. Only the default seed is known to clients, and what else is in a block's key
+/// is in the hash already.
+fn block_keys(fields: &Fields<'_>, hashes: &[u64], seed: u64) -> Result<Vec<BlockKey>, ApiError> {
+    let refused = |message: &str| Err(ApiError::field("block_hashes", message));
+    if seed != SEED_DEFAULT {
+        return refused("this node's hash seed is private: send token_ids");
+    }
+    if hashes.is_empty() {
+        return refused("must not be empty");
+    }
+    if fields.extra_keys.is_some() || given(fields.cache_salt.as_deref()).is_some() {
+        return refused("cannot be combined with extra_keys or cache_salt: send token_ids");
+    }
+    Ok(hashes.iter().map(|&hash| BlockKey::new(hash)).collect())
+}
+
+/// Whether a completion's prompt is a list of token ids, and not text or several prompts.
+pub(super) fn is_ids(prompt: &RawValue) -> bool {
+    let inside = prompt.get().strip_prefix('[').map(str::trim_start);
+    inside.is_some_and(|inside| inside.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_ids_are_told_from_text() {
+        for (json, expected) in [
+            ("[1, 2]", true),
+            ("[ \n7]", true),
+            ("[-1]", true),
+            ("[]", false),
+            ("[[1, 2]]", false),
+            ("[\"a\"]", false),
+            ("\"[1]\"", false),
+            ("7", false),
+        ] {
+            let raw: &RawValue = serde_json::from_str(json).unwrap();
+            assert_eq!(is_ids(raw), expected, "{json}");
+        }
+    }
+}
