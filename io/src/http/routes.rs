@@ -124,7 +124,6 @@ pub(super) async fn respond(
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
-    let _under_way = door.enter();
     let admit = |access| door.admit(access, &head.method, &head.headers);
     let checked =
         check(&head.uri, &head.headers).and_then(|()| find(&head.method, head.uri.path(), admit));
@@ -135,6 +134,7 @@ pub(super) async fn respond(
             return error.closing(close).into();
         }
     };
+    let _under_way = door.enter();
     let body: Body = match body::read(incoming, waits, held).await {
         Ok(body) => body,
         Err(error) => return error.into(),

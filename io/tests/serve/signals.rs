@@ -205,7 +205,7 @@ fn bad_settings_are_64_and_name_the_culprit() {
         (vec!["--tls-cert", empty], "tls_key"),
         (vec!["--tls-cert", empty, "--tls-key", empty], "tls_cert"),
         (vec!["--connections-max", "0"], "connections_max"),
-        (vec!["--drain", "-1"], "drain"),
+        (vec!["--drain=-1"], "drain"),
         (vec!["--idle-timeout", "0"], "idle_timeout"),
     ] {
         let args = [&ANY_PORT[..usize::from(args[0] != "--listen") * 2], &args].concat();
