@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::tokens::Tokens;
 use crate::status::{HttpStatus, Refused};
-use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method, StatusCode};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -129,7 +129,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 fn unauthorized(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-        .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        .with("www-authenticate", "Bearer")
 }
 
 fn admin_only() -> ApiError {
@@ -140,12 +140,13 @@ fn admin_only() -> ApiError {
 fn too_many() -> ApiError {
     let message = "too many requests are under way";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
-        .with(RETRY_AFTER, HeaderValue::from_static("1"))
+        .with("retry-after", "1")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderValue;
 
     #[test]
     fn only_one_clear_bearer_token_counts() {
