@@ -269,3 +269,28 @@ fn bodies_that_trickle_hold_nobody_up() {
     settle(&fixture, 0);
     assert_answers(&mut fixture.client());
 }
+
+/// Answers that nobody takes do not keep a connection.
+#[test]
+fn who_does_not_read_is_let_go() {
+    let fixture = impatient();
+    let client = std::net::TcpStream::connect(fixture.server.local_addr()).unwrap();
+    let mut sender = client.try_clone().unwrap();
+    // More answers than the buffers of both ends hold, so that sending stops, too.
+    let sending = std::thread::spawn(move || {
+        let requests = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+        for _ in 0..100 {
+            if std::io::Write::write_all(&mut sender, &requests).is_err() {
+                break;
+            }
+        }
+    });
+    // It ends, though the client is still there.
+    let given_up = Instant::now() + Duration::from_secs(60);
+    while !sending.is_finished() {
+        assert!(Instant::now() < given_up, "it is let be");
+        assert_answers(&mut fixture.client());
+    }
+    settle(&fixture, 0);
+    drop(client);
+}
