@@ -11,7 +11,7 @@ pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
-pub use view::{FleetView, WorkerInfo};
+pub use view::{FleetView, WorkerInfo, WorkerJson};
 
 use crate::snapshot::Snapshot;
 use crate::stream::saved::{Kept, SaveTo};

@@ -6,6 +6,7 @@ use crate::stream::saved::Section;
 use arc_swap::ArcSwapOption;
 use kvroute_engine::choose::tie;
 use kvroute_engine::types::WorkerId;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,6 +21,7 @@ pub struct WorkerInfo {
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
     problem: ArcSwapOption<String>,
+    json: WorkerJson,
 }
 
 impl WorkerInfo {
@@ -33,6 +35,7 @@ impl WorkerInfo {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         Self {
             id,
+            json: WorkerJson::new(&pod.pod, pod.endpoint.as_deref(), endpoints.rank),
             serial: SERIAL.fetch_add(1, Relaxed),
             identity: tie::identity(&pod.pod, endpoints.rank),
             pod,
@@ -90,6 +93,12 @@ impl WorkerInfo {
         self.endpoints.replay.as_deref()
     }
 
+    /// What answers say of it that does not change.
+    #[must_use]
+    pub fn json(&self) -> &WorkerJson {
+        &self.json
+    }
+
     /// What its IO thread says of it.
     #[must_use]
     pub fn status(&self) -> &Arc<WorkerStatus> {
@@ -136,6 +145,39 @@ impl WorkerInfo {
 /// `pod#rank`, for logs and messages.
 pub(super) fn label(pod: &str, rank: u32) -> String {
     format!("{pod}#{rank}")
+}
+
+/// What answers say of a worker that does not change, as JSON.
+#[derive(Debug)]
+pub struct WorkerJson {
+    text: Box<str>,
+    /// Where the pod's name ends.
+    name: usize,
+}
+
+impl WorkerJson {
+    /// Of a pod's rank.
+    #[must_use]
+    pub fn new(pod: &str, endpoint: Option<&str>, rank: u32) -> Self {
+        let name = json!(pod).to_string();
+        let text = format!("{name},\"endpoint\":{},\"rank\":{rank}", json!(endpoint));
+        Self {
+            text: text.into(),
+            name: name.len(),
+        }
+    }
+
+    /// The pod's name, quoted.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.text.get(..self.name).unwrap_or_default()
+    }
+
+    /// The pod's name, its endpoint and the rank: the fields `pod` (without its key), `endpoint`, `rank`.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.text
+    }
 }
 
 /// All workers at one moment.

@@ -5,6 +5,7 @@ use super::match_request::{Params, Request};
 use super::prompt::{self, Parsed};
 use super::render;
 use super::state::{Call, ThreadState};
+use crate::fleet::WorkerJson;
 use crate::status::now_ms;
 use kvroute_engine::types::{Tier, TokenBytes};
 use serde::Serialize;
@@ -22,6 +23,9 @@ pub(super) struct Answer<'a> {
 /// A worker as answers list it.
 #[derive(Debug, Serialize)]
 pub(super) struct Candidate<'a> {
+    /// Pod, endpoint and rank as they stand in JSON.
+    #[serde(skip)]
+    pub(super) json: &'a WorkerJson,
     pub(super) pod: &'a str,
     pub(super) endpoint: Option<&'a str>,
     pub(super) rank: u32,
@@ -137,6 +141,7 @@ impl<'v> Candidate<'v> {
         let block_size = score.map(|score| score.block_size);
         let last_event = info.status().last_event_ms();
         Self {
+            json: info.json(),
             pod: &info.pod().pod,
             endpoint: info.pod().endpoint.as_deref(),
             rank: info.rank(),

@@ -38,13 +38,6 @@ impl Json {
         // It cannot fail: what is written to has room.
         let _ = serde_json::to_writer(&mut self.0, text);
     }
-
-    fn text_or_null(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.text(text),
-            None => self.raw("null"),
-        }
-    }
 }
 
 /// The answer of `/v1/match`. O(candidates).
@@ -68,11 +61,7 @@ pub(super) fn matches(answer: &Answer<'_>) -> Vec<u8> {
 
 /// From the pod's name on.
 fn candidate(json: &mut Json, of: &Candidate<'_>) {
-    json.text(of.pod);
-    json.raw(",\"endpoint\":");
-    json.text_or_null(of.endpoint);
-    json.raw(",\"rank\":");
-    json.number(of.rank);
+    json.raw(of.json.identity());
     json.raw(",\"block_size\":");
     json.number_or_null(of.block_size);
     json.raw(",\"matched_blocks\":");
@@ -137,7 +126,7 @@ fn begin(json: &mut Json, at: usize, ranks: &[Found<'_>]) {
         json.raw(",");
     }
     if let Some(found) = ranks.first() {
-        json.text(&found.info.pod().pod);
+        json.raw(found.info.json().name());
     }
     json.raw(":");
 }
@@ -158,13 +147,19 @@ fn by_rank(json: &mut Json, ranks: &[Found<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::WorkerJson;
     use crate::http::matching::Tiers;
 
     #[test]
     fn what_is_written_by_hand_is_what_serde_json_writes() {
+        let (pod, endpoint) = ("ns/\"quoted\"\u{1}é", "[::1]:8000\\");
+        let odd = WorkerJson::new(pod, Some(endpoint), u32::MAX);
+        let empty = WorkerJson::new("", None, 0);
+        assert_eq!(odd.name(), r#""ns/\"quoted\"\u0001é""#);
         let largest = Candidate {
-            pod: "ns/\"quoted\"\u{1}é",
-            endpoint: Some("[::1]:8000\\"),
+            json: &odd,
+            pod,
+            endpoint: Some(endpoint),
             rank: u32::MAX,
             block_size: Some(16),
             matched_blocks: u32::MAX,
@@ -178,6 +173,7 @@ mod tests {
             age_ms: Some(7),
         };
         let smallest = || Candidate {
+            json: &empty,
             pod: "",
             endpoint: None,
             rank: 0,

@@ -1,7 +1,13 @@
 //! Where in an object a field's list of token ids is.
-use super::list::Ids;
 use memchr::memchr2;
 use std::ops::Range;
+
+/// What a list is read into.
+pub trait List {
+    /// Reads a list whose `[` is before `at`, and says where it has ended: behind its `]`. Nothing if it is not in the
+    /// usual form; then what is read does not count.
+    fn read(&mut self, text: &[u8], at: usize) -> Option<usize>;
+}
 
 /// Finds the field `name` of the object that `text` is, reads its list into `ids`, and says where in the
 /// text the list stands. Nothing if the text has no such field, or is in any way unusual; then `ids` may hold anything.
@@ -9,7 +15,7 @@ use std::ops::Range;
 /// What it accepts is JSON if the text with `null` in the list's place is; it does not check that.
 /// O(bytes), no allocation but for `ids`.
 #[must_use]
-pub fn split(text: &[u8], name: &str, ids: &mut Ids) -> Option<Range<usize>> {
+pub fn split(text: &[u8], name: &str, ids: &mut impl List) -> Option<Range<usize>> {
     let mut at = Cursor { text, at: 0 };
     at.blanks();
     at.take(b'{')?;
@@ -135,6 +141,7 @@ impl<'t> Cursor<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Ids;
 
     fn list(text: &str) -> Option<(String, Vec<u32>)> {
         let mut ids = Ids::new();

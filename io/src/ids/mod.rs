@@ -8,8 +8,10 @@
 //! Pure: bytes in, numbers out. Fuzzed against serde_json (`tests/fuzz`, target `token_ids`).
 mod avx2;
 mod find;
+mod hashes;
 mod list;
 mod mask;
 
-pub use find::split;
+pub use find::{List, split};
+pub use hashes::Hashes;
 pub use list::Ids;
