@@ -23,9 +23,6 @@ mod tests {
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
 
-    /// Paths that are described, and not served yet.
-    const PENDING: &[&str] = &[];
-
     fn paths() -> Map<String, Value> {
         let description: Value = serde_json::from_str(DESCRIPTION).unwrap();
         description["paths"].as_object().unwrap().clone()
@@ -46,9 +43,8 @@ mod tests {
     fn every_route_is_described_and_the_other_way_round() {
         let described: BTreeSet<_> = paths().keys().map(|path| pattern(path)).collect();
         let served: BTreeSet<_> = routes::table().map(|(path, _)| path.to_owned()).collect();
-        let pending: BTreeSet<_> = PENDING.iter().map(|&path| path.to_owned()).collect();
-        let promised: BTreeSet<_> = described.difference(&served).cloned().collect();
-        assert_eq!(promised, pending, "described, but not served");
+        let promised: Vec<_> = described.difference(&served).collect();
+        assert_eq!(promised, [""; 0], "described, but not served");
         // What takes any rest of a path may be served without one, too.
         let silent = served.iter().filter(|path| {
             let rest = format!("{}/*", path.trim_end_matches('/'));
