@@ -10,6 +10,7 @@ pub mod demo;
 pub mod fake;
 pub mod fleet;
 pub mod http;
+pub mod ids;
 pub mod limits;
 pub mod metrics;
 pub mod node;

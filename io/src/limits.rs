@@ -86,8 +86,24 @@ pub const THREADS_MAX: usize = 1_024;
 /// Bytes of one request body: a million token ids as JSON.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes of all request bodies that one HTTP thread holds while they arrive. A body is looked up as
-/// soon as it is complete, so only slow or hostile senders come near it.
+/// Bytes of a body that are read before other connections of the thread have a turn: some 50 us.
+pub const BODY_TURN_BYTES: usize = 256 << 10;
+
+/// Bytes that are made room for at once on a sender's word that so many will come.
+pub const BODY_ROOM_BYTES: usize = 1 << 20;
+
+/// Bodies above this are answered aside, on a thread where they delay nobody: 128 KiB are some 21,000
+/// token ids, about 0.1 ms, or 0.4 ms if they are written so that only a general parser reads them.
+pub const LARGE_BODY_BYTES: usize = 128 << 10;
+
+/// Requests that wait to be answered aside, of the whole node.
+pub const ASIDE_QUEUE_MAX: usize = 64;
+
+/// HTTP threads for which there is one thread that answers aside.
+pub const HTTP_THREADS_PER_ASIDE: usize = 4;
+
+/// Bytes of all request bodies that one HTTP thread's connections hold until they are answered.
+/// A body is looked up as soon as it is complete, so only slow or hostile senders come near it.
 pub const BODIES_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of a refused body that are read and thrown away, so that the sender, who reads the answer
@@ -122,12 +138,17 @@ pub const CANDIDATES_DEFAULT: usize = 16;
 /// Candidates that a request may name, and that one answer may list: about 1 MB of JSON.
 pub const CANDIDATES_MAX: usize = 4_096;
 
-/// Latest decisions that each HTTP thread remembers, to be explained and fed back on: some seconds at full load, hours
-/// of a small service. With [`DECISION_CANDIDATES_MAX`] candidates each they take 14 MB a thread, with 16 candidates 1 MB.
-pub const DECISIONS_PER_THREAD: usize = 1_024;
+/// Latest decisions that each thread that answers remembers, to be explained and fed back on: feedback comes when an
+/// engine has finished, and at a hundred requests a second this is more than a minute. With
+/// [`DECISION_CANDIDATES_MAX`] candidates each they take 45 MB a thread, with 16 candidates 8 MB.
+pub const DECISIONS_PER_THREAD: usize = 8_192;
 
-/// Candidates that a remembered decision tells of; of more, the best are kept and the rest is counted.
-pub const DECISION_CANDIDATES_MAX: usize = 256;
+/// Candidates that a remembered decision tells of, at 40 bytes each; of more, the best are kept and the rest is
+/// counted.
+pub const DECISION_CANDIDATES_MAX: usize = 128;
+
+/// Bytes that a thread keeps for reading the next body, twice: prompts of a quarter of a million tokens.
+pub const SCRATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
@@ -136,6 +157,7 @@ pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 pub const ERROR_BYTES_MAX: usize = 400;
 
 const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
+const _: () = assert!(LARGE_BODY_BYTES <= BODY_ROOM_BYTES);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);
 const _: () = assert!(DECISIONS_PER_THREAD.is_power_of_two());

@@ -61,6 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // The node: what is pure, the flow of events, the flow of lookups, and what puts them together.
     ("io/limits", &[]),
+    ("io/ids", &[]),
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
@@ -70,7 +71,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/metrics", &["limits", "status", "fleet"]),
     (
         "io/http",
-        &["limits", "status", "stream", "snapshot", "fleet", "metrics"],
+        &[
+            "limits", "ids", "status", "stream", "snapshot", "fleet", "metrics",
+        ],
     ),
     (
         "io/warm",
@@ -102,6 +105,7 @@ const UNSAFE: &[&str] = &[
     "engine/src/tree/run.rs",
     "engine/src/tree/seat.rs",
     "engine/src/tree/tail.rs",
+    "io/src/ids/avx2.rs",
     "io/src/stream/context.rs",
 ];
 

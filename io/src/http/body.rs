@@ -1,6 +1,9 @@
 //! Reading a request's body: bounded in bytes, in time, and over all of a thread's connections.
 use super::error::ApiError;
-use crate::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME_MAX, REFUSED_BODY_BYTES_MAX};
+use crate::limits::{
+    BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_ROOM_BYTES, BODY_TIME_MAX, BODY_TURN_BYTES,
+    REFUSED_BODY_BYTES_MAX,
+};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -11,20 +14,22 @@ use tokio::time::timeout;
 
 /// A body that has arrived whole.
 #[derive(Debug)]
-pub(super) enum Body {
-    /// In one piece, as it lies in the connection's buffer.
+pub(super) struct Body {
+    pub(super) data: Data,
+    /// Its part of what the thread may hold, until it is answered.
+    _share: Share,
+}
+
+/// The bytes of a body.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// In one piece, as they lie in the connection's buffer.
     One(Bytes),
     /// Put together from several pieces.
     Many(Vec<u8>),
 }
 
-impl Default for Body {
-    fn default() -> Self {
-        Self::One(Bytes::new())
-    }
-}
-
-impl Deref for Body {
+impl Deref for Data {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -35,18 +40,38 @@ impl Deref for Body {
     }
 }
 
-/// Bytes of bodies that a thread's connections hold while they arrive.
+impl Data {
+    /// Adds a piece; `whole` is how many bytes the sender has announced.
+    fn push(self, piece: Bytes, whole: usize) -> Self {
+        match self {
+            Self::One(first) if first.is_empty() => Self::One(piece),
+            Self::One(first) => {
+                let whole = whole.clamp(first.len() + piece.len(), BODY_ROOM_BYTES);
+                let mut bytes = Vec::with_capacity(whole);
+                bytes.extend_from_slice(&first);
+                bytes.extend_from_slice(&piece);
+                Self::Many(bytes)
+            }
+            Self::Many(mut bytes) => {
+                bytes.extend_from_slice(&piece);
+                Self::Many(bytes)
+            }
+        }
+    }
+}
+
+/// Bytes of bodies that a thread's connections hold, from their arrival to their answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held(Rc<Cell<usize>>);
 
 /// One body's part of [`Held`], given back when dropped.
 #[derive(Debug)]
-struct Share<'h> {
-    held: &'h Held,
+struct Share {
+    held: Held,
     bytes: usize,
 }
 
-impl Share<'_> {
+impl Share {
     /// Takes more, if there is room.
     fn take(&mut self, bytes: usize) -> bool {
         let held = self.held.0.get() + bytes;
@@ -59,7 +84,7 @@ impl Share<'_> {
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for Share {
     fn drop(&mut self) {
         self.held.0.set(self.held.0.get() - self.bytes);
     }
@@ -87,17 +112,22 @@ async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    let mut share = Share { held, bytes: 0 };
-    let mut whole = Body::One(Bytes::new());
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(BODY_BYTES_MAX);
+    let mut share = Share {
+        held: held.clone(),
+        bytes: 0,
+    };
+    let mut data = Data::One(Bytes::new());
+    let mut turn = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&error))?;
-        let Ok(data) = frame.into_data() else {
+        let Ok(piece) = frame.into_data() else {
             continue;
         };
-        if whole.len() + data.len() > BODY_BYTES_MAX {
+        if data.len() + piece.len() > BODY_BYTES_MAX {
             return Err(too_large());
         }
-        if !share.take(data.len()) {
+        if !share.take(piece.len()) {
             let message = "too many request bodies are under way";
             return Err(ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -105,16 +135,18 @@ async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
                 message,
             ));
         }
-        whole = match whole {
-            Body::One(first) if first.is_empty() => Body::One(data),
-            Body::One(first) => Body::Many([first, data].concat()),
-            Body::Many(mut bytes) => {
-                bytes.extend_from_slice(&data);
-                Body::Many(bytes)
-            }
-        };
+        turn += piece.len();
+        data = data.push(piece, announced);
+        if turn >= BODY_TURN_BYTES {
+            turn = 0;
+            // Other connections have their turn, however fast this one sends.
+            tokio::task::yield_now().await;
+        }
     }
-    Ok(whole)
+    Ok(Body {
+        data,
+        _share: share,
+    })
 }
 
 /// Reads a body and throws it away; `false` if it was not read to its end.

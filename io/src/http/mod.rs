@@ -4,6 +4,7 @@
 //! reads the body within bounds, the handler parses (`json`, `params`), looks up (`lookup`) and
 //! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
+mod aside;
 mod body;
 mod client;
 mod error;

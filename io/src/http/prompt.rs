@@ -3,6 +3,8 @@
 //! The ids of a JSON body are read into a buffer of the thread's; those of a binary body stay where they are.
 use super::error::ApiError;
 use super::json;
+use crate::ids::{self, Ids};
+use crate::limits::SCRATCH_BYTES_MAX;
 use kvroute_engine::types::TokenBytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -11,7 +13,9 @@ use std::fmt;
 /// What a thread reads bodies into, again and again.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    tokens: Vec<u32>,
+    ids: Ids,
+    /// The body without the list.
+    rest: Vec<u8>,
 }
 
 /// A JSON body.
@@ -25,18 +29,47 @@ pub(super) struct Parsed<'s, T> {
 
 impl Scratch {
     /// Reads a body that must be a JSON object, whose field `name` is a list of token ids, null or left out.
+    ///
+    /// The list is taken out first, and serde_json reads the rest. Where that does not go, serde_json reads all of
+    /// it, and says what is wrong.
     pub(super) fn json<'s, T: Deserialize<'s>>(
         &'s mut self,
         body: &'s [u8],
         name: &'static str,
     ) -> Result<Parsed<'s, T>, ApiError> {
-        let tokens = json::seeded(body, || TokensOf(name))?;
-        let fields = json::object(body)?;
-        self.tokens.clear();
-        let given = tokens.is_some();
-        self.tokens.extend(tokens.unwrap_or_default());
-        let tokens = given.then(|| bytemuck::cast_slice(&self.tokens));
-        Ok(Parsed { fields, tokens })
+        let split = self.split(body, name).is_some();
+        let mut given = split;
+        if !split {
+            let tokens = json::seeded(body, || TokensOf(name))?;
+            given = tokens.is_some();
+            self.ids.replace(tokens.unwrap_or_default());
+        }
+        let fields = if split {
+            // The error must be about the body as it came.
+            json::object(&self.rest).or_else(|_| json::object(body))
+        } else {
+            json::object(body)
+        };
+        let tokens = given.then(|| bytemuck::cast_slice(self.ids.as_slice()));
+        fields.map(|fields| Parsed { fields, tokens })
+    }
+
+    /// Takes the list out, if it is as usual.
+    fn split(&mut self, body: &[u8], name: &str) -> Option<()> {
+        let list = ids::split(body, name, &mut self.ids)?;
+        self.rest.clear();
+        self.rest.extend_from_slice(body.get(..list.start)?);
+        self.rest.extend_from_slice(b"null");
+        self.rest.extend_from_slice(body.get(list.end..)?);
+        Some(())
+    }
+
+    /// Gives memory back that only the largest bodies need.
+    pub(super) fn shrink(&mut self) {
+        self.ids.shrink(SCRATCH_BYTES_MAX / size_of::<u32>());
+        if self.rest.capacity() > SCRATCH_BYTES_MAX {
+            self.rest = Vec::new();
+        }
     }
 }
 

@@ -1,17 +1,19 @@
 //! The table of routes, and a request's way through it.
+use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, ThreadState};
 use super::{health, matching, rfc1403, snapshot, workers};
-use crate::limits::URL_BYTES_MAX;
+use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use std::cell::RefCell;
 
-type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
+/// Answers one kind of request.
+pub(super) type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
 
 /// One path and what it takes.
 struct Route {
@@ -20,6 +22,16 @@ struct Route {
     /// The methods, as the `Allow` header names them.
     allow: &'static str,
     handlers: &'static [(Method, Handler)],
+    runs: Runs,
+}
+
+/// Where a route's requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    /// On the HTTP thread; POSTs with a large body aside.
+    Here,
+    /// Aside: it takes long.
+    Aside,
 }
 
 const GET: &str = "GET, HEAD";
@@ -52,12 +64,12 @@ static ROUTES: &[Route] = &[
     route("/healthz", GET, &[(Method::GET, health::alive)]),
     route("/health", GET, &[(Method::GET, health::alive)]),
     route("/readyz", GET, &[(Method::GET, health::ready)]),
-    route("/metrics", GET, &[(Method::GET, health::metrics)]),
-    route(
+    aside(route("/metrics", GET, &[(Method::GET, health::metrics)])),
+    aside(route(
         "/v1/workers",
         "GET, HEAD, POST",
         &[(Method::GET, workers::list), (Method::POST, workers::add)],
-    ),
+    )),
     route(
         "/v1/workers/*",
         "DELETE",
@@ -69,7 +81,7 @@ static ROUTES: &[Route] = &[
         "POST",
         &[(Method::POST, rfc1403::unregister)],
     ),
-    route("/workers", GET, &[(Method::GET, rfc1403::list)]),
+    aside(route("/workers", GET, &[(Method::GET, rfc1403::list)])),
     route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
@@ -83,6 +95,15 @@ const fn route(
         path,
         allow,
         handlers,
+        runs: Runs::Here,
+    }
+}
+
+/// The same, answered aside.
+const fn aside(route: Route) -> Route {
+    Route {
+        runs: Runs::Aside,
+        ..route
     }
 }
 
@@ -104,6 +125,7 @@ struct Found<'p> {
     rest: &'p str,
     /// Whether it is a request of somebody else's, to be checked.
     forwarded: bool,
+    runs: Runs,
 }
 
 /// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
@@ -127,6 +149,7 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
             handler,
             rest,
             forwarded,
+            runs: route.runs,
         }),
         None => Err(ApiError::method_not_allowed(route.allow)),
     }
@@ -136,6 +159,7 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
 pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
+    aside: &Aside,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
@@ -147,23 +171,48 @@ pub(super) async fn respond(
             return error.closing(close).into();
         }
     };
-    let (body, cut, close) = match body::read(incoming, waits, held).await {
-        Ok(body) => (body, false, false),
-        Err(error) if found.forwarded && error.is_about_room() => {
-            (Body::default(), true, error.closes())
+    let Found {
+        handler,
+        rest,
+        forwarded,
+        runs,
+    } = found;
+    let rest = head.uri.path().len() - rest.len();
+    let here = |head: &Parts, body: &[u8], cut: bool| {
+        let call = Call {
+            uri: &head.uri,
+            headers: &head.headers,
+            body,
+            cut,
+            rest: head.uri.path().get(rest..).unwrap_or_default(),
+        };
+        handler(&mut state.borrow_mut(), &call)
+    };
+    let body: Body = match body::read(incoming, waits, held).await {
+        Ok(body) => body,
+        Err(error) if forwarded && error.is_about_room() => {
+            return match here(&head, &[], true) {
+                Ok(reply) => reply.closing(error.closes()),
+                Err(other) => other.closing(error.closes()).into(),
+            };
         }
         Err(error) => return error.into(),
     };
-    let call = Call {
-        uri: &head.uri,
-        headers: &head.headers,
-        body: &body,
-        cut,
-        rest: found.rest,
+    let large = body.data.len() > LARGE_BODY_BYTES && (forwarded || head.method == Method::POST);
+    let replied = if large || runs == Runs::Aside {
+        // Whoever forwards gets an answer even if there is no room for the body.
+        let kept = forwarded.then(|| head.clone());
+        let replied = aside.answer(handler, head, rest, body.data).await;
+        match (replied, kept) {
+            (Err(error), Some(head)) if error.is_about_room() => here(&head, &[], true),
+            (replied, _) => replied,
+        }
+    } else {
+        here(&head, &body.data, false)
     };
-    match (found.handler)(&mut state.borrow_mut(), &call) {
-        Ok(reply) => reply.closing(close),
-        Err(error) => error.closing(close).into(),
+    match replied {
+        Ok(reply) => reply.into(),
+        Err(error) => error.into(),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! The kernel spreads connections over the listeners (SO_REUSEPORT); a connection stays on its
 //! thread. Nothing is shared between the threads but the fleet's view and the index.
+use super::aside::{self, Aside};
 use super::body::Held;
-use super::route::{Router, Seat, seats};
+use super::route::{Router, Seats};
 use super::routes;
 use super::state::ThreadState;
 use crate::fleet::Fleet;
 use crate::limits::{
-    BACKLOG_MAX, CONNECTIONS_PER_THREAD_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, STOP_TIME_MAX,
-    THREADS_MAX,
+    BACKLOG_MAX, CONNECTIONS_PER_THREAD_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, HTTP_THREADS_PER_ASIDE,
+    STOP_TIME_MAX, THREADS_MAX,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -46,6 +47,8 @@ pub struct Server {
     local_addr: SocketAddr,
     stopping: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Joined last: they end when the threads above have.
+    _aside: aside::Threads,
 }
 
 impl Server {
@@ -58,22 +61,40 @@ impl Server {
             listeners.push(bind(local_addr)?);
         }
         let (stopping, stop) = watch::channel(false);
+        let (fleet_aside, share) = (Arc::clone(fleet), config.ready_share);
+        let aside_threads = listeners.len().div_ceil(HTTP_THREADS_PER_ASIDE);
+        let seats = Seats::new(listeners.len() + aside_threads);
+        let seats_aside = seats.clone();
+        let (aside, answering_aside) = Aside::start(aside_threads, move || {
+            let router = Router::new(seats_aside.take());
+            ThreadState::new(Arc::clone(&fleet_aside), share, router)
+        })?;
         let mut server = Self {
             local_addr,
             stopping,
             threads: Vec::new(),
+            _aside: answering_aside,
         };
-        let seats = seats(listeners.len());
-        for (n, (listener, seat)) in listeners.into_iter().zip(seats).enumerate() {
+        for (n, listener) in listeners.into_iter().enumerate() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let listener = {
                 let _entered = runtime.enter();
                 TcpListener::from_std(listener)?
             };
-            let (fleet, stop, share) = (Arc::clone(fleet), stop.clone(), config.ready_share);
+            let (fleet, stop) = (Arc::clone(fleet), stop.clone());
+            let aside = aside.clone();
+            let router = Router::new(seats.take());
             let thread = thread::Builder::new()
                 .name(format!("kvroute-http-{n}"))
-                .spawn(move || run(&runtime, listener, fleet, share, seat, stop))?;
+                .spawn(move || {
+                    run(
+                        &runtime,
+                        listener,
+                        ThreadState::new(fleet, share, router),
+                        aside,
+                        stop,
+                    )
+                })?;
             server.threads.push(thread);
         }
         Ok(server)
@@ -138,20 +159,21 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 struct Shared {
     state: RefCell<ThreadState>,
     held: Held,
+    aside: Aside,
 }
 
 /// One thread, from its start to the end of its last connection.
 fn run(
     runtime: &Runtime,
     listener: TcpListener,
-    fleet: Arc<Fleet>,
-    ready_share: f64,
-    seat: Seat,
+    state: ThreadState,
+    aside: Aside,
     stop: watch::Receiver<bool>,
 ) {
     let shared = Rc::new(Shared {
-        state: RefCell::new(ThreadState::new(fleet, ready_share, Router::new(seat))),
+        state: RefCell::new(state),
         held: Held::default(),
+        aside,
     });
     LocalSet::new().block_on(runtime, accept(listener, &shared, stop));
 }
@@ -230,7 +252,11 @@ async fn serve(stream: TcpStream, shared: Rc<Shared>, stop: watch::Receiver<bool
     }
     let service = service_fn(|request| {
         let shared = Rc::clone(&shared);
-        async move { Ok::<_, Infallible>(routes::respond(&shared.state, &shared.held, request).await) }
+        async move {
+            Ok::<_, Infallible>(
+                routes::respond(&shared.state, &shared.held, &shared.aside, request).await,
+            )
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -124,3 +124,44 @@ fn a_body_that_breaks_off_hurts_nobody() {
     assert_eq!(client.receive().refusal().1, "invalid_body");
     assert!(client.ended());
 }
+
+/// As many token ids as a body has room for, in every form: those are answered aside, and the same way.
+#[test]
+fn a_million_token_ids_are_answered() {
+    let fixture = Fixture::new();
+    fixture.add_pod("a");
+    let prompt: Vec<u32> = (0..1_000_000).map(|n| n * 7 % 128_000).collect();
+    let stored = &prompt[..400_000];
+    fixture.store("a#0", &Blocks::of(stored));
+    let mut client = fixture.client();
+    let list = json!(prompt).to_string();
+    let usual = format!(r#"{{"model":"m","token_ids":{list}}}"#);
+    // Written so that only a general parser reads it.
+    let unusual = usual.replacen(',', ",\n", 9);
+    for body in [&usual, &unusual] {
+        let answer = client.post_text("/v1/match", body).json();
+        assert_eq!(answer["tokens"], 1_000_000);
+        assert_eq!(answer["candidates"][0]["matched_tokens"], 400_000);
+    }
+    client.send(&chunked(usual.as_bytes(), 100_000));
+    let answer = client.receive().json();
+    assert_eq!(answer["candidates"][0]["matched_tokens"], 400_000);
+    let answer = client.post_tokens("/v1/match?model=m", "", &prompt).json();
+    assert_eq!(answer["tokens"], 1_000_000);
+    assert_eq!(answer["candidates"][0]["matched_tokens"], 400_000);
+    // What one request leaves behind, the next one does not see.
+    let few = client.post(
+        "/v1/match",
+        &json!({"model": "m", "token_ids": prompt[..8]}),
+    );
+    assert_eq!(few.json()["tokens"], 8);
+    let wrong = usual.replacen("]}", ",-1]}", 1);
+    let refused = client.post_text("/v1/match", &wrong).refusal();
+    let field = Some("token_ids".to_owned());
+    assert_eq!(
+        (refused.0, refused.1.as_str(), refused.2),
+        (400, "invalid_request", field)
+    );
+    let elsewhere = client.post_text("/v1/nowhere", &usual).refusal();
+    assert_eq!((elsewhere.0, elsewhere.1.as_str()), (404, "not_found"));
+}

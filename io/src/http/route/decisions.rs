@@ -1,6 +1,6 @@
 //! The latest decisions of all HTTP threads, to be explained and fed back on.
 //!
-//! Each thread writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
+//! Each thread that answers writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use crate::fleet::WorkerInfo;
 use crate::limits::DECISIONS_PER_THREAD;
@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -68,10 +68,13 @@ pub(super) struct Considered {
     pub(super) worker: WorkerId,
     /// Tells whether the worker of that number is still the same.
     pub(super) serial: u64,
-    pub(super) matched: [u64; TIERS],
+    /// Leading tokens, by tier. A body has fewer than fit.
+    pub(super) matched: [u32; TIERS],
     pub(super) load: Load,
     pub(super) trust: Trust,
 }
+
+const _: () = assert!(size_of::<Considered>() == 40);
 
 /// How one choice was made.
 #[derive(Debug)]
@@ -190,7 +193,13 @@ struct Rings {
     threads: Box<[Ring]>,
     /// Shared, so that the policy goes round the pods and not each thread on its own; only a number, so Relaxed.
     turn: AtomicU64,
+    /// Seats that are taken; only a number, so Relaxed.
+    taken: AtomicUsize,
 }
+
+/// Hands out a seat to each thread.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Seats(Arc<Rings>);
 
 /// One thread's place among the rings.
 #[derive(Debug)]
@@ -201,27 +210,32 @@ pub(in crate::http) struct Seat {
     chance: RandomState,
 }
 
-/// A seat for each of so many threads, at most 65,536.
-pub(in crate::http) fn seats(threads: usize) -> impl Iterator<Item = Seat> {
-    let chance = RandomState::new();
-    let process = (chance.hash_one(0) >> 32) as u32;
-    let numbers = 0..=u16::MAX;
-    let ring = || {
-        (0..DECISIONS_PER_THREAD)
-            .map(|_| ArcSwapOption::empty())
-            .collect()
-    };
-    let rings = Arc::new(Rings {
-        process,
-        threads: numbers.clone().take(threads).map(|_| ring()).collect(),
-        turn: AtomicU64::new(0),
-    });
-    numbers.take(threads).map(move |thread| Seat {
-        rings: Arc::clone(&rings),
-        thread,
-        count: 0,
-        chance: RandomState::new(),
-    })
+impl Seats {
+    /// For so many threads, at most 65,536. Those beyond remember nothing.
+    pub(in crate::http) fn new(threads: usize) -> Self {
+        let ring = || {
+            (0..DECISIONS_PER_THREAD)
+                .map(|_| ArcSwapOption::empty())
+                .collect()
+        };
+        Self(Arc::new(Rings {
+            process: (RandomState::new().hash_one(0) >> 32) as u32,
+            threads: (0..=u16::MAX).take(threads).map(|_| ring()).collect(),
+            turn: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
+        }))
+    }
+
+    /// A seat for the calling thread.
+    pub(in crate::http) fn take(&self) -> Seat {
+        let thread = self.0.taken.fetch_add(1, Relaxed);
+        Seat {
+            rings: Arc::clone(&self.0),
+            thread: u16::try_from(thread).unwrap_or(u16::MAX),
+            count: 0,
+            chance: RandomState::new(),
+        }
+    }
 }
 
 impl Seat {
@@ -307,7 +321,8 @@ mod tests {
 
     #[test]
     fn turns_go_on_over_all_seats() {
-        let seats: Vec<_> = seats(2).collect();
+        let all = Seats::new(2);
+        let seats = [all.take(), all.take()];
         let turns = [
             seats[0].turn(false),
             seats[1].turn(true),

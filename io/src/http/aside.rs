@@ -1,0 +1,158 @@
+//! Requests that take long are answered on other threads, where they delay nobody's lookups.
+//!
+//! An HTTP thread answers one request after the other, each in microseconds. A prompt of a million tokens takes
+//! milliseconds, and so does a list of thousands of workers: these go through a bounded queue to threads
+//! that do nothing else. There the kernel's scheduler lets small requests go first: whoever wakes up after
+//! a wait has a claim on the core.
+use super::body::Data;
+use super::error::{ApiError, Reply};
+use super::routes::Handler;
+use super::state::{Call, ThreadState};
+use crate::limits::ASIDE_QUEUE_MAX;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+use std::io;
+use std::thread::{self, JoinHandle};
+use tokio::sync::oneshot;
+
+/// A request on its way, with what answers it.
+struct Job {
+    handler: Handler,
+    head: Parts,
+    /// Where in the path its rest begins.
+    rest: usize,
+    body: Data,
+    answer: oneshot::Sender<Result<Reply, ApiError>>,
+}
+
+/// The way to the threads; they end when the last one has been dropped and the queue is empty.
+#[derive(Clone, Debug)]
+pub(super) struct Aside(Sender<Job>);
+
+/// The threads.
+#[derive(Debug)]
+pub(super) struct Threads(Vec<JoinHandle<()>>);
+
+impl Aside {
+    /// Starts threads, each with a state of its own.
+    pub(super) fn start(
+        threads: usize,
+        state: impl Fn() -> ThreadState + Clone + Send + 'static,
+    ) -> io::Result<(Self, Threads)> {
+        let (to, from) = bounded(ASIDE_QUEUE_MAX);
+        let mut running = Threads(Vec::new());
+        for n in 0..threads {
+            let (from, state) = (from.clone(), state.clone());
+            let thread = thread::Builder::new().name(format!("kvroute-aside-{n}"));
+            running
+                .0
+                .push(thread.spawn(move || run(&from, &mut state()))?);
+        }
+        Ok((Self(to), running))
+    }
+
+    /// Has a request answered; `rest` is where in the path its rest begins.
+    pub(super) async fn answer(
+        &self,
+        handler: Handler,
+        head: Parts,
+        rest: usize,
+        body: Data,
+    ) -> Result<Reply, ApiError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            handler,
+            head,
+            rest,
+            body,
+            answer,
+        };
+        match self.0.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let message = "too many large requests are under way; try again later";
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                return Err(ApiError::new(status, "overloaded", message));
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(lost()),
+        }
+        answered.await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+/// The thread that had it has panicked.
+fn lost() -> ApiError {
+    ApiError::internal(&"the request was lost")
+}
+
+fn run(jobs: &Receiver<Job>, state: &mut ThreadState) {
+    for job in jobs {
+        // Nobody waits for it any more.
+        if job.answer.is_closed() {
+            continue;
+        }
+        let call = Call {
+            uri: &job.head.uri,
+            headers: &job.head.headers,
+            body: &job.body,
+            cut: false,
+            rest: job.head.uri.path().get(job.rest..).unwrap_or_default(),
+        };
+        let reply = (job.handler)(state, &call);
+        state.scratch.shrink();
+        // Whoever asked may have gone meanwhile.
+        drop(job.answer.send(reply));
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that answers aside has panicked");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::error::Answer;
+    use hyper::Request;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn nothing(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+        Ok(Reply::nothing())
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_queue_is_refused_at_once() {
+        let (to, waiting) = bounded(1);
+        let aside = Aside(to);
+        let ask = || {
+            let (head, ()) = Request::new(()).into_parts();
+            aside.answer(nothing, head, 0, Data::Many(Vec::new()))
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut first, mut second) = (pin!(ask()), pin!(ask()));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let Poll::Ready(Err(refused)) = second.as_mut().poll(&mut context) else {
+            panic!("the queue is full");
+        };
+        assert_eq!(Answer::from(refused).status(), 429);
+        // The thread that took the first one has panicked.
+        drop(waiting.recv());
+        let Poll::Ready(Err(lost)) = first.as_mut().poll(&mut context) else {
+            panic!("nobody has it any more");
+        };
+        assert_eq!(Answer::from(lost).status(), 500);
+        drop(waiting);
+        let Poll::Ready(Err(lost)) = pin!(ask()).poll(&mut context) else {
+            panic!("nobody is there");
+        };
+        assert_eq!(Answer::from(lost).status(), 500);
+    }
+}
