@@ -74,4 +74,5 @@ pub use tree::hit::Hit;
 pub use tree::keys::{Keys, Slots, TokenKeys};
 pub use tree::read::Matches;
 pub use writer::{DUMP_RECORD_MAX, Dump, DumpError, Restore, RestoreError, RestoreReport};
+pub use writer::{Dumped, DumpedName, DumpedParent, DumpedRun};
 pub use writer::{RemoveReport, Store, StoreError, StoreReport, WindowError, WindowGroup, Writer};

@@ -5,9 +5,11 @@ mod by_hand;
 mod slices;
 
 use by_hand::{Bytes, index, names, offload, score, store, store_in};
+use kvroute_engine::hash::{ExtraDigest, SEED_DEFAULT, block_key};
 use kvroute_engine::types::{EngineHash, Tier};
 use kvroute_engine::{
-    DumpError, Index, Participant, RestoreError, RestoreReport, WindowGroup, Writer,
+    DumpError, Dumped, DumpedName, DumpedParent, Index, Participant, RestoreError, RestoreReport,
+    WindowGroup, Writer,
 };
 use slices::{Random, dump, restore};
 use std::sync::Arc;
@@ -78,6 +80,63 @@ fn a_chain_with_a_hole_and_a_copy_elsewhere() {
         other.name(0, 0, 10).u8(0b1001).u32(2).end(),
     ];
     assert!(either.iter().any(|bytes| bytes.0 == written));
+}
+
+#[test]
+fn a_dump_is_read_run_by_run() {
+    let keys = |bytes: Bytes| bytes.key(1).key(2).key(3);
+    let bytes = Bytes::plain(6).u8(1).u32(4).u16(2).raw(b"fr");
+    let bytes = keys(bytes.run(3, &[(0, 1), (1, 1)], 1, 1, 0))
+        .u64(10)
+        .u64(12);
+    // It follows block 2 of the run before.
+    let bytes = bytes.run(1, &[], 1, 2, 0).key(9);
+    let bytes = bytes
+        .name(1, 0, 14)
+        .u8(0b010)
+        .name(0, 1, 11)
+        .u8(0b1001)
+        .u32(2);
+    let bytes = bytes.name(0, 2, 13).u8(0b110);
+    let bytes = bytes.u8(6).u64(20).u8(1).u8(0).end();
+    // A run that begins a prompt has no parent; the one above says it follows a run that is not there.
+    let wrong = Dumped::read(&bytes.0).unwrap_err();
+    assert_eq!(
+        wrong,
+        RestoreError::Value {
+            field: "run",
+            value: 0
+        }
+    );
+    let mut right = bytes.0;
+    let parent = Bytes::plain(6).0.len() + 9 + 5;
+    right[parent] = 0;
+    let dumped = Dumped::read(&right).unwrap();
+    assert_eq!(dumped.contexts(), [("", 1), ("fr", 4)]);
+    assert_eq!((dumped.waiting(), dumped.members()), (1, 0));
+    let [first, second] = dumped.runs() else {
+        panic!("{:?}", dumped.runs());
+    };
+    assert_eq!((first.parent(), first.context()), (DumpedParent::Root, 1));
+    let after = DumpedParent::Block { run: 0, at: 2 };
+    assert_eq!((second.parent(), second.context()), (after, 1));
+    let key = |token| block_key(SEED_DEFAULT, &[token], ExtraDigest::NONE);
+    assert!(first.keys().eq([1, 2, 3].map(key)));
+    let ordinary = [(0, EngineHash(10)), (2, EngineHash(12))];
+    assert!(first.ordinary().eq(ordinary));
+    assert_eq!(second.ordinary().count(), 0);
+    let name = |run, offset, hash, copies| DumpedName {
+        run,
+        offset,
+        hash: EngineHash(hash),
+        copies,
+    };
+    let others = [name(0, 1, 11, [2, 0, 0]), name(0, 2, 13, [0, 1, 1])];
+    assert_eq!(dumped.names(0), others);
+    assert_eq!(dumped.names(1), [name(1, 0, 14, [0, 1, 0])]);
+    assert_eq!(dumped.names_of(0, 2), (Some(EngineHash(12)), &others[1..]));
+    assert_eq!(dumped.names_of(0, 1), (None, &others[..1]));
+    assert_eq!(dumped.names_of(2, 0), (None, &[][..]));
 }
 
 #[test]

@@ -9,7 +9,9 @@ use by_hand::{Bytes, index, names, offload, score, store, store_in};
 use kvroute_engine::hash::SEED_DEFAULT;
 use kvroute_engine::limits::{CONTEXTS_MAX, DUMP_ADAPTER_MAX, WAITING_MAX};
 use kvroute_engine::types::{EngineHash, Tier};
-use kvroute_engine::{DumpError, RestoreError, RestoreReport, WindowError, WindowGroup};
+use kvroute_engine::{
+    DumpError, Dumped, DumpedParent, RestoreError, RestoreReport, WindowError, WindowGroup,
+};
 use slices::{Random, dump, restore};
 
 /// A dump that has something of everything.
@@ -33,6 +35,29 @@ fn rich() -> Vec<u8> {
     dump(&writer, &mut Random(9))
 }
 
+/// Reads whatever bytes, and all that they say; whether they can be read.
+fn try_read(bytes: &[u8]) -> bool {
+    let Ok(dumped) = Dumped::read(bytes) else {
+        return false;
+    };
+    for (at, run) in dumped.runs().iter().enumerate() {
+        assert!(run.context() < dumped.contexts().len());
+        let blocks = run.keys().len() as u16;
+        let held: Vec<_> = run.ordinary().collect();
+        assert!(dumped.names(at).iter().all(|name| name.offset < blocks));
+        for offset in 0..blocks {
+            let (ordinary, others) = dumped.names_of(at, offset);
+            let listed = held.iter().find(|name| name.0 == offset);
+            assert_eq!(ordinary, listed.map(|name| name.1));
+            assert!(others.iter().all(|name| name.offset == offset));
+        }
+        if let DumpedParent::Block { run, at: before } = run.parent() {
+            assert!(run < at && usize::from(before) < dumped.runs()[run].keys().len());
+        }
+    }
+    true
+}
+
 /// Restores whatever bytes. Nothing may panic, the writer is as good as any after it, and all of it can be cleared;
 /// no more is allocated than in proportion.
 fn try_restore(bytes: &[u8]) -> Result<RestoreReport, RestoreError> {
@@ -50,6 +75,10 @@ fn try_restore(bytes: &[u8]) -> Result<RestoreReport, RestoreError> {
         while !writer.settle(&at, 100) {}
         assert_eq!(index.bytes(), 0);
     }
+    assert!(
+        try_read(bytes) || result.is_err(),
+        "what is restored can be read"
+    );
     let again = dump(&writer, &mut Random(1));
     assert_eq!(again.last(), Some(&7));
     store(&mut writer, &at, None, &[(1, 1), (2, 2), (70, 3)]);

@@ -2,16 +2,19 @@
 //!
 //! [`Settings`] is one list for all three: its fields are the keys of the file, the flags with `-`
 //! for `_`, and the variables in capitals after `KVROUTE_`.
+use crate::address::Address;
 use crate::fleet::{FileError, read_yaml};
 use crate::limits::{
-    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX,
-    SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
+    CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT, DRAIN_TIME_MAX, IDLE_TIME_DEFAULT,
+    IDLE_TIME_MAX, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN,
+    REPLAYS_DEFAULT, REPLAYS_MAX, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX,
+    SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use kvroute_engine::hash::SEED_DEFAULT;
-use serde::Deserialize;
-use std::net::{SocketAddr, ToSocketAddrs};
+use serde::{Deserialize, Deserializer};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -20,9 +23,42 @@ use std::time::Duration;
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where to listen for HTTP [default: 127.0.0.1:8080]
-    #[arg(long, env = "KVROUTE_LISTEN", value_name = "HOST:PORT")]
-    pub listen: Option<String>,
+    /// Where to listen for HTTP, once or several times: HOST:PORT or unix:/path (mode 0660) [default: 127.0.0.1:8080]
+    #[arg(
+        long,
+        env = "KVROUTE_LISTEN",
+        value_name = "ADDRESS,...",
+        value_delimiter = ','
+    )]
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub listen: Option<Vec<String>>,
+    /// Where alone to answer what changes the node or shows all that it holds; without it, everywhere
+    #[arg(long, env = "KVROUTE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+    /// The certificate for TLS on all TCP listeners, PEM, with the chain; read again when it changes and on SIGHUP
+    #[arg(long, env = "KVROUTE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "KVROUTE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Bearer tokens, one a line, that are needed for all but /healthz and /readyz; read again like the certificate
+    #[arg(long, env = "KVROUTE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Bearer tokens that are needed for what an admin listener would answer [default: those of --token-file]
+    #[arg(long, env = "KVROUTE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Connections at once, over all threads; more are answered 503 [default: 16384]
+    #[arg(long, env = "KVROUTE_CONNECTIONS_MAX", value_name = "N")]
+    pub connections_max: Option<usize>,
+    /// Seconds without a request after which a connection is closed [default: 75]
+    #[arg(long, env = "KVROUTE_IDLE_TIMEOUT", value_name = "SECONDS")]
+    pub idle_timeout: Option<f64>,
+    /// Seconds for requests in flight to finish when the node is told to stop [default: 10]
+    #[arg(long, env = "KVROUTE_DRAIN", value_name = "SECONDS")]
+    pub drain: Option<f64>,
+    /// Seconds before that in which /readyz says 503 and connections are still accepted [default: 0]
+    #[arg(long, env = "KVROUTE_DRAIN_NOTICE", value_name = "SECONDS")]
+    pub drain_notice: Option<f64>,
     /// The fleet file: a YAML list of pods
     #[arg(long, env = "KVROUTE_FLEET", value_name = "FILE")]
     pub fleet: Option<PathBuf>,
@@ -66,8 +102,24 @@ pub struct Settings {
 /// Settings that hold together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where to listen for HTTP; port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// Where to listen for HTTP.
+    pub listen: Vec<Address>,
+    /// Where alone to answer what changes the node, if not everywhere.
+    pub admin_listen: Option<Address>,
+    /// The files of the certificate and its key, for TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The file of clients' bearer tokens.
+    pub token_file: Option<PathBuf>,
+    /// The file of bearer tokens for what changes the node.
+    pub admin_token_file: Option<PathBuf>,
+    /// Connections at once, 1 to [`CONNECTIONS_MAX`].
+    pub connections_max: usize,
+    /// Time without a request after which a connection is closed, up to [`IDLE_TIME_MAX`].
+    pub idle_timeout: Duration,
+    /// Time for requests in flight at the end, up to [`DRAIN_TIME_MAX`].
+    pub drain: Duration,
+    /// Time before that in which the node is not ready, up to [`DRAIN_TIME_MAX`].
+    pub drain_notice: Duration,
     /// The fleet file.
     pub fleet: Option<PathBuf>,
     /// Threads that receive events, 1 to [`THREADS_MAX`].
@@ -122,6 +174,15 @@ impl Settings {
     pub fn or(self, those: Self) -> Self {
         Self {
             listen: self.listen.or(those.listen),
+            admin_listen: self.admin_listen.or(those.admin_listen),
+            tls_cert: self.tls_cert.or(those.tls_cert),
+            tls_key: self.tls_key.or(those.tls_key),
+            token_file: self.token_file.or(those.token_file),
+            admin_token_file: self.admin_token_file.or(those.admin_token_file),
+            connections_max: self.connections_max.or(those.connections_max),
+            idle_timeout: self.idle_timeout.or(those.idle_timeout),
+            drain: self.drain.or(those.drain),
+            drain_notice: self.drain_notice.or(those.drain_notice),
             fleet: self.fleet.or(those.fleet),
             io_threads: self.io_threads.or(those.io_threads),
             http_threads: self.http_threads.or(those.http_threads),
@@ -150,7 +211,24 @@ impl Settings {
             ));
         }
         Ok(Config {
-            listen: address(self.listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
+            listen: listen(self.listen)?,
+            admin_listen: self
+                .admin_listen
+                .map(|text| address("admin_listen", &text))
+                .transpose()?,
+            tls: tls(self.tls_cert, self.tls_key)?,
+            token_file: self.token_file,
+            admin_token_file: self.admin_token_file,
+            connections_max: match self.connections_max.unwrap_or(CONNECTIONS_DEFAULT) {
+                n @ 1..=CONNECTIONS_MAX => n,
+                n => {
+                    let message = format!("{n}; 1 to {CONNECTIONS_MAX} are possible");
+                    return Err(wrong("connections_max", message));
+                }
+            },
+            idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
+            drain: DRAIN.time("drain", self.drain)?,
+            drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
             fleet: self.fleet,
             io_threads,
             http_threads: threads("http_threads", self.http_threads, http_default)?,
@@ -176,7 +254,15 @@ impl Default for Config {
     /// The defaults, on a port of the system's choice.
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+            admin_listen: None,
+            tls: None,
+            token_file: None,
+            admin_token_file: None,
+            connections_max: CONNECTIONS_DEFAULT,
+            idle_timeout: IDLE_TIME_DEFAULT,
+            drain: DRAIN_TIME_DEFAULT,
+            drain_notice: Duration::ZERO,
             fleet: None,
             io_threads: 1,
             http_threads: 1,
@@ -223,7 +309,38 @@ const SNAPSHOTS: Pauses = Pauses {
     most: SNAPSHOT_INTERVAL_MAX,
 };
 
+const IDLE: Pauses = Pauses {
+    default: IDLE_TIME_DEFAULT,
+    least: Duration::from_secs(1),
+    most: IDLE_TIME_MAX,
+};
+
+const DRAIN: Pauses = Pauses {
+    default: DRAIN_TIME_DEFAULT,
+    least: Duration::ZERO,
+    most: DRAIN_TIME_MAX,
+};
+
+const NOTICE: Pauses = Pauses {
+    default: Duration::ZERO,
+    least: Duration::ZERO,
+    most: DRAIN_TIME_MAX,
+};
+
 impl Pauses {
+    /// A time in seconds.
+    fn time(&self, key: &'static str, given: Option<f64>) -> Result<Duration, ConfigError> {
+        let Some(seconds) = given else {
+            return Ok(self.default);
+        };
+        let (least, most) = (self.least.as_secs_f64(), self.most.as_secs_f64());
+        if !(least..=most).contains(&seconds) {
+            let message = format!("{seconds}; {least} to {most} seconds are possible");
+            return Err(wrong(key, message));
+        }
+        Ok(Duration::from_secs_f64(seconds))
+    }
+
     /// A pause in seconds; zero for never.
     fn interval(
         &self,
@@ -245,14 +362,51 @@ impl Pauses {
     }
 }
 
-/// The first address of `host:port`.
-fn address(text: &str) -> Result<SocketAddr, ConfigError> {
-    let mut addresses = text
-        .to_socket_addrs()
-        .map_err(|error| wrong("listen", format!("{text:?}: {error}; expected host:port")))?;
-    addresses
-        .next()
-        .ok_or_else(|| wrong("listen", format!("{text:?} has no address")))
+fn address(key: &'static str, text: &str) -> Result<Address, ConfigError> {
+    Address::parse(text).map_err(|message| wrong(key, message))
+}
+
+fn listen(given: Option<Vec<String>>) -> Result<Vec<Address>, ConfigError> {
+    let given = given.unwrap_or_else(|| vec![LISTEN_DEFAULT.to_owned()]);
+    if given.is_empty() || given.len() > LISTENERS_MAX {
+        let message = format!(
+            "{} addresses; 1 to {LISTENERS_MAX} are possible",
+            given.len()
+        );
+        return Err(wrong("listen", message));
+    }
+    given.iter().map(|text| address("listen", text)).collect()
+}
+
+fn tls(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (cert, key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (Some(_), None) => Err(wrong("tls_key", "needed with tls_cert".to_owned())),
+        (None, Some(_)) => Err(wrong("tls_cert", "needed with tls_key".to_owned())),
+    }
+}
+
+/// A list, or one value in place of a list of one.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "listen: expected an address or a list of addresses"
+    )]
+    enum Given {
+        None,
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::None => None,
+        Given::One(one) => Some(vec![one]),
+        Given::More(more) => Some(more),
+    })
 }
 
 #[cfg(test)]
@@ -269,13 +423,23 @@ mod tests {
     #[test]
     fn every_key_of_the_file_is_read() {
         let settings = read(
-            "listen: 0.0.0.0:9000\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
+            "listen: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
+             token_file: t\nadmin_token_file: at\nconnections_max: 10\nidle_timeout: 60\ndrain: 0\n\
+             drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
              hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n",
         )
         .unwrap();
         let config = Config {
-            listen: "0.0.0.0:9000".parse().unwrap(),
+            listen: vec![Address::parse("0.0.0.0:9000").unwrap()],
+            admin_listen: Some(Address::Unix("/run/admin".into())),
+            tls: Some(("c.pem".into(), "k.pem".into())),
+            token_file: Some("t".into()),
+            admin_token_file: Some("at".into()),
+            connections_max: 10,
+            idle_timeout: Duration::from_secs(60),
+            drain: Duration::ZERO,
+            drain_notice: Duration::from_millis(2_500),
             fleet: Some("pods.yaml".into()),
             io_threads: 2,
             http_threads: 3,
@@ -294,11 +458,18 @@ mod tests {
     #[test]
     fn no_settings_at_all_are_enough() {
         let config = read("# nothing\n").unwrap().resolve().unwrap();
-        assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.listen, [Address::parse("127.0.0.1:8080").unwrap()]);
         assert_eq!((config.fleet, config.pin), (None, false));
         assert!(config.io_threads >= 1 && config.http_threads >= 1);
         assert_eq!((config.hash_seed, config.ready_share), (1337, 1.0));
         assert_eq!(config.probe_interval, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn several_addresses_are_a_list() {
+        let config = read("listen: ['127.0.0.1:1', 'unix:/run/k']\n").unwrap();
+        let expected = ["127.0.0.1:1", "unix:/run/k"].map(|text| Address::parse(text).unwrap());
+        assert_eq!(config.resolve().unwrap().listen, expected);
     }
 
     #[test]
@@ -341,6 +512,16 @@ mod tests {
             ("probe_interval: 3601\n", "probe_interval"),
             ("probe_interval: .nan\n", "probe_interval"),
             ("listen: nowhere\n", "listen"),
+            ("listen: []\n", "listen"),
+            ("listen: 8080\n", "listen"),
+            ("listen: ['127.0.0.1:1', 'unix:']\n", "listen"),
+            ("admin_listen: nowhere\n", "admin_listen"),
+            ("tls_cert: c\n", "tls_key"),
+            ("tls_key: k\n", "tls_cert"),
+            ("connections_max: 0\n", "connections_max"),
+            ("idle_timeout: 0\n", "idle_timeout"),
+            ("drain: -1\n", "drain"),
+            ("drain_notice: .inf\n", "drain_notice"),
             ("pin: 3\n", "pin"),
             ("replays: 0\n", "replays"),
             ("snapshot_interval: 0.1\n", "snapshot_interval"),

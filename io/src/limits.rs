@@ -113,30 +113,88 @@ pub const REFUSED_BODY_BYTES_MAX: u64 = 64 << 20;
 /// Time for a request body to arrive whole.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Time for a request's head to arrive, counted from the end of the request before: idle
-/// connections of a gateway's pool are kept this long. Above Envoy's and nginx's usual 60 s.
-pub const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// Time for a request's head to arrive, counted from its first byte. They come in one packet or two; a slow
+/// network has time for a retransmission or four.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Time for the TLS handshake, a few round trips.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time without a request, unless it is set: connections of a gateway's pool are kept this long. Above Envoy's and
+/// nginx's usual 60 s, so that it is the gateway who ends them.
+pub const IDLE_TIME_DEFAULT: Duration = Duration::from_secs(75);
+
+/// Longest such time that may be set.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(86_400);
+
+/// Between two looks at whether a connection is overdue, so deadlines are at most two of these late.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Time that is given to a client to read why its head was refused, while it still sends.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Bytes of a refused head that are read and thrown away meanwhile: a connection that is closed with bytes unread
+/// is reset, and the client may lose the answer.
+pub const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a request's head, and of the buffer that a connection reads into.
 pub const HEAD_BYTES_MAX: usize = 128 << 10;
 
+/// Bytes of all heads that arrive on one HTTP thread: five hundred of the largest, a hundred thousand of the usual.
+pub const HEADS_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of path and query together: some hundred candidates by name.
 pub const URL_BYTES_MAX: usize = 32 << 10;
 
-/// Connections of one HTTP thread: a gateway uses some hundred.
-pub const CONNECTIONS_PER_THREAD_MAX: usize = 8_192;
+/// Connections of the node unless it is set: a gateway uses some hundred. Each takes some 12 kB.
+pub const CONNECTIONS_DEFAULT: usize = 16_384;
+
+/// Most connections that may be set: more than a machine has ports for one peer.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Requests of one HTTP thread that are read or answered at once. Lookups are answered as soon as they are read, so
+/// only slow or hostile senders come near it.
+pub const REQUESTS_PER_THREAD_MAX: usize = 4_096;
+
+/// Places to listen at.
+pub const LISTENERS_MAX: usize = 16;
+
+/// Bearer tokens in one file. Each request is compared with all.
+pub const TOKENS_MAX: usize = 1_024;
+
+/// Bytes of a file of bearer tokens.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a certificate's or a key's file: long chains have 20 kB.
+pub const TLS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Between two looks at whether certificates and tokens have changed.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Connections that the kernel holds until they are accepted.
 pub const BACKLOG_MAX: i32 = 1_024;
 
-/// Time for requests in flight to finish when the node stops; Kubernetes kills after 30 s.
-pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time for requests in flight to finish when the node stops, unless it is set; Kubernetes kills after 30 s.
+pub const DRAIN_TIME_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Longest such time that may be set, and longest notice before it.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// Candidates listed in one answer if the request names no `limit` and no candidates.
 pub const CANDIDATES_DEFAULT: usize = 16;
 
 /// Candidates that a request may name, and that one answer may list: about 1 MB of JSON.
 pub const CANDIDATES_MAX: usize = 4_096;
+
+/// Bytes that a thread keeps for reading the next body, twice: prompts of a quarter of a million tokens.
+pub const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Requests of one batch: what a gateway collects in a few milliseconds. They are answered in one go, at some
+/// microseconds each.
+pub const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Candidates that the answers of one batch may list together: about 16 MB of JSON.
+pub const BATCH_CANDIDATES_MAX: usize = 16 * CANDIDATES_MAX;
 
 /// Latest decisions that each thread that answers remembers, to be explained and fed back on: feedback comes when an
 /// engine has finished, and at a hundred requests a second this is more than a minute. With
@@ -147,9 +205,6 @@ pub const DECISIONS_PER_THREAD: usize = 8_192;
 /// counted.
 pub const DECISION_CANDIDATES_MAX: usize = 128;
 
-/// Bytes that a thread keeps for reading the next body, twice: prompts of a quarter of a million tokens.
-pub const SCRATCH_BYTES_MAX: usize = 1 << 20;
-
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 
@@ -159,6 +214,7 @@ pub const ERROR_BYTES_MAX: usize = 400;
 const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(LARGE_BODY_BYTES <= BODY_ROOM_BYTES);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(HEADS_BYTES_MAX >= HEAD_BYTES_MAX);
 const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);
 const _: () = assert!(DECISIONS_PER_THREAD.is_power_of_two());
 
@@ -232,6 +288,10 @@ pub const PEER_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
 pub const PEERS_TIME_MAX: Duration = Duration::from_secs(20);
 
 const _: () = assert!(SAVE_FOR_PEER_TIME_MAX.as_millis() < PEER_TIME_MAX.as_millis());
+
+/// Bytes of a dump as JSON that are made at once, which takes some tenths of a millisecond: lookups on the same thread wait for
+/// it. Above, by one run of blocks at most.
+pub const DUMP_PIECE_BYTES: usize = 64 << 10;
 
 /// Addresses of peers that are asked one after the other.
 pub const PEERS_MAX: usize = 64;

@@ -1,7 +1,7 @@
 //! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
 //! go with the worker, and nothing is counted twice.
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
-use crate::status::WorkerStatus;
+use crate::status::{HttpStatus, WorkerStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
@@ -14,21 +14,29 @@ use std::fmt::{Error, Result, Write};
 use std::sync::Arc;
 
 /// All metrics as text. O(workers).
-pub fn render(fleet: &Arc<Fleet>) -> std::result::Result<String, Error> {
+pub fn render(fleet: &Arc<Fleet>, http: &Arc<HttpStatus>) -> std::result::Result<String, Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(FleetMetrics(Arc::clone(fleet))));
+    let metrics = NodeMetrics {
+        fleet: Arc::clone(fleet),
+        http: Arc::clone(http),
+    };
+    registry.register_collector(Box::new(metrics));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
 #[derive(Debug)]
-struct FleetMetrics(Arc<Fleet>);
+struct NodeMetrics {
+    fleet: Arc<Fleet>,
+    http: Arc<HttpStatus>,
+}
 
-impl Collector for FleetMetrics {
+impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
-        let view = self.0.view();
+        let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
+        self.http(&mut encoder)?;
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
         counts(&mut encoder, &view)?;
@@ -36,7 +44,7 @@ impl Collector for FleetMetrics {
     }
 }
 
-impl FleetMetrics {
+impl NodeMetrics {
     /// What is not of one worker.
     fn node(&self, encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
         let help = "Workers by the state of their answers.";
@@ -47,11 +55,30 @@ impl FleetMetrics {
         }
         let help = "Memory that the index takes.";
         gauge(encoder, "kvroute_index", help, Some(&Unit::Bytes))?
-            .encode_gauge(&self.0.index().bytes())?;
+            .encode_gauge(&self.fleet.index().bytes())?;
         let help = "Answers of engines over HTTP that could not be used.";
         let mut metric = counter(encoder, "kvroute_probe_failures", help)?;
-        for (why, count) in self.0.probes().failures() {
+        for (why, count) in self.fleet.probes().failures() {
             let labels = [("reason", why.as_str())];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+        Ok(())
+    }
+
+    fn http(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let help = "Connections of HTTP clients.";
+        gauge(encoder, "kvroute_http_connections", help, None)?
+            .encode_gauge(&self.http.connections())?;
+        let help = "Connections and requests that were turned away before they were answered.";
+        let mut metric = counter(encoder, "kvroute_http_refused", help)?;
+        for (why, count) in self.http.refused() {
+            let labels = [("reason", why.as_str())];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+        let help = "Certificates and token files that changed and could not be used.";
+        let mut metric = counter(encoder, "kvroute_reload_failures", help)?;
+        for (what, count) in self.http.reload_failures() {
+            let labels = [("file", what.as_str())];
             add_up(metric.encode_family(&labels)?, count)?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
+use crate::address::Address;
 use crate::config::Config;
 use crate::fleet::{AddError, FileError, Fleet, read_pods};
-use crate::http::{Server, ServerConfig};
+use crate::http::{Server, ServerConfig, ServerError, TlsFiles};
 use crate::limits::FLEET_LOAD_TIME_MAX;
 use crate::probe::{Probe, ProbeConfig};
 use crate::stream::{Streams, StreamsConfig};
@@ -52,14 +53,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
-    /// The address to listen on cannot be had, or the HTTP threads cannot be started.
-    #[error("listen: {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
+    /// An address to listen on cannot be had, or the HTTP server cannot be started for another reason.
+    #[error(transparent)]
+    Server(#[from] ServerError),
 }
 
 impl StartError {
@@ -69,7 +65,8 @@ impl StartError {
         match self {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
-            Self::Streams(_) | Self::Probe(_) | Self::Listen { .. } => false,
+            Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
+            Self::Streams(_) | Self::Probe(_) | Self::Server(_) => false,
         }
     }
 }
@@ -102,15 +99,7 @@ impl Node {
                 at,
                 source,
             })?;
-        let server = ServerConfig {
-            listen: config.listen,
-            threads: config.http_threads,
-            ready_share: config.ready_share,
-        };
-        let server = Server::start(&server, &fleet).map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let server = Server::start(&server_config(config), &fleet)?;
         let keeper = config
             .snapshot_dir
             .clone()
@@ -142,12 +131,49 @@ impl Node {
         self.server.local_addr()
     }
 
+    /// Where it answers HTTP, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        self.server.addresses()
+    }
+
+    /// The admin listener's address, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.server.admin_address()
+    }
+
+    /// Reads certificates and tokens again soon.
+    pub fn reload(&self) {
+        self.server.reload();
+    }
+
     /// Lets requests in flight finish, then ends the HTTP threads and, unless somebody else keeps
     /// the fleet, the IO threads.
     pub fn stop(self) {
         self.server.stop();
         drop(self.probe);
         drop(self.keeper);
+    }
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    ServerConfig {
+        listen: config.listen.clone(),
+        admin_listen: config.admin_listen.clone(),
+        threads: config.http_threads,
+        ready_share: config.ready_share,
+        tls: config.tls.as_ref().map(|(cert, key)| TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+        }),
+        token_file: config.token_file.clone(),
+        admin_token_file: config.admin_token_file.clone(),
+        connections_max: config.connections_max,
+        idle_time: config.idle_timeout,
+        drain_notice: config.drain_notice,
+        drain_time: config.drain,
+        ..ServerConfig::default()
     }
 }
 

@@ -1,6 +1,10 @@
-//! What a worker's IO thread tells everybody else: counters and the trust state, lock-free, and the
+//! What threads tell everybody else: a worker's IO thread its counters and the trust state, lock-free, and the
 //! adapters it has seen, behind a lock that is taken only for a name that is new to the writer or
 //! unknown to the reader.
+mod http;
+
+pub use http::{HttpStatus, Refused, Reloaded};
+
 use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX};
 use std::collections::BTreeSet;
 use std::sync::atomic::{

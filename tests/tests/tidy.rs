@@ -62,6 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The node: what is pure, the flow of events, the flow of lookups, and what puts them together.
     ("io/limits", &[]),
     ("io/ids", &[]),
+    ("io/address", &[]),
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
@@ -72,19 +73,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
-            "limits", "ids", "status", "stream", "snapshot", "fleet", "metrics",
+            "limits", "ids", "address", "status", "stream", "snapshot", "fleet", "metrics",
         ],
     ),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
-    ("io/config", &["limits", "fleet"]),
+    ("io/config", &["limits", "address", "fleet"]),
     ("io/probe", &["limits", "quiet", "status", "fleet", "http"]),
     (
         "io/node",
         &[
-            "limits", "stream", "fleet", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "fleet", "http", "probe", "warm", "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),
@@ -130,6 +131,10 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     ("io/src/", "tokio::", &["io/src/http/", "io/src/probe/"]),
     ("io/src/", "prometheus_client::", &["io/src/metrics.rs"]),
     ("io/src/", "socket2::", &["io/src/http/"]),
+    ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
+    ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),
+    ("io/src/", "ring::digest", &["io/src/http/tokens.rs"]),
+    ("io/src/", "subtle::", &["io/src/http/tokens.rs"]),
     ("io/src/", "signal_hook::", &["io/src/cli/"]),
     ("io/src/", "clap::", &["io/src/cli/", "io/src/config.rs"]),
     ("io/src/", "crossbeam_epoch", &[]),

@@ -35,6 +35,7 @@ pub use dump::{Dump, DumpError};
 use holdings::Holdings;
 use names::{Names, Place, Taken};
 use place::Cursor;
+pub use restore::{Dumped, DumpedName, DumpedParent, DumpedRun};
 pub use restore::{Restore, RestoreError, RestoreReport};
 use std::sync::Arc;
 use waiting::{Unplaced, Waiting};

@@ -4,6 +4,7 @@
 //! and counts as those of events, and nothing is allocated but in proportion to the bytes that are there.
 //! What makes no sense ends the restore, and the writer is then cleared.
 mod apply;
+mod read;
 mod record;
 
 use super::Writer;
@@ -15,6 +16,7 @@ use crate::index::Participant;
 use crate::limits::{CONTEXTS_MAX, WAITING_MAX};
 use crate::tree::Pin;
 use crate::types::EngineHash;
+pub use read::{Dumped, DumpedName, DumpedParent, DumpedRun};
 use record::{Failed, Record, within};
 
 /// Why a dump cannot be restored.

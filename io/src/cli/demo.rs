@@ -14,7 +14,7 @@ pub(crate) struct Args {
 /// Runs the demo until a signal ends it.
 pub(crate) fn run(args: Args) -> Exit {
     let settings = Settings {
-        listen: args.listen,
+        listen: args.listen.map(|listen| vec![listen]),
         ..Settings::default()
     };
     let config: Config = match settings.resolve() {

@@ -1,8 +1,9 @@
 //! `kvroute serve`: configuration, node, wait, drain.
 use super::{Exit, complain};
+use kvroute::address::Address;
 use kvroute::config::{Config, ConfigError, Settings};
 use kvroute::node::Node;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub(crate) fn run(args: Args) -> Exit {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     // Before the node starts, so that no signal is missed.
-    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+    let mut signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,
         Err(error) => {
             complain(&format_args!("cannot handle signals: {error}"));
@@ -73,13 +74,19 @@ pub(crate) fn run(args: Args) -> Exit {
             };
         }
     };
+    let listen: Vec<_> = node.addresses().iter().map(Address::to_string).collect();
     tracing::info!(
-        listen = %node.http_addr(),
+        listen = %listen.join(","),
+        admin = node.admin_address().map(tracing::field::display),
         workers = node.fleet().view().len(),
         "answering"
     );
-    if let Some(signal) = signals.forever().next() {
-        tracing::info!(signal, "stopping");
+    for signal in &mut signals {
+        if signal != SIGHUP {
+            tracing::info!(signal, "stopping");
+            break;
+        }
+        node.reload();
     }
     node.stop();
     Exit::Done

@@ -23,6 +23,7 @@ struct Job {
     /// Where in the path its rest begins.
     rest: usize,
     body: Data,
+    cut: bool,
     answer: oneshot::Sender<Result<Reply, ApiError>>,
 }
 
@@ -35,15 +36,14 @@ pub(super) struct Aside(Sender<Job>);
 pub(super) struct Threads(Vec<JoinHandle<()>>);
 
 impl Aside {
-    /// Starts threads, each with a state of its own.
+    /// Starts a thread for each of these states, which it makes.
     pub(super) fn start(
-        threads: usize,
-        state: impl Fn() -> ThreadState + Clone + Send + 'static,
+        states: impl Iterator<Item = impl FnOnce() -> ThreadState + Send + 'static>,
     ) -> io::Result<(Self, Threads)> {
         let (to, from) = bounded(ASIDE_QUEUE_MAX);
         let mut running = Threads(Vec::new());
-        for n in 0..threads {
-            let (from, state) = (from.clone(), state.clone());
+        for (n, state) in states.enumerate() {
+            let from = from.clone();
             let thread = thread::Builder::new().name(format!("kvroute-aside-{n}"));
             running
                 .0
@@ -59,6 +59,7 @@ impl Aside {
         head: Parts,
         rest: usize,
         body: Data,
+        cut: bool,
     ) -> Result<Reply, ApiError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -66,6 +67,7 @@ impl Aside {
             head,
             rest,
             body,
+            cut,
             answer,
         };
         match self.0.try_send(job) {
@@ -96,7 +98,7 @@ fn run(jobs: &Receiver<Job>, state: &mut ThreadState) {
             uri: &job.head.uri,
             headers: &job.head.headers,
             body: &job.body,
-            cut: false,
+            cut: job.cut,
             rest: job.head.uri.path().get(job.rest..).unwrap_or_default(),
         };
         let reply = (job.handler)(state, &call);
@@ -134,7 +136,7 @@ mod tests {
         let aside = Aside(to);
         let ask = || {
             let (head, ()) = Request::new(()).into_parts();
-            aside.answer(nothing, head, 0, Data::Many(Vec::new()))
+            aside.answer(nothing, head, 0, Data::default(), false)
         };
         let mut context = Context::from_waker(Waker::noop());
         let (mut first, mut second) = (pin!(ask()), pin!(ask()));

@@ -20,6 +20,16 @@ pub(super) struct Body {
     _share: Share,
 }
 
+impl Body {
+    /// None, or none that there was room for.
+    pub(super) fn none(held: &Held) -> Self {
+        Self {
+            data: Data::default(),
+            _share: Share::new(held),
+        }
+    }
+}
+
 /// The bytes of a body.
 #[derive(Debug)]
 pub(super) enum Data {
@@ -27,6 +37,12 @@ pub(super) enum Data {
     One(Bytes),
     /// Put together from several pieces.
     Many(Vec<u8>),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self::One(Bytes::new())
+    }
 }
 
 impl Deref for Data {
@@ -72,6 +88,11 @@ struct Share {
 }
 
 impl Share {
+    fn new(held: &Held) -> Self {
+        let held = held.clone();
+        Self { held, bytes: 0 }
+    }
+
     /// Takes more, if there is room.
     fn take(&mut self, bytes: usize) -> bool {
         let held = self.held.0.get() + bytes;
@@ -113,11 +134,8 @@ async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
         return Err(too_large());
     }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(BODY_BYTES_MAX);
-    let mut share = Share {
-        held: held.clone(),
-        bytes: 0,
-    };
-    let mut data = Data::One(Bytes::new());
+    let mut share = Share::new(held);
+    let mut data = Data::default();
     let mut turn = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&error))?;

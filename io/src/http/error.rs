@@ -1,11 +1,12 @@
 //! Answers and errors as they go out.
+use super::state::Call;
 use crate::limits::ERROR_BYTES_MAX;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The media type of JSON answers, errors among them.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -66,6 +67,15 @@ impl Reply {
         })
     }
 
+    /// A value as the request wants it: MessagePack or JSON.
+    pub(super) fn accepted(call: &Call<'_>, value: &impl Serialize) -> Result<Self, ApiError> {
+        if call.wants_msgpack() {
+            Self::msgpack(value)
+        } else {
+            Self::json(StatusCode::OK, value)
+        }
+    }
+
     /// A fixed text.
     pub(super) fn text(text: &'static str) -> Self {
         Self {
@@ -121,7 +131,7 @@ pub(super) struct ApiError {
     code: &'static str,
     field: Option<String>,
     message: String,
-    allow: Option<&'static str>,
+    header: Option<(HeaderName, HeaderValue)>,
     /// The rest of the request was not read, so the connection cannot go on.
     close: bool,
 }
@@ -138,6 +148,20 @@ struct ErrorFields<'e> {
     message: &'e str,
 }
 
+/// As it stands in an answer.
+impl Serialize for ApiError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let body = ErrorBody {
+            error: ErrorFields {
+                code: self.code,
+                field: self.field.as_deref(),
+                message: &self.message,
+            },
+        };
+        body.serialize(serializer)
+    }
+}
+
 impl ApiError {
     /// An error with a status and a code of its own.
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
@@ -148,7 +172,7 @@ impl ApiError {
             code,
             field: None,
             message,
-            allow: None,
+            header: None,
             close: false,
         }
     }
@@ -170,13 +194,15 @@ impl ApiError {
     /// 405, with the methods that the path has.
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         let message = format!("this path takes {allow}");
-        let mut error = Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            message,
-        );
-        error.allow = Some(allow);
-        error
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new(status, "method_not_allowed", message)
+            .with(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// Adds a header; there is one at most.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
     }
 
     /// Names the field at fault.
@@ -215,23 +241,33 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    fn body(&self) -> Vec<u8> {
+        // Strings only: it cannot fail. Were it to, the status still tells.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The whole answer as bytes, for a connection that ends with it and has no request to answer.
+    pub(super) fn plain(&self) -> Vec<u8> {
+        let body = self.body();
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            self.status,
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+}
+
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        let body = ErrorBody {
-            error: ErrorFields {
-                code: error.code,
-                field: error.field.as_deref(),
-                message: &error.message,
-            },
-        };
-        // Strings only: it cannot fail. Were it to, the status still tells.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let body = error.body();
         let mut response = Self::new(Either::Left(Full::new(body.into())));
         *response.status_mut() = error.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
-        if let Some(allow) = error.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = error.header {
+            headers.insert(name, value);
         }
         if error.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -14,8 +14,12 @@ pub(super) fn alive(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
     Reply::json(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: whether enough workers have left `replaying`.
+/// `GET /readyz`: whether enough workers have left `replaying`, and the node is not about to stop.
 pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    if state.http.is_leaving() {
+        let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "the node is stopping");
+        return Err(ApiError::new(status, "stopping", message));
+    }
     let view = state.fleet.view();
     let behind: Vec<_> = view
         .workers()
@@ -44,7 +48,8 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
 
 /// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
 pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let text = metrics::render(&state.fleet).map_err(|error| ApiError::internal(&error))?;
+    let text = metrics::render(&state.fleet, &state.http);
+    let text = text.map_err(|error| ApiError::internal(&error))?;
     Ok(Reply {
         status: StatusCode::OK,
         content_type: OPEN_METRICS,
@@ -70,6 +75,7 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
         "kvroute: which pod holds how much of this prompt's KV cache\n\
          \n\
          POST   /v1/match           look a prompt up\n\
+         POST   /v1/match:batch     look several prompts up\n\
          POST   /v1/route           where a request should go; also /v1/route/v1/chat/completions\n\
          *      /v1/ext_authz/…     the same for Envoy's ext_authz and nginx's auth_request\n\
          POST   /v1/feedback        what became of a routed request\n\
@@ -81,8 +87,10 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
          GET    /healthz            alive\n\
          GET    /readyz             synchronised\n\
          GET    /metrics            for Prometheus\n\
+         GET    /openapi.json       all of this for programs\n\
          \n\
-         RFC #1403: POST /register, POST /unregister, GET /workers, POST /query, GET /health\n",
+         RFC #1403: POST /register, POST /unregister, GET /workers, POST /query,\n\
+         POST /query_by_hash, GET /dump, GET /health\n",
     ))
 }
 

@@ -5,17 +5,17 @@ use super::match_request::{Params, Request};
 use super::prompt::{self, Parsed};
 use super::state::{Call, ThreadState};
 use crate::status::now_ms;
-use hyper::StatusCode;
 use kvroute_engine::types::{Tier, TokenBytes};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+/// The answer to one request.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
+pub(super) struct Answer<'a> {
     model: &'a str,
     tokens: usize,
-    candidates: Vec<Candidate<'a>>,
+    pub(super) candidates: Vec<Candidate<'a>>,
 }
 
 /// A worker as answers list it.
@@ -42,26 +42,37 @@ pub(super) struct Tiers {
 
 /// Answers `POST /v1/match`.
 pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let render = |answer: &Answer<'_>| Reply::accepted(call, answer);
     if call.sends_octets() {
         let params = Params::read(call.query())?;
-        return respond(state, call, &params.request()?, prompt::octets(call.body)?);
+        let tokens = prompt::octets(call.body)?;
+        return respond(state, &params.request()?, tokens, render)?;
     }
+    one(state, call.body, render)?
+}
+
+/// Answers one JSON request, and hands the answer to `render`.
+pub(super) fn one<R>(
+    state: &mut ThreadState,
+    body: &[u8],
+    render: impl FnOnce(&Answer<'_>) -> R,
+) -> Result<R, ApiError> {
     let mut scratch = std::mem::take(&mut state.scratch);
-    let result = scratch.json(call.body, "token_ids").and_then(|parsed| {
+    let result = scratch.json(body, "token_ids").and_then(|parsed| {
         let Parsed { fields, tokens } = parsed;
         let tokens = tokens.ok_or_else(|| Request::no_tokens(&fields))?;
-        respond(state, call, &fields, prompt::not_empty(tokens)?)
+        respond(state, &fields, prompt::not_empty(tokens)?, render)
     });
     state.scratch = scratch;
     result
 }
 
-fn respond(
+fn respond<R>(
     state: &mut ThreadState,
-    call: &Call<'_>,
     request: &Request<'_>,
     tokens: &[TokenBytes],
-) -> Result<Reply, ApiError> {
+    render: impl FnOnce(&Answer<'_>) -> R,
+) -> Result<R, ApiError> {
     let query = Query {
         model: request.model()?,
         lora: request.lora(),
@@ -77,17 +88,12 @@ fn respond(
         let found = best(list(scores, candidates), limit);
         let now = now_ms();
         let candidates = found.iter().map(|found| Candidate::new(found, now));
-        let answer = Answer {
+        render(&Answer {
             model: query.model,
             tokens: tokens.len(),
             candidates: candidates.collect(),
-        };
-        if call.wants_msgpack() {
-            Reply::msgpack(&answer)
-        } else {
-            Reply::json(StatusCode::OK, &answer)
-        }
-    })?
+        })
+    })
 }
 
 /// The workers with a match; or all of the pods that are named, each once.

@@ -4,9 +4,14 @@
 //! reads the body within bounds, the handler parses (`json`, `params`), looks up (`lookup`) and
 //! renders. Handlers are plain functions over their thread's `state::ThreadState`: nothing of it is held
 //! while a request waits for bytes.
+mod access;
 mod aside;
+mod batch;
 mod body;
+mod by_hash;
 mod client;
+mod dump;
+mod dump_events;
 mod error;
 mod extra;
 mod fetch;
@@ -15,6 +20,7 @@ mod json;
 mod lookup;
 mod match_request;
 mod matching;
+mod openapi;
 mod params;
 mod prompt;
 mod rfc1403;
@@ -23,8 +29,10 @@ mod routes;
 mod server;
 mod snapshot;
 mod state;
+mod tokens;
 mod workers;
 
 pub use client::{GetError, GetLimits, get};
 pub use fetch::{FetchError, fetch_snapshot};
-pub use server::{Server, ServerConfig};
+pub use server::{Server, ServerConfig, ServerError, TlsError, TlsFiles};
+pub use tokens::TokensError;

@@ -1,4 +1,5 @@
-//! The surface of RFC #1403 (KV-cache indexers): `/register`, `/unregister`, `/workers`, `/query`.
+//! The surface of RFC #1403 (KV-cache indexers): `/register`, `/unregister`, `/workers`, `/query`; further of it
+//! are `by_hash` and `dump`.
 //!
 //! An instance is a pod, and is registered rank by rank. All counts are tokens. `scores` and `dp` are
 //! what a rank holds on the GPU; `gpu`, `cpu` and `disk` are the best of the instance's ranks, each
@@ -15,7 +16,7 @@ use crate::fleet::PodSpec;
 use hyper::StatusCode;
 use kvroute_engine::types::Tier;
 use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,7 +89,7 @@ pub(super) fn register(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply
 }
 
 /// The RFC's name of a pod's field.
-fn rfc_name(field: &str) -> &str {
+pub(super) fn rfc_name(field: &str) -> &str {
     match field {
         "pod" => "instance_id",
         "model" => "model_name",
@@ -152,9 +153,10 @@ struct QueryBody {
     block_size: Option<u32>,
 }
 
+/// What instances hold of a prompt.
 #[derive(Debug, Default, Serialize)]
-struct Overlap<'v> {
-    scores: BTreeMap<&'v str, BTreeMap<u32, u64>>,
+pub(super) struct Overlap<'v> {
+    scores: BTreeMap<&'v str, BTreeMap<Rank, u64>>,
     frequencies: [u64; 0],
     instances: BTreeMap<&'v str, Instance>,
 }
@@ -163,9 +165,19 @@ struct Overlap<'v> {
 struct Instance {
     longest_matched: u64,
     gpu: u64,
-    dp: BTreeMap<u32, u64>,
+    dp: BTreeMap<Rank, u64>,
     cpu: u64,
     disk: u64,
+}
+
+/// A rank as the name of a field: text in MessagePack too, where it could be a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u32);
+
+impl Serialize for Rank {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
 /// `POST /query`.
@@ -173,12 +185,16 @@ pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, A
     let mut scratch = std::mem::take(&mut state.scratch);
     let result = scratch
         .json(call.body, "token_ids")
-        .and_then(|parsed| find(state, &parsed));
+        .and_then(|parsed| find(state, call, &parsed));
     state.scratch = scratch;
     result
 }
 
-fn find(state: &mut ThreadState, parsed: &Parsed<'_, QueryBody>) -> Result<Reply, ApiError> {
+fn find(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    parsed: &Parsed<'_, QueryBody>,
+) -> Result<Reply, ApiError> {
     let body = &parsed.fields;
     let tokens = parsed.tokens;
     let tokens = tokens.ok_or_else(|| ApiError::field("token_ids", "missing"))?;
@@ -190,10 +206,19 @@ fn find(state: &mut ThreadState, parsed: &Parsed<'_, QueryBody>) -> Result<Reply
         block_size: not_zero(body.block_size)?,
         prompt: Prompt::Tokens(prompt::not_empty(tokens)?),
     };
+    ask(state, call, &query)
+}
+
+/// Looks a query up and answers it.
+pub(super) fn ask(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    query: &Query<'_>,
+) -> Result<Reply, ApiError> {
     let ThreadState { fleet, lookup, .. } = state;
     lookup
-        .run(fleet, &query, |scores| {
-            Reply::json(StatusCode::OK, &overlap(scores))
+        .run(fleet, query, |scores| {
+            Reply::accepted(call, &overlap(scores))
         })
         .map_err(|error| error.renamed(rfc_name))?
 }
@@ -204,7 +229,7 @@ fn overlap<'v>(scores: &Scores<'v>) -> Overlap<'v> {
         let Some(score) = found.score else {
             continue;
         };
-        let (pod, rank) = (found.info.pod().pod.as_str(), found.info.rank());
+        let (pod, rank) = (found.info.pod().pod.as_str(), Rank(found.info.rank()));
         let gpu = score.tokens(Tier::Gpu);
         overlap.scores.entry(pod).or_default().insert(rank, gpu);
         let instance = overlap.instances.entry(pod).or_default();

@@ -1,10 +1,11 @@
 //! The table of routes, and a request's way through it.
+use super::access::{Access, Door};
 use super::aside::Aside;
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, ThreadState};
-use super::{health, matching, rfc1403, snapshot, workers};
+use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
@@ -23,6 +24,8 @@ struct Route {
     allow: &'static str,
     handlers: &'static [(Method, Handler)],
     runs: Runs,
+    /// Who may have it.
+    access: Access,
 }
 
 /// Where a route's requests are answered.
@@ -44,6 +47,7 @@ static CHECK: &[(Method, Handler)] = &[(Method::POST, authz::check)];
 
 static ROUTES: &[Route] = &[
     route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
+    route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]).aside(),
     route("/v1/route", "POST", &[(Method::POST, route::answer)]),
     route(
         "/v1/route/v1/chat/completions",
@@ -61,31 +65,39 @@ static ROUTES: &[Route] = &[
     route("/v1/feedback", "POST", &[(Method::POST, feedback::note)]),
     route("/v1/explain/*", GET, &[(Method::GET, explain::answer)]),
     route("/query", "POST", &[(Method::POST, rfc1403::query)]),
-    route("/healthz", GET, &[(Method::GET, health::alive)]),
-    route("/health", GET, &[(Method::GET, health::alive)]),
-    route("/readyz", GET, &[(Method::GET, health::ready)]),
-    aside(route("/metrics", GET, &[(Method::GET, health::metrics)])),
-    aside(route(
+    route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
+    route("/dump", GET, &[(Method::GET, dump::answer)]).to(Access::Admin),
+    route("/healthz", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/health", GET, &[(Method::GET, health::alive)]).to(Access::Open),
+    route("/readyz", GET, &[(Method::GET, health::ready)]).to(Access::Open),
+    route("/metrics", GET, &[(Method::GET, health::metrics)]).aside(),
+    route(
         "/v1/workers",
         "GET, HEAD, POST",
         &[(Method::GET, workers::list), (Method::POST, workers::add)],
-    )),
+    )
+    .to(Access::AdminToChange)
+    .aside(),
     route(
         "/v1/workers/*",
         "DELETE",
         &[(Method::DELETE, workers::remove)],
-    ),
-    route("/register", "POST", &[(Method::POST, rfc1403::register)]),
+    )
+    .to(Access::AdminToChange),
+    route("/register", "POST", &[(Method::POST, rfc1403::register)]).to(Access::Admin),
     route(
         "/unregister",
         "POST",
         &[(Method::POST, rfc1403::unregister)],
-    ),
-    aside(route("/workers", GET, &[(Method::GET, rfc1403::list)])),
-    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]),
+    )
+    .to(Access::Admin),
+    route("/workers", GET, &[(Method::GET, rfc1403::list)]).aside(),
+    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]).to(Access::Admin),
+    route("/openapi.json", GET, &[(Method::GET, openapi::answer)]),
     route("/", GET, &[(Method::GET, health::front)]),
 ];
 
+/// For clients, unless it is said otherwise.
 const fn route(
     path: &'static str,
     allow: &'static str,
@@ -96,18 +108,27 @@ const fn route(
         allow,
         handlers,
         runs: Runs::Here,
+        access: Access::Clients,
     }
 }
 
-/// The same, answered aside.
-const fn aside(route: Route) -> Route {
-    Route {
-        runs: Runs::Aside,
-        ..route
-    }
+/// Paths as the table has them, with what their `Allow` header says.
+#[cfg(test)]
+pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROUTES.iter().map(|route| (route.path, route.allow))
 }
 
 impl Route {
+    const fn to(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// It takes long.
+    const fn aside(self) -> Self {
+        let runs = Runs::Aside;
+        Self { runs, ..self }
+    }
+
     /// What the path has after the route's prefix, if the route is the path's.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.path.strip_suffix('*') {
@@ -123,16 +144,27 @@ struct Found<'p> {
     handler: Handler,
     /// What the path has after the route's prefix.
     rest: &'p str,
+    runs: Runs,
     /// Whether it is a request of somebody else's, to be checked.
     forwarded: bool,
-    runs: Runs,
 }
 
-/// Finds the handler and the rest of the path. HEAD is answered like GET; hyper leaves the body out.
-fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
-    let found = ROUTES
-        .iter()
-        .find_map(|route| Some((route, route.rest(path)?)));
+/// Finds the route and what the path has after its prefix.
+fn look_up(path: &str) -> Option<(&'static Route, &str)> {
+    let mut routes = ROUTES.iter();
+    routes.find_map(|route| Some((route, route.rest(path)?)))
+}
+
+/// Finds the handler, if who asks may have it, and the rest of the path. HEAD is answered like GET; hyper leaves the
+/// body out.
+fn find<'p>(
+    method: &Method,
+    path: &'p str,
+    admit: impl FnOnce(Access) -> Result<(), ApiError>,
+) -> Result<Found<'p>, ApiError> {
+    let found = look_up(path);
+    // Whoever may not ask is not told which paths there are.
+    admit(found.map_or(Access::Clients, |(route, _)| route.access))?;
     let Some((route, rest)) = found else {
         let message = format!("no such path: {path}");
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
@@ -148,8 +180,8 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<Found<'p>, ApiError> {
         Some(&(_, handler)) => Ok(Found {
             handler,
             rest,
-            forwarded,
             runs: route.runs,
+            forwarded,
         }),
         None => Err(ApiError::method_not_allowed(route.allow)),
     }
@@ -160,64 +192,65 @@ pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
     aside: &Aside,
+    door: &Door,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
-    let found = match check(&head) {
+    let _under_way = door.enter();
+    let found = match check(&head, door) {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
             return error.closing(close).into();
         }
     };
-    let Found {
-        handler,
-        rest,
-        forwarded,
-        runs,
-    } = found;
-    let rest = head.uri.path().len() - rest.len();
-    let here = |head: &Parts, body: &[u8], cut: bool| {
-        let call = Call {
-            uri: &head.uri,
-            headers: &head.headers,
-            body,
-            cut,
-            rest: head.uri.path().get(rest..).unwrap_or_default(),
-        };
-        handler(&mut state.borrow_mut(), &call)
-    };
-    let body: Body = match body::read(incoming, waits, held).await {
-        Ok(body) => body,
-        Err(error) if forwarded && error.is_about_room() => {
-            return match here(&head, &[], true) {
-                Ok(reply) => reply.closing(error.closes()),
-                Err(other) => other.closing(error.closes()).into(),
-            };
+    let (body, cut, close) = match body::read(incoming, waits, held).await {
+        Ok(body) => (body, false, false),
+        Err(error) if found.forwarded && error.is_about_room() => {
+            (Body::none(held), true, error.closes())
         }
         Err(error) => return error.into(),
     };
-    let large = body.data.len() > LARGE_BODY_BYTES && (forwarded || head.method == Method::POST);
-    let replied = if large || runs == Runs::Aside {
-        // Whoever forwards gets an answer even if there is no room for the body.
-        let kept = forwarded.then(|| head.clone());
-        let replied = aside.answer(handler, head, rest, body.data).await;
+    // Handlers of other methods may need this thread's runtime.
+    let large =
+        body.data.len() > LARGE_BODY_BYTES && (head.method == Method::POST || found.forwarded);
+    let replied = if large || found.runs == Runs::Aside {
+        let rest = head.uri.path().len() - found.rest.len();
+        let (handler, kept) = (found.handler, found.forwarded.then(|| head.clone()));
+        let replied = aside.answer(handler, head, rest, body.data, cut).await;
         match (replied, kept) {
-            (Err(error), Some(head)) if error.is_about_room() => here(&head, &[], true),
+            // Whoever forwards gets an answer even if there is no room for the body.
+            (Err(error), Some(head)) if error.is_about_room() => {
+                let call = Call {
+                    uri: &head.uri,
+                    headers: &head.headers,
+                    body: &[],
+                    cut: true,
+                    rest: head.uri.path().get(rest..).unwrap_or_default(),
+                };
+                handler(&mut state.borrow_mut(), &call)
+            }
             (replied, _) => replied,
         }
     } else {
-        here(&head, &body.data, false)
+        let call = Call {
+            uri: &head.uri,
+            headers: &head.headers,
+            body: &body.data,
+            cut,
+            rest: found.rest,
+        };
+        (found.handler)(&mut state.borrow_mut(), &call)
     };
     match replied {
-        Ok(reply) => reply.into(),
-        Err(error) => error.into(),
+        Ok(reply) => reply.closing(close),
+        Err(error) => error.closing(close).into(),
     }
 }
 
 /// What answers a request, by its head.
-fn check(head: &Parts) -> Result<Found<'_>, ApiError> {
+fn check<'h>(head: &'h Parts, door: &Door) -> Result<Found<'h>, ApiError> {
     let length = head
         .uri
         .path_and_query()
@@ -227,7 +260,8 @@ fn check(head: &Parts) -> Result<Found<'_>, ApiError> {
         let status = StatusCode::URI_TOO_LONG;
         return Err(ApiError::new(status, "url_too_long", message));
     }
-    let found = find(&head.method, head.uri.path())?;
+    let admit = |access| door.admit(access, &head.method, &head.headers);
+    let found = find(&head.method, head.uri.path(), admit)?;
     let coded = head.headers.get(CONTENT_ENCODING);
     if !found.forwarded && coded.is_some_and(|coding| coding != "identity") {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -244,7 +278,8 @@ mod tests {
     #[test]
     fn the_allow_header_says_what_the_table_takes() {
         for route in ROUTES {
-            let takes = |method: &Method| find(method, &route.path.replace('*', "x")).is_ok();
+            let takes =
+                |method: &Method| find(method, &route.path.replace('*', "x"), |_| Ok(())).is_ok();
             let allowed: Vec<_> = route.allow.split(", ").collect();
             for method in [
                 Method::GET,
@@ -263,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_is_all_of_the_rest() {
-        let rest = |path| find(&Method::DELETE, path).map(|found| found.rest).ok();
+        let rest = |path| look_up(path).map(|(_, rest)| rest);
         assert_eq!(rest("/v1/workers/ns/a"), Some("ns/a"));
         assert_eq!(rest("/v1/workers/ns%2Fa"), Some("ns%2Fa"));
         assert_eq!(rest("/v1/workers/"), None);

@@ -27,12 +27,7 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// `GET /v1/snapshot`. Each HTTP thread sends one at a time.
 pub(super) fn answer(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    if state.sending.get() {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        let message = "another snapshot is being sent; try again later";
-        return Err(ApiError::new(status, "busy", message));
-    }
-    let busy = Busy::new(&state.sending);
+    let busy = Busy::take(&state.sending)?;
     let (sender, body) = Channel::new(1);
     let fleet = Arc::clone(&state.fleet);
     drop(spawn_local(async move {
@@ -45,13 +40,18 @@ pub(super) fn answer(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, Api
     Ok(Reply::stream(OCTETS, body))
 }
 
-/// As long as it exists, a snapshot is being sent.
-struct Busy(Rc<Cell<bool>>);
+/// As long as it exists, the thread is sending a snapshot or a dump.
+pub(super) struct Busy(Rc<Cell<bool>>);
 
 impl Busy {
-    fn new(sending: &Rc<Cell<bool>>) -> Self {
-        sending.set(true);
-        Self(Rc::clone(sending))
+    /// 503 if the thread is sending one already.
+    pub(super) fn take(sending: &Rc<Cell<bool>>) -> Result<Self, ApiError> {
+        if sending.replace(true) {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let message = "this thread is sending another snapshot or dump; try again later";
+            return Err(ApiError::new(status, "busy", message));
+        }
+        Ok(Self(Rc::clone(sending)))
     }
 }
 
@@ -102,7 +102,8 @@ async fn save(fleet: &Fleet, info: &WorkerInfo) -> Option<Section> {
 }
 
 impl Reply {
-    fn stream(content_type: HeaderValue, body: Stream) -> Self {
+    /// What is made while it is sent.
+    pub(super) fn stream(content_type: HeaderValue, body: Stream) -> Self {
         Self {
             status: StatusCode::OK,
             content_type,

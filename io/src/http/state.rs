@@ -3,6 +3,7 @@ use super::lookup::Lookup;
 use super::prompt::Scratch;
 use super::route::Router;
 use crate::fleet::Fleet;
+use crate::status::HttpStatus;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use hyper::{HeaderMap, Uri};
 use std::cell::Cell;
@@ -19,19 +20,27 @@ pub(super) struct ThreadState {
     pub(super) scratch: Scratch,
     /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
     pub(super) ready_share: f64,
-    /// Whether this thread sends a snapshot now.
+    /// What the server counts.
+    pub(super) http: Arc<HttpStatus>,
+    /// Whether this thread sends a snapshot or a dump now.
     pub(super) sending: Rc<Cell<bool>>,
 }
 
 impl ThreadState {
     /// For the calling thread.
-    pub(super) fn new(fleet: Arc<Fleet>, ready_share: f64, router: Router) -> Self {
+    pub(super) fn new(
+        fleet: Arc<Fleet>,
+        http: Arc<HttpStatus>,
+        ready_share: f64,
+        router: Router,
+    ) -> Self {
         Self {
             lookup: Lookup::new(&fleet),
             router,
             fleet,
             scratch: Scratch::default(),
             ready_share,
+            http,
             sending: Rc::default(),
         }
     }

@@ -16,7 +16,8 @@ static NOT_SAVED: Throttle = Throttle::new();
 #[derive(Debug)]
 pub(super) struct Dumping {
     dump: Dump,
-    standing: Standing,
+    /// None: only its blocks are wanted.
+    standing: Option<Standing>,
     bytes: Vec<u8>,
     checksum: Checksum,
     to: SaveTo,
@@ -24,7 +25,7 @@ pub(super) struct Dumping {
 }
 
 impl Dumping {
-    pub(super) fn new(writer: &Writer, standing: Standing, to: SaveTo) -> Self {
+    pub(super) fn new(writer: &Writer, standing: Option<Standing>, to: SaveTo) -> Self {
         Self {
             dump: writer.dump(),
             standing,
@@ -52,17 +53,20 @@ impl Dumping {
                 if !done {
                     return Some(self);
                 }
-                self.to.give(Some(Section {
-                    standing: self.standing,
-                    dump: self.bytes,
-                    checksum: self.checksum.finish(),
-                }));
+                match self.standing {
+                    Some(standing) => self.to.give(Section {
+                        standing,
+                        dump: self.bytes,
+                        checksum: self.checksum.finish(),
+                    }),
+                    None => self.to.give_blocks(Some(self.bytes)),
+                }
             }
             Err(error) => {
                 if let Some(more) = NOT_SAVED.pass() {
                     tracing::warn!(%error, more, "a worker cannot be saved");
                 }
-                self.to.give(None);
+                self.to.give_blocks(None);
             }
         }
         None

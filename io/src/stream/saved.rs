@@ -47,7 +47,12 @@ pub struct Section {
 }
 
 /// Takes a worker that was saved; nothing if there is nothing to be saved of it.
-pub struct SaveTo(Box<dyn FnOnce(Option<Section>) + Send>);
+pub struct SaveTo(Taker);
+
+enum Taker {
+    Section(Box<dyn FnOnce(Option<Section>) + Send>),
+    Blocks(Box<dyn FnOnce(Option<Vec<u8>>) + Send>),
+}
 
 impl std::fmt::Debug for SaveTo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,13 +61,36 @@ impl std::fmt::Debug for SaveTo {
 }
 
 impl SaveTo {
-    /// `take` is called on the worker's IO thread, and must not block.
+    /// `take` is called on the worker's IO thread, and must not block. Nothing is saved of a worker from which nobody
+    /// could go on.
     pub fn new(take: impl FnOnce(Option<Section>) + Send + 'static) -> Self {
-        Self(Box::new(take))
+        Self(Taker::Section(Box::new(take)))
     }
 
-    pub(super) fn give(self, section: Option<Section>) {
-        (self.0)(section);
+    /// The same for whoever wants the dump only, of whatever the worker holds.
+    pub fn blocks(take: impl FnOnce(Option<Vec<u8>>) + Send + 'static) -> Self {
+        Self(Taker::Blocks(Box::new(take)))
+    }
+
+    /// Whether it takes a worker of which nobody knows how far it had come.
+    #[must_use]
+    pub fn takes_blocks(&self) -> bool {
+        matches!(self.0, Taker::Blocks(_))
+    }
+
+    /// Gives the dump to a taker that wants no more, and nothing to others.
+    pub fn give_blocks(self, dump: Option<Vec<u8>>) {
+        match self.0 {
+            Taker::Section(take) => take(None),
+            Taker::Blocks(take) => take(dump),
+        }
+    }
+
+    pub(super) fn give(self, section: Section) {
+        match self.0 {
+            Taker::Section(take) => take(Some(section)),
+            Taker::Blocks(take) => take(Some(section.dump)),
+        }
     }
 }
 

@@ -223,11 +223,11 @@ impl Worker {
             let Some(to) = self.saving.pop_front() else {
                 return false;
             };
-            match self.follower.standing() {
-                Some(standing) => {
-                    self.dumping = Some(Dumping::new(self.follower.writer(), standing, to));
-                }
-                None => to.give(None),
+            let standing = self.follower.standing();
+            if standing.is_some() || to.takes_blocks() {
+                self.dumping = Some(Dumping::new(self.follower.writer(), standing, to));
+            } else {
+                to.give_blocks(None);
             }
         }
         if let Some(dumping) = self.dumping.take() {

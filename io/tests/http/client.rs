@@ -1,13 +1,22 @@
-//! A minimal HTTP/1.1 client: it sends exactly the bytes it is given.
+//! A minimal HTTP/1.1 client: it sends exactly the bytes it is given, and checks answers against the description.
+use crate::openapi;
 use serde_json::Value;
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+/// What a connection goes over.
+pub(crate) trait Wire: Read + Write + Debug {}
+
+impl<T: Read + Write + Debug> Wire for T {}
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
 }
 
 /// One answer.
@@ -64,9 +73,22 @@ impl Client {
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Over a socket, whose read times out, of another kind.
+    pub(crate) fn over(stream: impl Wire + 'static) -> Self {
         Self {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Box::new(stream)),
         }
+    }
+
+    pub(crate) fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        Self::over(stream)
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -88,12 +110,26 @@ impl Client {
 
     pub(crate) fn receive(&mut self) -> Response {
         let mut response = self.receive_head();
-        let length = response
-            .header("content-length")
-            .map_or(0, |n| n.parse().unwrap());
-        response.body = vec![0; length];
-        self.stream.read_exact(&mut response.body).unwrap();
+        response.body = self.receive_body(&response);
         response
+    }
+
+    /// What follows a head: so many bytes as it says, or chunks.
+    pub(crate) fn receive_body(&mut self, head: &Response) -> Vec<u8> {
+        let length = head.header("content-length");
+        let mut body = vec![0; length.map_or(0, |n| n.parse().unwrap())];
+        self.stream.read_exact(&mut body).unwrap();
+        while head.header("transfer-encoding") == Some("chunked") {
+            let size = usize::from_str_radix(&self.line(), 16).unwrap();
+            let from = body.len();
+            body.resize(from + size, 0);
+            self.stream.read_exact(&mut body[from..]).unwrap();
+            assert_eq!(self.line(), "");
+            if size == 0 {
+                break;
+            }
+        }
+        body
     }
 
     /// Status and headers only, as after HEAD.
@@ -140,12 +176,16 @@ impl Client {
             body.len()
         );
         self.send(&[head.as_bytes(), body].concat());
-        self.receive()
+        let response = self.receive();
+        openapi::check(method, path, &response);
+        response
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
-        self.receive()
+        let response = self.receive();
+        openapi::check("GET", path, &response);
+        response
     }
 
     pub(crate) fn delete(&mut self, path: &str) -> Response {

@@ -2,7 +2,7 @@
 //! of writers.
 use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
-use kvroute::http::{Server, ServerConfig};
+use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
@@ -12,12 +12,28 @@ use kvroute_engine::{Index, IndexConfig, Participant, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-/// The workers, by `pod#rank`.
+/// The workers, by `pod#rank`; and what is to be saved of them, while that is held up.
 #[derive(Clone, Default)]
-struct Engines(Arc<Mutex<BTreeMap<String, NewWorker>>>);
+struct Engines(
+    Arc<Mutex<BTreeMap<String, NewWorker>>>,
+    Arc<Mutex<Option<Vec<(WorkerId, SaveTo)>>>>,
+);
+
+impl Engines {
+    /// Gives a worker's blocks to whoever wants them saved; nothing of one that is not there.
+    fn give(&self, id: WorkerId, to: SaveTo) {
+        let workers = self.0.lock().unwrap();
+        let found = workers.values().find(|worker| worker.writer.id() == id);
+        let dump = found.map(|worker| {
+            let (mut dump, mut bytes) = (worker.writer.dump(), Vec::new());
+            while !dump.write_some(&worker.writer, &mut bytes, 7).unwrap() {}
+            bytes
+        });
+        to.give_blocks(dump);
+    }
+}
 
 impl fmt::Debug for Engines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,8 +65,13 @@ impl Subscribe for Engines {
 
     fn unheard(&self, _: WorkerId) {}
 
-    fn save(&self, _: WorkerId, to: SaveTo) {
-        drop(to);
+    fn save(&self, id: WorkerId, to: SaveTo) {
+        let mut held_up = self.1.lock().unwrap();
+        if let Some(held_up) = &mut *held_up {
+            return held_up.push((id, to));
+        }
+        drop(held_up);
+        self.give(id, to);
     }
 }
 
@@ -107,21 +128,35 @@ impl Fixture {
     }
 
     pub(crate) fn with(threads: usize, ready_share: f64) -> Self {
-        let index = Index::new(IndexConfig::default());
+        Self::serving(&ServerConfig {
+            threads,
+            ready_share,
+            ..ServerConfig::default()
+        })
+    }
+
+    pub(crate) fn serving(config: &ServerConfig) -> Self {
+        Self::try_serving(config).unwrap()
+    }
+
+    pub(crate) fn try_serving(config: &ServerConfig) -> Result<Self, ServerError> {
+        Self::start(Index::new(IndexConfig::default()), config)
+    }
+
+    pub(crate) fn over(index: Arc<Index>) -> Self {
+        Self::start(index, &ServerConfig::default()).unwrap()
+    }
+
+    fn start(index: Arc<Index>, config: &ServerConfig) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
         let fleet = Arc::new(Fleet::new(index, engines.clone()));
-        let config = ServerConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            threads,
-            ready_share,
-        };
-        Self {
-            server: Server::start(&config, &fleet).unwrap(),
+        Ok(Self {
+            server: Server::start(config, &fleet)?,
             fleet,
             engines,
             participant,
-        }
+        })
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -168,6 +203,34 @@ impl Fixture {
         let mut workers = self.engines.0.lock().unwrap();
         let writer = &mut workers.get_mut(worker).unwrap().writer;
         let report = writer.store(&self.participant, &event).unwrap();
-        assert_eq!(report.stored as usize, hashes.len(), "{report:?}");
+        let taken = report.stored + report.copies;
+        assert_eq!(taken as usize, hashes.len(), "{report:?}");
+    }
+
+    /// Removes blocks of a worker by their names.
+    pub(crate) fn remove(&self, worker: &str, tier: Tier, names: &[u64]) {
+        let names: Vec<_> = names.iter().copied().map(EngineHash).collect();
+        let mut workers = self.engines.0.lock().unwrap();
+        let writer = &mut workers.get_mut(worker).unwrap().writer;
+        let report = writer.remove(&self.participant, tier, &names);
+        assert_eq!(report.unknown, 0, "{report:?}");
+    }
+
+    /// Loses a worker's thread: nothing can be saved of it any more.
+    pub(crate) fn lose(&self, worker: &str) {
+        assert!(self.engines.0.lock().unwrap().remove(worker).is_some());
+    }
+
+    /// From now on, what is to be saved waits.
+    pub(crate) fn hold_up(&self) {
+        *self.engines.1.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Saves what has waited, and goes on.
+    pub(crate) fn go_on(&self) {
+        let held_up = self.engines.1.lock().unwrap().take();
+        for (id, to) in held_up.into_iter().flatten() {
+            self.engines.give(id, to);
+        }
     }
 }

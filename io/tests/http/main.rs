@@ -2,16 +2,25 @@
 //!
 //! Every expected value is worked out by hand from the prompts: blocks of four tokens, so that the
 //! prompt 1, 2, 3, … has the blocks (1 2 3 4), (5 6 7 8), …
+mod abuse;
 mod authz;
+mod batch;
 mod bounds;
+mod by_hash;
 mod client;
 mod connections;
 mod decisions;
+mod dump;
 mod fixture;
+mod listeners;
 mod lookups;
 mod metrics;
+mod openapi;
 mod refusals;
 mod rfc1403;
 mod route;
 mod salts;
+mod schemathesis;
+mod tls;
+mod tokens;
 mod workers;

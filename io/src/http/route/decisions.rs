@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -193,13 +193,7 @@ struct Rings {
     threads: Box<[Ring]>,
     /// Shared, so that the policy goes round the pods and not each thread on its own; only a number, so Relaxed.
     turn: AtomicU64,
-    /// Seats that are taken; only a number, so Relaxed.
-    taken: AtomicUsize,
 }
-
-/// Hands out a seat to each thread.
-#[derive(Clone, Debug)]
-pub(in crate::http) struct Seats(Arc<Rings>);
 
 /// One thread's place among the rings.
 #[derive(Debug)]
@@ -210,32 +204,27 @@ pub(in crate::http) struct Seat {
     chance: RandomState,
 }
 
-impl Seats {
-    /// For so many threads, at most 65,536. Those beyond remember nothing.
-    pub(in crate::http) fn new(threads: usize) -> Self {
-        let ring = || {
-            (0..DECISIONS_PER_THREAD)
-                .map(|_| ArcSwapOption::empty())
-                .collect()
-        };
-        Self(Arc::new(Rings {
-            process: (RandomState::new().hash_one(0) >> 32) as u32,
-            threads: (0..=u16::MAX).take(threads).map(|_| ring()).collect(),
-            turn: AtomicU64::new(0),
-            taken: AtomicUsize::new(0),
-        }))
-    }
-
-    /// A seat for the calling thread.
-    pub(in crate::http) fn take(&self) -> Seat {
-        let thread = self.0.taken.fetch_add(1, Relaxed);
-        Seat {
-            rings: Arc::clone(&self.0),
-            thread: u16::try_from(thread).unwrap_or(u16::MAX),
-            count: 0,
-            chance: RandomState::new(),
-        }
-    }
+/// A seat for each of so many threads, at most 65,536.
+pub(in crate::http) fn seats(threads: usize) -> impl Iterator<Item = Seat> {
+    let chance = RandomState::new();
+    let process = (chance.hash_one(0) >> 32) as u32;
+    let numbers = 0..=u16::MAX;
+    let ring = || {
+        (0..DECISIONS_PER_THREAD)
+            .map(|_| ArcSwapOption::empty())
+            .collect()
+    };
+    let rings = Arc::new(Rings {
+        process,
+        threads: numbers.clone().take(threads).map(|_| ring()).collect(),
+        turn: AtomicU64::new(0),
+    });
+    numbers.take(threads).map(move |thread| Seat {
+        rings: Arc::clone(&rings),
+        thread,
+        count: 0,
+        chance: RandomState::new(),
+    })
 }
 
 impl Seat {
@@ -321,8 +310,7 @@ mod tests {
 
     #[test]
     fn turns_go_on_over_all_seats() {
-        let all = Seats::new(2);
-        let seats = [all.take(), all.take()];
+        let seats: Vec<_> = seats(2).collect();
         let turns = [
             seats[0].turn(false),
             seats[1].turn(true),

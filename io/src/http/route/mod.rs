@@ -11,5 +11,5 @@ mod render;
 mod request;
 
 pub(super) use choice::Router;
-pub(super) use decisions::Seats;
+pub(super) use decisions::{Seat, seats};
 pub(super) use request::answer;

@@ -1,0 +1,398 @@
+//! The HTTP threads: each a single-threaded runtime with listeners of its own on the same ports.
+//!
+//! The kernel spreads connections over the listeners (SO_REUSEPORT); a connection stays on its
+//! thread. Nothing is shared between the threads but the fleet's view, the index, and what is read again when it
+//! changes: certificates and tokens.
+mod accept;
+mod connection;
+mod listen;
+mod reload;
+mod stream;
+mod tls;
+mod watch;
+
+pub use tls::{TlsError, TlsFiles};
+
+use super::access::{Door, Gate};
+use super::aside::{self, Aside};
+use super::body::Held;
+use super::route::{Router, Seat, seats};
+use super::state::ThreadState;
+use super::tokens::{Tokens, TokensError};
+use crate::address::Address;
+use crate::fleet::Fleet;
+use crate::limits::{
+    CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX, HTTP_THREADS_PER_ASIDE,
+    IDLE_TIME_DEFAULT, THREADS_MAX,
+};
+use crate::status::HttpStatus;
+use accept::{Listener, accept};
+use hyper::server::conn::http1;
+use listen::{Bind, Bound, SocketFile};
+use reload::Reloader;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tls::Tls;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch::{Receiver, Sender, channel};
+use tokio::task::spawn_local;
+use watch::Watch;
+
+/// How the server runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub listen: Vec<Address>,
+    /// Where it listens for what changes the node or shows all that it holds; without it, everywhere.
+    pub admin_listen: Option<Address>,
+    /// Number of threads, taken as 1 to [`THREADS_MAX`].
+    pub threads: usize,
+    /// The share of the workers that must have left `replaying` for `/readyz` to say so, 0 to 1.
+    pub ready_share: f64,
+    /// TLS on all TCP listeners.
+    pub tls: Option<TlsFiles>,
+    /// The file of the bearer tokens that clients need.
+    pub token_file: Option<PathBuf>,
+    /// The file of the bearer tokens that are needed to change the node.
+    pub admin_token_file: Option<PathBuf>,
+    /// Connections at once, over all threads.
+    pub connections_max: usize,
+    /// Time without a request after which a connection is closed.
+    pub idle_time: Duration,
+    /// Time for a request's head, from its first byte.
+    pub head_time: Duration,
+    /// Time between being not ready and accepting no more connections when the server is stopped.
+    pub drain_notice: Duration,
+    /// Time for requests in flight after that.
+    pub drain_time: Duration,
+}
+
+impl Default for ServerConfig {
+    /// One thread on a port of the system's choice, of this machine only.
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
+            admin_listen: None,
+            threads: 1,
+            ready_share: 1.0,
+            tls: None,
+            token_file: None,
+            admin_token_file: None,
+            connections_max: CONNECTIONS_DEFAULT,
+            idle_time: IDLE_TIME_DEFAULT,
+            head_time: HEAD_TIME_MAX,
+            drain_notice: Duration::ZERO,
+            drain_time: DRAIN_TIME_DEFAULT,
+        }
+    }
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address cannot be had.
+    #[error("{key}: {address}: {source}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// The address.
+        address: Address,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("tls_cert: {0}")]
+    Tls(#[from] TlsError),
+    /// A file of tokens cannot be used.
+    #[error("{key}: {path}: {source}", path = path.display())]
+    Tokens {
+        /// The setting.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokensError,
+    },
+    /// A thread cannot be had.
+    #[error("cannot start the HTTP threads: {0}")]
+    Threads(#[from] io::Error),
+}
+
+/// A running server. Dropping it stops it.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<Address>,
+    admin_address: Option<Address>,
+    status: Arc<HttpStatus>,
+    drain_notice: Duration,
+    stopping: Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    reloader: Option<Reloader>,
+    /// They end when the threads above have.
+    _aside: aside::Threads,
+    /// Removed after the threads have ended.
+    _files: Vec<SocketFile>,
+}
+
+impl Server {
+    /// Binds, and starts the threads. Fails if an address is in use, even by another node.
+    pub fn start(config: &ServerConfig, fleet: &Arc<Fleet>) -> Result<Self, ServerError> {
+        let status = Arc::<HttpStatus>::default();
+        let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
+        let gate = Arc::new(Gate {
+            tokens: tokens("token_file", &config.token_file)?,
+            admin_tokens: tokens("admin_token_file", &config.admin_token_file)?,
+            separate: config.admin_listen.is_some(),
+            status: Arc::clone(&status),
+        });
+        let tls = config
+            .tls
+            .as_ref()
+            .map(Tls::load)
+            .transpose()?
+            .map(Arc::new);
+        let mut binds = Vec::new();
+        for address in &config.listen {
+            binds.push(bind("listen", address, config.threads)?);
+        }
+        let addresses = binds.iter().map(|bind| bind.address.clone()).collect();
+        if let Some(address) = &config.admin_listen {
+            binds.push(bind("admin_listen", address, config.threads)?);
+        }
+        let admin_address = config
+            .admin_listen
+            .as_ref()
+            .and_then(|_| Some(binds.last()?.address.clone()));
+        let reloader = Reloader::start(&gate, tls.as_ref())?;
+        let threads = config.threads.clamp(1, THREADS_MAX);
+        let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
+        let mut seats = seats(threads + answer_aside);
+        let states = seats.by_ref().take(answer_aside).map(|seat| {
+            let (fleet, status) = (Arc::clone(fleet), Arc::clone(&status));
+            let share = config.ready_share;
+            move || ThreadState::new(fleet, status, share, Router::new(seat))
+        });
+        let (aside, answering_aside) = Aside::start(states)?;
+        let (stopping, stop) = channel(false);
+        let mut server = Self {
+            addresses,
+            admin_address,
+            status,
+            drain_notice: config.drain_notice,
+            stopping,
+            threads: Vec::new(),
+            reloader,
+            _aside: answering_aside,
+            _files: binds
+                .iter_mut()
+                .filter_map(|bind| bind.file.take())
+                .collect(),
+        };
+        for (number, seat) in seats.enumerate() {
+            let sockets = binds.iter_mut().enumerate().filter_map(|(at, bind)| {
+                let admin = config.admin_listen.is_some() && at == config.listen.len();
+                Some((bind.sockets.pop()?, admin))
+            });
+            let thread = Thread {
+                config: config.clone(),
+                fleet: Arc::clone(fleet),
+                gate: Arc::clone(&gate),
+                tls: tls.clone(),
+                aside: aside.clone(),
+                seat,
+                sockets: sockets.collect(),
+                stop: stop.clone(),
+            };
+            server.threads.push(thread.start(number)?);
+        }
+        Ok(server)
+    }
+
+    /// Where it listens first by TCP, with the port that the system chose; 0.0.0.0:0 if it does not.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        let tcp = self.addresses.iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        });
+        tcp.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The admin listener's address, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.admin_address.as_ref()
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn status(&self) -> &Arc<HttpStatus> {
+        &self.status
+    }
+
+    /// Reads certificates and tokens again soon.
+    pub fn reload(&self) {
+        if let Some(reloader) = &self.reloader {
+            reloader.reload();
+        }
+    }
+
+    /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
+    /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
+    pub fn stop(self) {
+        self.status.leave();
+        thread::sleep(self.drain_notice);
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.status.leave();
+        self.stopping.send_replace(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("an HTTP thread has panicked");
+            }
+        }
+    }
+}
+
+fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
+    let threads = threads.clamp(1, THREADS_MAX);
+    Bind::new(address, threads).map_err(|source| ServerError::Listen {
+        key,
+        address: address.clone(),
+        source,
+    })
+}
+
+fn load_tokens(key: &'static str, path: Option<&Path>) -> Result<Option<Tokens>, ServerError> {
+    let tokens = path.map(|path| {
+        Tokens::load(path).map_err(|source| ServerError::Tokens {
+            key,
+            path: path.to_owned(),
+            source,
+        })
+    });
+    tokens.transpose()
+}
+
+/// What a thread's connections share.
+#[derive(Debug)]
+struct Shared {
+    state: RefCell<ThreadState>,
+    held: Held,
+    aside: Aside,
+    watch: Rc<Watch>,
+    http: http1::Builder,
+    connections_max: usize,
+}
+
+/// What a thread begins with.
+struct Thread {
+    config: ServerConfig,
+    fleet: Arc<Fleet>,
+    gate: Arc<Gate>,
+    tls: Option<Arc<Tls>>,
+    aside: Aside,
+    seat: Seat,
+    /// Each with whether it is the admin listener's.
+    sockets: Vec<(Bound, bool)>,
+    stop: Receiver<bool>,
+}
+
+impl Thread {
+    /// Returns when the thread listens.
+    fn start(self, number: usize) -> io::Result<JoinHandle<()>> {
+        let (ready, started) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name(format!("kvroute-http-{number}"))
+            .spawn(move || self.run(&ready))?;
+        match started.recv() {
+            Ok(Ok(())) => Ok(thread),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("an HTTP thread ended at its start")),
+        }
+    }
+
+    fn run(self, ready: &mpsc::SyncSender<io::Result<()>>) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.serve(ready)),
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    }
+
+    /// From the start to the end of the last connection.
+    async fn serve(self, ready: &mpsc::SyncSender<io::Result<()>>) {
+        let config = &self.config;
+        let under_way = Rc::new(Cell::new(0));
+        let listeners = self.sockets.into_iter().map(|(bound, admin)| {
+            let door = Door {
+                gate: Arc::clone(&self.gate),
+                admin,
+                under_way: Rc::clone(&under_way),
+            };
+            Listener::new(bound, self.tls.as_ref(), door)
+        });
+        let listeners: Vec<_> = match listeners.collect::<io::Result<_>>() {
+            Ok(listeners) => listeners,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let status = Arc::clone(&self.gate.status);
+        let shared = Rc::new(Shared {
+            state: RefCell::new(ThreadState::new(
+                self.fleet,
+                status,
+                config.ready_share,
+                Router::new(self.seat),
+            )),
+            held: Held::default(),
+            aside: self.aside,
+            watch: Rc::new(Watch::new(config.idle_time, config.head_time)),
+            http: connection::http(),
+            connections_max: config.connections_max,
+        });
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| spawn_local(accept(listener, Rc::clone(&shared))))
+            .collect();
+        let watch = Rc::clone(&shared.watch);
+        drop(spawn_local(async move { watch.keep().await }));
+        // It is waited for.
+        let _ = ready.send(Ok(()));
+        let mut stop = self.stop;
+        let _ = stop.wait_for(|stopping| *stopping).await;
+        for task in accepting {
+            task.abort();
+            // Its listener is closed when it has ended.
+            let _ = task.await;
+        }
+        shared.watch.finish();
+        let ended = shared.watch.empty();
+        if tokio::time::timeout(config.drain_time, ended)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = shared.watch.len(),
+                "some requests were not finished in time"
+            );
+        }
+    }
+}
