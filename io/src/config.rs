@@ -7,8 +7,8 @@ use crate::fleet::{FileError, read_yaml};
 use crate::limits::{
     CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT, DRAIN_TIME_MAX, IDLE_TIME_DEFAULT,
     IDLE_TIME_MAX, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN,
-    REPLAYS_DEFAULT, REPLAYS_MAX, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX,
-    SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
+    REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT,
+    SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -50,6 +50,9 @@ pub struct Settings {
     /// Connections at once, over all threads; more are answered 503 [default: 16384]
     #[arg(long, env = "KVROUTE_CONNECTIONS_MAX", value_name = "N")]
     pub connections_max: Option<usize>,
+    /// Requests that each HTTP thread reads or answers at once; more are answered 429 [default: 16384]
+    #[arg(long, env = "KVROUTE_REQUESTS_MAX", value_name = "N")]
+    pub requests_max: Option<usize>,
     /// Seconds without a request after which a connection is closed [default: 75]
     #[arg(long, env = "KVROUTE_IDLE_TIMEOUT", value_name = "SECONDS")]
     pub idle_timeout: Option<f64>,
@@ -114,6 +117,8 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// Connections at once, 1 to [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Requests that each HTTP thread reads or answers at once, 1 to [`CONNECTIONS_MAX`].
+    pub requests_max: usize,
     /// Time without a request after which a connection is closed, up to [`IDLE_TIME_MAX`].
     pub idle_timeout: Duration,
     /// Time for requests in flight at the end, up to [`DRAIN_TIME_MAX`].
@@ -180,6 +185,7 @@ impl Settings {
             token_file: self.token_file.or(those.token_file),
             admin_token_file: self.admin_token_file.or(those.admin_token_file),
             connections_max: self.connections_max.or(those.connections_max),
+            requests_max: self.requests_max.or(those.requests_max),
             idle_timeout: self.idle_timeout.or(those.idle_timeout),
             drain: self.drain.or(those.drain),
             drain_notice: self.drain_notice.or(those.drain_notice),
@@ -219,13 +225,8 @@ impl Settings {
             tls: tls(self.tls_cert, self.tls_key)?,
             token_file: self.token_file,
             admin_token_file: self.admin_token_file,
-            connections_max: match self.connections_max.unwrap_or(CONNECTIONS_DEFAULT) {
-                n @ 1..=CONNECTIONS_MAX => n,
-                n => {
-                    let message = format!("{n}; 1 to {CONNECTIONS_MAX} are possible");
-                    return Err(wrong("connections_max", message));
-                }
-            },
+            connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
+            requests_max: crowd("requests_max", self.requests_max, REQUESTS_DEFAULT)?,
             idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
             drain: DRAIN.time("drain", self.drain)?,
             drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
@@ -260,6 +261,7 @@ impl Default for Config {
             token_file: None,
             admin_token_file: None,
             connections_max: CONNECTIONS_DEFAULT,
+            requests_max: REQUESTS_DEFAULT,
             idle_timeout: IDLE_TIME_DEFAULT,
             drain: DRAIN_TIME_DEFAULT,
             drain_notice: Duration::ZERO,
@@ -287,6 +289,16 @@ fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<us
         None => Ok(default.min(THREADS_MAX)),
         Some(n @ 1..=THREADS_MAX) => Ok(n),
         Some(n) => Err(wrong(key, format!("{n}; 1 to {THREADS_MAX} are possible"))),
+    }
+}
+
+fn crowd(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    match given.unwrap_or(default) {
+        n @ 1..=CONNECTIONS_MAX => Ok(n),
+        n => Err(wrong(
+            key,
+            format!("{n}; 1 to {CONNECTIONS_MAX} are possible"),
+        )),
     }
 }
 
@@ -424,7 +436,7 @@ mod tests {
     fn every_key_of_the_file_is_read() {
         let settings = read(
             "listen: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
-             token_file: t\nadmin_token_file: at\nconnections_max: 10\nidle_timeout: 60\ndrain: 0\n\
+             token_file: t\nadmin_token_file: at\nconnections_max: 10\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
              hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n",
@@ -437,6 +449,7 @@ mod tests {
             token_file: Some("t".into()),
             admin_token_file: Some("at".into()),
             connections_max: 10,
+            requests_max: 9,
             idle_timeout: Duration::from_secs(60),
             drain: Duration::ZERO,
             drain_notice: Duration::from_millis(2_500),
@@ -519,6 +532,7 @@ mod tests {
             ("tls_cert: c\n", "tls_key"),
             ("tls_key: k\n", "tls_cert"),
             ("connections_max: 0\n", "connections_max"),
+            ("requests_max: 0\n", "requests_max"),
             ("idle_timeout: 0\n", "idle_timeout"),
             ("drain: -1\n", "drain"),
             ("drain_notice: .inf\n", "drain_notice"),

@@ -140,7 +140,10 @@ pub const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a request's head, and of the buffer that a connection reads into.
 pub const HEAD_BYTES_MAX: usize = 128 << 10;
 
-/// Bytes of all heads that arrive on one HTTP thread: five hundred of the largest, a hundred thousand of the usual.
+/// Bytes of a usual head. A connection's first buffer has room for it, so that it takes no memory of its own.
+pub const HEAD_BYTES_USUAL: usize = 8 << 10;
+
+/// Bytes beyond the usual of all heads that arrive on one HTTP thread: five hundred of the largest.
 pub const HEADS_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of path and query together: some hundred candidates by name.
@@ -152,9 +155,9 @@ pub const CONNECTIONS_DEFAULT: usize = 16_384;
 /// Most connections that may be set: more than a machine has ports for one peer.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
 
-/// Requests of one HTTP thread that are read or answered at once. Lookups are answered as soon as they are read, so
-/// only slow or hostile senders come near it.
-pub const REQUESTS_PER_THREAD_MAX: usize = 4_096;
+/// Requests that one HTTP thread reads or answers at once, unless it is set: one for each connection. Lookups are
+/// answered as soon as they are read, so only slow senders are many, and what they send has bounds of its own.
+pub const REQUESTS_DEFAULT: usize = CONNECTIONS_DEFAULT;
 
 /// Places to listen at.
 pub const LISTENERS_MAX: usize = 16;

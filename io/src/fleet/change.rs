@@ -111,6 +111,7 @@ impl<'f> Change<'f> {
     /// Shows the change to lookups, and lets go what was removed.
     pub(super) fn commit(mut self) {
         self.committed = true;
+        self.view.give_places();
         self.fleet
             .view
             .store(Arc::new(std::mem::take(&mut self.view)));

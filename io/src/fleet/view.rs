@@ -143,6 +143,8 @@ pub(super) fn label(pod: &str, rank: u32) -> String {
 pub struct FleetView {
     /// By the worker's number.
     by_id: Vec<Option<Arc<WorkerInfo>>>,
+    /// By the worker's number: where it stands among all, by pod name and rank. Made when the view is shown.
+    places: Vec<u32>,
     /// The ranks of each pod, in order.
     by_pod: BTreeMap<Arc<str>, Vec<Arc<WorkerInfo>>>,
     /// The workers that serve each model, by pod name and rank.
@@ -156,6 +158,23 @@ impl FleetView {
     #[must_use]
     pub fn worker(&self, id: WorkerId) -> Option<&Arc<WorkerInfo>> {
         self.by_id.get(id.index())?.as_ref()
+    }
+
+    /// Where a worker stands among all by pod name and rank: an order that is the same on every replica. O(1).
+    #[must_use]
+    pub fn place(&self, id: WorkerId) -> u32 {
+        self.places.get(id.index()).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Gives every worker its place. O(workers).
+    pub(super) fn give_places(&mut self) {
+        self.places.clear();
+        self.places.resize(self.by_id.len(), u32::MAX);
+        for (place, info) in (0..).zip(self.by_pod.values().flatten()) {
+            if let Some(known) = self.places.get_mut(info.id().index()) {
+                *known = place;
+            }
+        }
     }
 
     /// All workers, by pod name and rank.

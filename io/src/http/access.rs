@@ -2,9 +2,8 @@
 //! way.
 use super::error::ApiError;
 use super::tokens::Tokens;
-use crate::limits::REQUESTS_PER_THREAD_MAX;
 use crate::status::{HttpStatus, Refused};
-use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method, StatusCode};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -32,6 +31,8 @@ pub(super) struct Gate {
     pub(super) admin_tokens: Option<Tokens>,
     /// Whether there is an admin listener.
     pub(super) separate: bool,
+    /// Requests that a thread may have under way.
+    pub(super) requests_max: usize,
     pub(super) status: Arc<HttpStatus>,
 }
 
@@ -56,7 +57,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Door {
-    /// A request begins.
+    /// A request that was admitted begins.
     pub(super) fn enter(&self) -> UnderWay<'_> {
         self.under_way.set(self.under_way.get() + 1);
         UnderWay(&self.under_way)
@@ -75,7 +76,7 @@ impl Door {
         }
         let changes = *method != Method::GET && *method != Method::HEAD;
         let admin = access == Access::Admin || (access == Access::AdminToChange && changes);
-        let refused = if self.under_way.get() > REQUESTS_PER_THREAD_MAX {
+        let refused = if self.under_way.get() >= self.gate.requests_max {
             (Refused::Requests, too_many())
         } else if let Err(refused) = self.gate.check(admin, headers) {
             refused
@@ -128,7 +129,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 fn unauthorized(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-        .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        .with("www-authenticate", "Bearer")
 }
 
 fn admin_only() -> ApiError {
@@ -139,12 +140,13 @@ fn admin_only() -> ApiError {
 fn too_many() -> ApiError {
     let message = "too many requests are under way";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
-        .with(RETRY_AFTER, HeaderValue::from_static("1"))
+        .with("retry-after", "1")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderValue;
 
     #[test]
     fn only_one_clear_bearer_token_counts() {
@@ -174,6 +176,7 @@ mod tests {
             tokens: None,
             admin_tokens: None,
             separate: false,
+            requests_max: 2,
             status: Arc::default(),
         };
         let door = Door {
@@ -182,12 +185,12 @@ mod tests {
             under_way: Rc::default(),
         };
         let admit = |access| door.admit(access, &Method::POST, &HeaderMap::new());
-        let most: Vec<_> = (0..REQUESTS_PER_THREAD_MAX).map(|_| door.enter()).collect();
+        let first = door.enter();
         assert!(admit(Access::Clients).is_ok());
-        let more = door.enter();
+        let second = door.enter();
         assert!(admit(Access::Clients).is_err());
         assert!(admit(Access::Open).is_ok());
-        drop((most, more));
+        drop((first, second));
         assert!(admit(Access::Clients).is_ok());
         assert_eq!(door.under_way.get(), 0);
     }

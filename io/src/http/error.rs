@@ -4,7 +4,7 @@ use crate::limits::ERROR_BYTES_MAX;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::{Serialize, Serializer};
 
@@ -54,6 +54,16 @@ impl Reply {
             headers: Vec::new(),
             body: Body::Whole(body.into()),
         })
+    }
+
+    /// An answer that is JSON already.
+    pub(super) fn rendered(json: Vec<u8>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: JSON,
+            headers: Vec::new(),
+            body: Body::Whole(json.into()),
+        }
     }
 
     /// A value as MessagePack: maps with the same names as in JSON.
@@ -131,7 +141,8 @@ pub(super) struct ApiError {
     code: &'static str,
     field: Option<String>,
     message: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// One more header: its name in lower case, and its value.
+    header: Option<(&'static str, &'static str)>,
     /// The rest of the request was not read, so the connection cannot go on.
     close: bool,
 }
@@ -195,12 +206,11 @@ impl ApiError {
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         let message = format!("this path takes {allow}");
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        Self::new(status, "method_not_allowed", message)
-            .with(ALLOW, HeaderValue::from_static(allow))
+        Self::new(status, "method_not_allowed", message).with("allow", allow)
     }
 
-    /// Adds a header; there is one at most.
-    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    /// Adds a header, its name in lower case; there is one at most.
+    pub(super) fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.header = Some((name, value));
         self
     }
@@ -267,7 +277,7 @@ impl From<ApiError> for Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         if let Some((name, value)) = error.header {
-            headers.insert(name, value);
+            headers.insert(name, HeaderValue::from_static(value));
         }
         if error.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -63,14 +63,20 @@ pub(super) struct Found<'v> {
     pub(super) trust: Trust,
     /// None without a match, or if the worker is distrusted.
     pub(super) score: Option<Score>,
+    /// Where it stands among all workers by name and rank.
+    pub(super) place: u32,
 }
 
 impl<'v> Found<'v> {
     /// A worker with what was found of it. One that is distrusted is credited with nothing.
-    fn new(info: &'v Arc<WorkerInfo>, score: Option<Score>) -> Self {
+    fn new(view: &FleetView, info: &'v Arc<WorkerInfo>, score: Option<Score>) -> Self {
         let trust = info.status().trust();
-        let score = score.filter(|_| trust != Trust::Distrusted);
-        Self { info, trust, score }
+        Self {
+            info,
+            trust,
+            score: score.filter(|_| trust != Trust::Distrusted),
+            place: view.place(info.id()),
+        }
     }
 
     /// Leading tokens held anywhere.
@@ -93,7 +99,10 @@ impl<'v> Scores<'v> {
         let view = self.view;
         self.scores
             .iter()
-            .filter_map(move |&score| Some(Found::new(view.worker(score.worker)?, Some(score))))
+            .filter_map(move |&score| {
+                let info = view.worker(score.worker)?;
+                Some(Found::new(view, info, Some(score)))
+            })
             .filter(|found| found.matched() > 0)
     }
 
@@ -106,7 +115,7 @@ impl<'v> Scores<'v> {
     pub(super) fn of(&self, info: &'v Arc<WorkerInfo>) -> Found<'v> {
         let scores = self.scores;
         let at = scores.binary_search_by_key(&info.id(), |score| score.worker);
-        Found::new(info, at.ok().map(|at| scores[at]))
+        Found::new(self.view, info, at.ok().map(|at| scores[at]))
     }
 
     /// Every rank of a pod, credited or not; nothing if the pod is not known.

@@ -3,6 +3,7 @@ use super::error::{ApiError, Reply};
 use super::lookup::{Found, Prompt, Query, Scores};
 use super::match_request::{Params, Request};
 use super::prompt::{self, Parsed};
+use super::render;
 use super::state::{Call, ThreadState};
 use crate::status::now_ms;
 use kvroute_engine::types::{Tier, TokenBytes};
@@ -13,23 +14,23 @@ use std::collections::BTreeSet;
 /// The answer to one request.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer<'a> {
-    model: &'a str,
-    tokens: usize,
+    pub(super) model: &'a str,
+    pub(super) tokens: usize,
     pub(super) candidates: Vec<Candidate<'a>>,
 }
 
 /// A worker as answers list it.
 #[derive(Debug, Serialize)]
 pub(super) struct Candidate<'a> {
-    pod: &'a str,
-    endpoint: Option<&'a str>,
-    rank: u32,
-    block_size: Option<u32>,
-    matched_blocks: u32,
-    matched_tokens: u64,
-    tiers: Tiers,
-    state: &'static str,
-    age_ms: Option<u64>,
+    pub(super) pod: &'a str,
+    pub(super) endpoint: Option<&'a str>,
+    pub(super) rank: u32,
+    pub(super) block_size: Option<u32>,
+    pub(super) matched_blocks: u32,
+    pub(super) matched_tokens: u64,
+    pub(super) tiers: Tiers,
+    pub(super) state: &'static str,
+    pub(super) age_ms: Option<u64>,
 }
 
 /// Leading tokens held in a tier or a faster one.
@@ -42,7 +43,10 @@ pub(super) struct Tiers {
 
 /// Answers `POST /v1/match`.
 pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
-    let render = |answer: &Answer<'_>| Reply::accepted(call, answer);
+    let render = |answer: &Answer<'_>| match call.wants_msgpack() {
+        true => Reply::msgpack(answer),
+        false => Ok(Reply::rendered(render::matches(answer))),
+    };
     if call.sends_octets() {
         let params = Params::read(call.query())?;
         let tokens = prompt::octets(call.body)?;
@@ -122,11 +126,7 @@ pub(super) fn best(mut found: Vec<Found<'_>>, limit: usize) -> Vec<Found<'_>> {
 
 /// The most tokens first; then by name and rank, so that every replica answers the same.
 fn order(a: &Found<'_>, b: &Found<'_>) -> Ordering {
-    let by_name = || {
-        let (a, b) = (a.info, b.info);
-        (&a.pod().pod, a.rank()).cmp(&(&b.pod().pod, b.rank()))
-    };
-    b.matched().cmp(&a.matched()).then_with(by_name)
+    (b.matched(), a.place).cmp(&(a.matched(), b.place))
 }
 
 impl<'v> Candidate<'v> {

@@ -23,6 +23,7 @@ mod matching;
 mod openapi;
 mod params;
 mod prompt;
+mod render;
 mod rfc1403;
 mod route;
 mod routes;

@@ -10,6 +10,7 @@ use super::json;
 use super::lookup::{Prompt, Query, Scores};
 use super::match_request::{given, not_zero, required};
 use super::prompt::{self, Parsed};
+use super::render;
 use super::state::{Call, ThreadState};
 use super::workers::unknown;
 use crate::fleet::PodSpec;
@@ -217,10 +218,18 @@ pub(super) fn ask(
 ) -> Result<Reply, ApiError> {
     let ThreadState { fleet, lookup, .. } = state;
     lookup
-        .run(fleet, query, |scores| {
-            Reply::accepted(call, &overlap(scores))
+        .run(fleet, query, |scores| match call.wants_msgpack() {
+            true => Reply::msgpack(&overlap(scores)),
+            false => Ok(Reply::rendered(rendered(scores))),
         })
         .map_err(|error| error.renamed(rfc_name))?
+}
+
+/// The overlap as JSON.
+fn rendered(scores: &Scores<'_>) -> Vec<u8> {
+    let mut found: Vec<_> = scores.credited().collect();
+    found.sort_unstable_by_key(|found| found.place);
+    render::overlap(&found)
 }
 
 fn overlap<'v>(scores: &Scores<'v>) -> Overlap<'v> {

@@ -197,7 +197,6 @@ pub(super) async fn respond(
 ) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
-    let _under_way = door.enter();
     let found = match check(&head, door) {
         Ok(found) => found,
         Err(error) => {
@@ -205,6 +204,7 @@ pub(super) async fn respond(
             return error.closing(close).into();
         }
     };
+    let _under_way = door.enter();
     let (body, cut, close) = match body::read(incoming, waits, held).await {
         Ok(body) => (body, false, false),
         Err(error) if found.forwarded && error.is_about_room() => {

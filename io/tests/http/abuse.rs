@@ -219,3 +219,78 @@ fn whoever_is_too_many_is_told_so() {
     settle(&fixture, 2);
     assert_eq!(fixture.client().get("/healthz").status, 200);
 }
+
+#[test]
+fn too_many_requests_under_way_are_put_off() {
+    let fixture = Fixture::serving(&ServerConfig {
+        requests_max: 2,
+        ..ServerConfig::default()
+    });
+    let body = json!({"model": "m", "token_ids": [1]}).to_string();
+    let head = format!(
+        "POST /v1/match HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut busy: Vec<_> = (0..2).map(|_| fixture.client()).collect();
+    for client in &mut busy {
+        client.send(head.as_bytes());
+        // The go-ahead shows that the request is under way.
+        assert_eq!(client.receive().status, 100);
+    }
+    let mut other = fixture.client();
+    let later = other.get("/v1/workers");
+    let (status, code, _) = later.refusal();
+    assert_eq!((status, code.as_str()), (429, "too_many_requests"));
+    assert_eq!(later.header("retry-after"), Some("1"));
+    assert_eq!(other.get("/healthz").status, 200, "the same connection");
+    for client in &mut busy {
+        client.send(body.as_bytes());
+        assert_eq!(client.receive().status, 404);
+    }
+    assert_eq!(other.get("/v1/workers").status, 200);
+    assert_eq!(refused(&fixture, Refused::Requests), 1);
+}
+
+/// Bodies that trickle take nothing from others, however many there are.
+#[test]
+fn bodies_that_trickle_hold_nobody_up() {
+    let fixture = impatient();
+    let mut slow: Vec<_> = (0..500).map(|_| fixture.client()).collect();
+    for client in &mut slow {
+        client.send(b"POST /v1/match HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{");
+    }
+    for _ in 0..5 {
+        for client in &mut slow {
+            client.send(b" ");
+        }
+        assert_answers(&mut fixture.client());
+    }
+    drop(slow);
+    settle(&fixture, 0);
+    assert_answers(&mut fixture.client());
+}
+
+/// Answers that nobody takes do not keep a connection.
+#[test]
+fn who_does_not_read_is_let_go() {
+    let fixture = impatient();
+    let client = std::net::TcpStream::connect(fixture.server.local_addr()).unwrap();
+    let mut sender = client.try_clone().unwrap();
+    // More answers than the buffers of both ends hold, so that sending stops, too.
+    let sending = std::thread::spawn(move || {
+        let requests = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+        for _ in 0..100 {
+            if std::io::Write::write_all(&mut sender, &requests).is_err() {
+                break;
+            }
+        }
+    });
+    // It ends, though the client is still there.
+    let given_up = Instant::now() + Duration::from_secs(60);
+    while !sending.is_finished() {
+        assert!(Instant::now() < given_up, "it is let be");
+        assert_answers(&mut fixture.client());
+    }
+    settle(&fixture, 0);
+    drop(client);
+}

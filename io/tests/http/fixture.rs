@@ -18,8 +18,10 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone, Default)]
 struct Engines(
     Arc<Mutex<BTreeMap<String, NewWorker>>>,
-    Arc<Mutex<Option<Vec<(WorkerId, SaveTo)>>>>,
+    Arc<Mutex<Option<HeldUp>>>,
 );
+
+type HeldUp = Vec<(WorkerId, SaveTo)>;
 
 impl Engines {
     /// Gives a worker's blocks to whoever wants them saved; nothing of one that is not there.

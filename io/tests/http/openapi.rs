@@ -11,6 +11,9 @@ static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(text).unwrap()
 });
 
+/// Paths that are described, and not served yet.
+pub(crate) const PENDING: &[&str] = &["/v1/route", "/v1/ext_authz", "/v1/feedback", "/v1/explain"];
+
 /// What a reference of the description points at.
 fn resolve(value: &'static Value) -> &'static Value {
     let Some(reference) = value["$ref"].as_str() else {
@@ -25,6 +28,9 @@ fn resolve(value: &'static Value) -> &'static Value {
 fn item(path: &str) -> Option<&'static Value> {
     let paths = DESCRIPTION["paths"].as_object().unwrap();
     let path = path.split('?').next().unwrap_or_default();
+    if PENDING.iter().any(|pending| path.starts_with(pending)) {
+        return None;
+    }
     paths.get(path).or_else(|| {
         let mut items = paths.iter();
         let found = items.find(|(described, _)| {
@@ -36,6 +42,15 @@ fn item(path: &str) -> Option<&'static Value> {
         });
         found.map(|(_, item)| item)
     })
+}
+
+/// How many operations are described and served.
+pub(crate) fn operations() -> usize {
+    let paths = DESCRIPTION["paths"].as_object().unwrap();
+    let served = paths.iter().filter(|(path, _)| item(path).is_some());
+    served
+        .map(|(_, item)| item.as_object().unwrap().len())
+        .sum()
 }
 
 /// Why a value is not as a schema of the description says.
@@ -143,16 +158,16 @@ fn examples_are_as_their_schemas_say_and_are_taken() {
     fixture.add_pod("base");
     let mut client = fixture.client();
     let mut taken = 0;
-    for (path, item) in DESCRIPTION["paths"].as_object().unwrap() {
-        let content = &item["post"]["requestBody"]["content"]["application/json"];
+    for (path, operations) in DESCRIPTION["paths"].as_object().unwrap() {
+        let content = &operations["post"]["requestBody"]["content"]["application/json"];
         let Some(example) = content.get("example") else {
             continue;
         };
         assert_eq!(faults(&content["schema"], example), [""; 0], "{path}");
-        let response = client.post(path, example);
-        if response.status == 404 && response.refusal().1 == "not_found" {
+        if item(path).is_none() {
             continue;
         }
+        let response = client.post(path, example);
         // Nobody is registered as the example of `/unregister` says, unless that of `/register` came before.
         let expected = [200, 201, 404];
         assert!(expected.contains(&response.status), "{path}: {response:?}");

@@ -99,7 +99,9 @@ pub(super) async fn serve(arrived: Arrived, shared: Rc<Shared>, door: Door, coun
         None => overdue(stream, &place, &counted.0),
         Some(Err(error)) => {
             tracing::debug!(%error, "a connection ended badly");
-            if error.is_parse() {
+            if stream.too_much {
+                counted.0.add_refused(Refused::Heads);
+            } else if error.is_parse() {
                 counted.0.add_refused(Refused::Head);
                 linger(stream).await;
             }

@@ -23,7 +23,7 @@ use crate::address::Address;
 use crate::fleet::Fleet;
 use crate::limits::{
     CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX, HTTP_THREADS_PER_ASIDE,
-    IDLE_TIME_DEFAULT, THREADS_MAX,
+    IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
 use crate::status::HttpStatus;
 use accept::{Listener, accept};
@@ -63,6 +63,8 @@ pub struct ServerConfig {
     pub admin_token_file: Option<PathBuf>,
     /// Connections at once, over all threads.
     pub connections_max: usize,
+    /// Requests that each thread reads or answers at once.
+    pub requests_max: usize,
     /// Time without a request after which a connection is closed.
     pub idle_time: Duration,
     /// Time for a request's head, from its first byte.
@@ -85,6 +87,7 @@ impl Default for ServerConfig {
             token_file: None,
             admin_token_file: None,
             connections_max: CONNECTIONS_DEFAULT,
+            requests_max: REQUESTS_DEFAULT,
             idle_time: IDLE_TIME_DEFAULT,
             head_time: HEAD_TIME_MAX,
             drain_notice: Duration::ZERO,
@@ -149,6 +152,7 @@ impl Server {
             tokens: tokens("token_file", &config.token_file)?,
             admin_tokens: tokens("admin_token_file", &config.admin_token_file)?,
             separate: config.admin_listen.is_some(),
+            requests_max: config.requests_max,
             status: Arc::clone(&status),
         });
         let tls = config

@@ -25,6 +25,8 @@ pub(super) struct Stream {
     place: Rc<Place>,
     /// What goes out in place of hyper's answer to a head that it could not read, and how much of it has.
     instead: Option<(Vec<u8>, usize)>,
+    /// Whether it was ended because all heads together took too much memory.
+    pub(super) too_much: bool,
 }
 
 impl Stream {
@@ -33,6 +35,7 @@ impl Stream {
             transport,
             place,
             instead: None,
+            too_much: false,
         }
     }
 
@@ -99,6 +102,7 @@ impl AsyncRead for Stream {
         let message = "too many heads of requests are arriving";
         let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
         this.say(&error.plain());
+        this.too_much = true;
         Poll::Ready(Err(io::Error::other(message)))
     }
 }

@@ -3,7 +3,7 @@
 //! A connection has no timer. It notes what it does, and since when by the thread's coarse clock, in cells of its
 //! record; every [`WATCH_INTERVAL`] the thread goes over all records and wakes the connections that are overdue.
 //! For a request that costs a few stores, where a timer would be registered and taken out again.
-use crate::limits::{HANDSHAKE_TIME_MAX, HEADS_BYTES_MAX, WATCH_INTERVAL};
+use crate::limits::{HANDSHAKE_TIME_MAX, HEAD_BYTES_USUAL, HEADS_BYTES_MAX, WATCH_INTERVAL};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -170,6 +170,11 @@ fn ticks(time: Duration) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX / 2)
 }
 
+/// What of a head's bytes is beyond the usual.
+fn unusual(bytes: usize) -> usize {
+    bytes.saturating_sub(HEAD_BYTES_USUAL)
+}
+
 impl Record {
     fn tell(&self, order: Order) {
         self.order.set(order);
@@ -198,26 +203,26 @@ impl Place {
         self.record.activity.set(activity);
         self.record.since.set(self.watch.clock.get());
         if activity != Activity::Head {
-            let bytes = self.record.head_bytes.take();
-            self.watch
-                .heads_bytes
-                .set(self.watch.heads_bytes.get() - bytes);
+            let heads = self.watch.heads_bytes.get();
+            let bytes = unusual(self.record.head_bytes.take());
+            self.watch.heads_bytes.set(heads - bytes);
         }
     }
 
-    /// Bytes have come. `false` if the heads that are arriving take too much memory.
+    /// Bytes have come. `false` if they make a head larger than usual, and such heads take too much memory: whoever
+    /// sends what everybody sends is never turned away because of others.
     pub(super) fn received(&self, bytes: usize) -> bool {
         match self.record.activity.get() {
             Activity::Busy | Activity::Handshake => return true,
             Activity::Idle if bytes > 0 => self.turn_to(Activity::Head),
             Activity::Idle | Activity::Head => {}
         }
-        self.record
-            .head_bytes
-            .set(self.record.head_bytes.get() + bytes);
-        let all = self.watch.heads_bytes.get() + bytes;
+        let before = self.record.head_bytes.get();
+        self.record.head_bytes.set(before + bytes);
+        let more = unusual(before + bytes) - unusual(before);
+        let all = self.watch.heads_bytes.get() + more;
         self.watch.heads_bytes.set(all);
-        all <= HEADS_BYTES_MAX
+        more == 0 || all <= HEADS_BYTES_MAX
     }
 
     /// The client has taken bytes of an answer.
@@ -286,12 +291,15 @@ mod tests {
     fn heads_are_counted_while_they_arrive() {
         let watch = watch();
         let (one, other) = (watch.enter(Activity::Idle), watch.enter(Activity::Idle));
-        assert!(one.received(HEADS_BYTES_MAX - 1) && other.received(1));
+        assert!(one.received(HEAD_BYTES_USUAL + HEADS_BYTES_MAX));
+        // The usual has room in any case.
+        assert!(other.received(HEAD_BYTES_USUAL));
         assert!(!other.received(1));
         one.turn_to(Activity::Busy);
         // A body has bounds of its own.
-        assert!(one.received(HEADS_BYTES_MAX));
-        assert!(other.received(HEADS_BYTES_MAX - 2));
+        assert!(one.received(2 * HEADS_BYTES_MAX));
+        assert!(other.received(HEADS_BYTES_MAX - 1));
+        assert!(!other.received(1));
         drop((one, other));
         assert_eq!((watch.heads_bytes.get(), watch.len()), (0, 0));
     }

@@ -38,10 +38,10 @@ async fn serve(unix: &Path) -> Result<(), Failure> {
             accepted = tcp.accept() => {
                 let stream = accepted?.0;
                 stream.set_nodelay(true)?;
-                let _ = tokio::task::spawn_local(connection(stream, answer.clone()));
+                drop(tokio::task::spawn_local(connection(stream, answer.clone())));
             }
             accepted = unix.accept() => {
-                let _ = tokio::task::spawn_local(connection(accepted?.0, answer.clone()));
+                drop(tokio::task::spawn_local(connection(accepted?.0, answer.clone())));
             }
         }
     }

@@ -98,3 +98,64 @@ fn scores_are_right(prompt: &Prompt, scores: &Scores) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Worker 3 holds two blocks, 11 and 4 one.
+    fn prompt() -> Prompt {
+        Prompt {
+            tokens: Vec::new(),
+            hashes: Vec::new(),
+            held: BTreeMap::from([(3, 32), (4, 16), (11, 16)]),
+        }
+    }
+
+    fn is_right(series: Series, body: &Value) -> bool {
+        let body = body.to_string();
+        answer(series, Encoding::Compact, Some(&prompt()), body.as_bytes()).is_ok()
+    }
+
+    #[test]
+    fn candidates_are_compared_in_order() {
+        let matched = |candidates: &[(&str, u64)]| {
+            let one = |(pod, tokens): &(&str, u64)| json!({"pod": pod, "matched_tokens": tokens});
+            json!({"candidates": candidates.iter().map(one).collect::<Vec<_>>()})
+        };
+        let is_right = |candidates| is_right(Series::Match, &matched(candidates));
+        assert!(is_right(&[("3", 32), ("11", 16), ("4", 16)]));
+        assert!(!is_right(&[("3", 32), ("4", 16), ("11", 16)]));
+        assert!(!is_right(&[("3", 32), ("11", 16), ("4", 32)]));
+        assert!(!is_right(&[("3", 32), ("11", 16)]));
+        assert!(!is_right(&[]));
+    }
+
+    #[test]
+    fn both_parts_of_scores_are_compared() {
+        let right = json!({
+            "scores": {"3": {"0": 32}, "4": {"0": 16}, "11": {"0": 16}},
+            "instances": {
+                "3": {"longest_matched": 32, "gpu": 32},
+                "4": {"longest_matched": 16, "gpu": 16},
+                "11": {"longest_matched": 16, "gpu": 16},
+            },
+        });
+        for series in [Series::Query, Series::Dynamo] {
+            assert!(is_right(series, &right));
+            for wrong in [
+                "/scores/4/0",
+                "/instances/4/longest_matched",
+                "/instances/4/gpu",
+            ] {
+                let mut body = right.clone();
+                *body.pointer_mut(wrong).unwrap() = json!(32);
+                assert!(!is_right(series, &body), "{wrong}");
+            }
+            let mut body = right.clone();
+            body["scores"]["5"] = json!({"0": 16});
+            assert!(!is_right(series, &body), "one too many");
+        }
+    }
+}

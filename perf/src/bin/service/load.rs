@@ -8,7 +8,7 @@
 //! it could be sent then or not: a server that stalls is charged for every request that had to wait.
 use crate::Failure;
 use crate::client::{Client, Target};
-use crate::servers::Process;
+use crate::servers::processor_time;
 use kvroute_bench::Random;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,7 +39,8 @@ pub(crate) enum Pace {
 /// What to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load<'l> {
-    pub(crate) server: &'l Process,
+    /// The server's process.
+    pub(crate) pid: u32,
     pub(crate) target: &'l Target,
     pub(crate) connections: usize,
     /// One of these each time, by chance.
@@ -67,12 +68,12 @@ pub(crate) fn run(load: Load<'_>) -> Result<Window, Failure> {
     let connect = |number| Connection::new(load, number, &mut random);
     let connections = (0..load.connections).map(connect);
     let mut connections = connections.collect::<Result<Vec<_>, _>>()?;
-    // More than a window can have, or it would be moved about meanwhile.
+    // Room for more than a window has, so that it does not grow meanwhile.
     let mut window = Window {
         latencies: Vec::with_capacity(1 << 18),
         ..Window::default()
     };
-    let before = load.server.processor_time()?;
+    let before = settled(load.pid)?;
     let clock = Clock {
         load,
         begun: Instant::now(),
@@ -83,15 +84,21 @@ pub(crate) fn run(load: Load<'_>) -> Result<Window, Failure> {
         }
     }
     window.seconds = clock.begun.elapsed().as_secs_f64();
-    window.processor = load.server.processor_time()?.saturating_sub(before);
+    window.processor = settled(load.pid)?.saturating_sub(before);
     Ok(window)
 }
 
+/// The server's processor time once it has gone to sleep after its last answer.
+fn settled(pid: u32) -> Result<u64, Failure> {
+    thread::sleep(Duration::from_millis(1));
+    processor_time(pid)
+}
+
 /// Nanoseconds that a server runs in a second without a request.
-pub(crate) fn idle(server: &Process, time: Duration) -> Result<f64, Failure> {
-    let (begun, before) = (Instant::now(), server.processor_time()?);
+pub(crate) fn idle(pid: u32, time: Duration) -> Result<f64, Failure> {
+    let (begun, before) = (Instant::now(), processor_time(pid)?);
     thread::sleep(time);
-    let ran = server.processor_time()?.saturating_sub(before);
+    let ran = processor_time(pid)?.saturating_sub(before);
     Ok(ran as f64 / begun.elapsed().as_secs_f64())
 }
 
@@ -203,4 +210,69 @@ impl Connection {
 
 fn nanoseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    const STALL: Duration = Duration::from_millis(200);
+
+    /// Answers on one connection, and stalls once, before the first request after those for warming up.
+    fn stalling() -> Target {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = [0; REQUEST.len()];
+            let mut answered = 0;
+            while stream.read_exact(&mut request).is_ok() {
+                if answered == WARM_UP {
+                    thread::sleep(STALL);
+                }
+                answered += 1;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).unwrap();
+            }
+        });
+        Target::Tcp(address)
+    }
+
+    fn window(pace: Pace) -> Window {
+        run(Load {
+            pid: std::process::id(),
+            target: &stalling(),
+            connections: 1,
+            requests: &[REQUEST.to_vec()],
+            pace,
+            time: Duration::from_millis(100),
+            seed: 1,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_stall_counts_for_every_request_that_was_due_meanwhile() {
+        let window = window(Pace::Open(1_000.0));
+        assert_eq!(window.latencies.len(), 100, "one each millisecond");
+        for (n, &latency) in window.latencies.iter().enumerate() {
+            let waited = STALL - Duration::from_millis(n as u64);
+            assert!(
+                u128::from(latency) >= waited.as_nanos(),
+                "{n}: {latency} ns"
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_waits_for_the_answer() {
+        let window = window(Pace::Closed);
+        assert_eq!(window.latencies.len(), 1);
+        assert!(u128::from(window.latencies[0]) >= STALL.as_nanos());
+        assert_eq!(window.samples, [(0, b"ok".to_vec())]);
+        assert!(window.processor > 0);
+    }
 }

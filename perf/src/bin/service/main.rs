@@ -39,6 +39,10 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let ended = match args.as_slice() {
         [role, socket] if role == BARE => bare::run(Path::new(socket)),
+        [help] if help == "--help" => {
+            println!("{}", options::USAGE);
+            Ok(())
+        }
         _ => Options::read(args.into_iter()).and_then(|options| run(&options)),
     };
     match ended {
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Failure> {
     // As it is before this process is kept on one core.
-    let machine = machine::processor();
+    let machine = json!({"processor": machine::processor(), "load_before": machine::load()});
     let workload = Workload::new(options.tiny, options.pool);
     let mut book = Book::new(&workload, options.tiny);
     let folder = tempfile::tempdir()?;
@@ -77,18 +81,25 @@ fn run(options: &Options) -> Result<(), Failure> {
     let all = measure::measure(&servers, &mut book, &rows, effort)?;
     drop(engines);
     let about = about(options, machine, &workload, &skipped);
-    print!("{}", introduction(&about, &skipped));
-    print!("{}", report::table(&rows, &all));
+    let table = introduction(&about, &skipped) + &report::table(&rows, &all);
+    print!("{table}");
     if let Some(path) = &options.out {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut file = std::fs::File::create(path)?;
-        writeln!(file, "{about}")?;
-        for line in report::json(&rows, &all) {
-            writeln!(file, "{line}")?;
-        }
+        let cells = report::json(&rows, &all);
+        write(path, &about, &cells, &table)?;
     }
+    Ok(())
+}
+
+/// The lines of JSON, and the table beside them.
+fn write(path: &Path, about: &Value, cells: &[Value], table: &str) -> Result<(), Failure> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = std::fs::File::create(path)?;
+    for line in std::iter::once(about).chain(cells) {
+        writeln!(file, "{line}")?;
+    }
+    std::fs::write(path.with_extension("txt"), table)?;
     Ok(())
 }
 
@@ -150,10 +161,10 @@ fn start(options: &Options, folder: &Path) -> Result<(Servers, Vec<Skipped>), Fa
     Ok((servers, skipped))
 }
 
-fn about(options: &Options, machine: String, workload: &Workload, skipped: &[Skipped]) -> Value {
+fn about(options: &Options, machine: Value, workload: &Workload, skipped: &[Skipped]) -> Value {
     let left_out = skipped.iter().map(|part| (part.what, part.why.as_str()));
     json!({
-        "machine": machine, "load": machine::load(), "allocator": "mimalloc",
+        "processor": machine["processor"], "load_before": machine["load_before"], "load_after": machine::load(), "allocator": "mimalloc",
         "workers": workload.workers, "entries": workload.entries(), "pool": options.pool,
         "rounds": options.rounds, "window_ms": options.window.as_millis() as u64,
         "left_out": left_out.collect::<std::collections::BTreeMap<_, _>>(),
@@ -162,13 +173,14 @@ fn about(options: &Options, machine: String, workload: &Workload, skipped: &[Ski
 
 fn introduction(about: &Value, skipped: &[Skipped]) -> String {
     let mut text = format!(
-        "{} rounds of {} ms, medians; {} workers, {} (block, worker) entries\n{}; load {}\n",
+        "{} rounds of {} ms, medians; {} workers, {} (block, worker) entries\n{}; load {} before, {} after\n",
         about["rounds"],
         about["window_ms"],
         about["workers"],
         about["entries"],
-        about["machine"].as_str().unwrap_or_default(),
-        about["load"].as_str().unwrap_or_default(),
+        about["processor"].as_str().unwrap_or_default(),
+        about["load_before"].as_str().unwrap_or_default(),
+        about["load_after"].as_str().unwrap_or_default(),
     );
     for part in skipped {
         text += &format!("left out: {}: {}\n", part.what, part.why);

@@ -171,7 +171,7 @@ pub(crate) fn measure(
         let mut idle = HashMap::new();
         for server in [Server::Kvroute, Server::Bare, Server::Dynamo] {
             if let Ok(process) = servers.get(server) {
-                idle.insert(server, load::idle(process, effort.window)?);
+                idle.insert(server, load::idle(process.pid(), effort.window)?);
             }
         }
         for (row, series) in rows {
@@ -229,7 +229,7 @@ impl Asked<'_> {
     ) -> Result<Window, Failure> {
         let Cell { row, series } = self.cell;
         let window = load::run(Load {
-            server: self.server,
+            pid: self.server.pid(),
             target,
             connections: row.connections,
             requests: book.requests(self.cell),

@@ -12,7 +12,8 @@ usage: service [--dynamo PATH] [--kvroute PATH] [--rounds N] [--window-ms N] [--
   --window-ms  how long each measurement takes (200)
   --pool       how many workers share the conversations of one system prompt (18)
   --only       cells whose names contain this, as `binary, unix` or `8, kvroute match`; may be repeated
-  --out        a file of one JSON object a line (perf/results/service.jsonl; none if --tiny or --only)
+  --out        a file of one JSON object a line, and the table beside it (perf/results/service.jsonl;
+               nothing is written if --tiny or --only)
   --tiny       a small workload, for some seconds: does it work, are all answers right
   --no-pin     the servers and the clients are not kept on cores of their own";
 
@@ -63,7 +64,7 @@ impl Options {
                 _ => return Err(format!("what is {arg}?\n{USAGE}").into()),
             }
         }
-        let (default_rounds, default_window) = if options.tiny { (2, 10) } else { (5, 200) };
+        let (default_rounds, default_window) = if options.tiny { (1, 5) } else { (5, 200) };
         options.rounds = rounds.unwrap_or(default_rounds).max(1);
         options.window = Duration::from_millis(window.unwrap_or(default_window).max(1));
         options.pool = options.pool.max(1);

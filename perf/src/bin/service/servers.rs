@@ -49,18 +49,23 @@ impl Process {
         Client::connect(&Target::Tcp(self.tcp))
     }
 
-    /// Nanoseconds that all its threads have run so far. Exact while it sleeps: a running thread's
-    /// time is brought up to date by the scheduler's tick.
-    pub(crate) fn processor_time(&self) -> Result<u64, Failure> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // A thread may end meanwhile.
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            let ran = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
-            nanoseconds += ran.unwrap_or(0);
-        }
-        Ok(nanoseconds)
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
+}
+
+/// Nanoseconds that all threads of a process have run so far. Exact while it sleeps: a running thread's
+/// time is brought up to date by the scheduler's tick.
+pub(crate) fn processor_time(pid: u32) -> Result<u64, Failure> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let ran = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+        nanoseconds += ran.unwrap_or(0);
+    }
+    Ok(nanoseconds)
 }
 
 /// The node as it ships, with one thread for HTTP and one for events; on a unix socket too, if it can.

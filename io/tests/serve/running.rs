@@ -1,0 +1,160 @@
+//! A running node, and the bytes that go to and fro.
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nothing that is waited for takes so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// `kvroute serve` without the variables of whoever runs the tests.
+pub(crate) fn serve(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvroute"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KVROUTE_") {
+            command.env_remove(name);
+        }
+    }
+    command.arg("serve").args(args);
+    command
+}
+
+/// A node. Killed if the test fails before it has stopped it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    /// The line that says where it answers.
+    pub(crate) answering: String,
+    log: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut child = serve(args).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = channel();
+        // So that the node never waits for a reader of its log.
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut node = Self {
+            child,
+            answering: String::new(),
+            log,
+        };
+        node.answering = node.logged("answering");
+        node
+    }
+
+    /// The next line of the log with this in it.
+    pub(crate) fn logged(&self, what: &str) -> String {
+        let give_up = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(give_up - Instant::now()) {
+            if line.contains(what) {
+                return line;
+            }
+            lines.push(line);
+        }
+        panic!("{what:?} is not in the log: {lines:#?}");
+    }
+
+    /// What the line that says where it answers has for this word.
+    pub(crate) fn said(&self, word: &str) -> &str {
+        let rest = self.answering.split(&format!("{word}=")).nth(1);
+        let rest = rest.unwrap_or_else(|| panic!("{word}: {}", self.answering));
+        rest.split_whitespace().next().unwrap()
+    }
+
+    /// A connection to its first address.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let address = self.said("listen").split(',').next().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = self.connect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        rest(&mut stream)
+    }
+
+    /// A metric's value.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.unwrap_or_else(|| panic!("{name}: {metrics}"));
+        value.trim().parse().unwrap()
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes: u64 = line
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kilobytes * 1_024
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < give_up, "it does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All until the end of the connection.
+pub(crate) fn rest(stream: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    // A connection that is reset has ended, too.
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One answer with a declared length, head and body.
+pub(crate) fn answer(stream: &mut impl Read) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    let head = String::from_utf8(text).unwrap();
+    let length = head
+        .split("content-length: ")
+        .nth(1)
+        .and_then(|rest| rest.split("\r\n").next());
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).unwrap();
+    head + std::str::from_utf8(&body).unwrap()
+}
