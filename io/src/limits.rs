@@ -199,12 +199,14 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 /// Candidates that the answers of one batch may list together: about 16 MB of JSON.
 pub const BATCH_CANDIDATES_MAX: usize = 16 * CANDIDATES_MAX;
 
-/// Latest decisions that each HTTP thread remembers, to be explained and fed back on: some seconds at full load, hours
-/// of a small service. With [`DECISION_CANDIDATES_MAX`] candidates each they take 14 MB a thread, with 16 candidates 1 MB.
-pub const DECISIONS_PER_THREAD: usize = 1_024;
+/// Latest decisions that each thread that answers remembers, to be explained and fed back on: feedback comes when an
+/// engine has finished, and at a hundred requests a second this is more than a minute. With
+/// [`DECISION_CANDIDATES_MAX`] candidates each they take 45 MB a thread, with 16 candidates 8 MB.
+pub const DECISIONS_PER_THREAD: usize = 8_192;
 
-/// Candidates that a remembered decision tells of; of more, the best are kept and the rest is counted.
-pub const DECISION_CANDIDATES_MAX: usize = 256;
+/// Candidates that a remembered decision tells of, at 40 bytes each; of more, the best are kept and the rest is
+/// counted.
+pub const DECISION_CANDIDATES_MAX: usize = 128;
 
 /// Bytes of one block's entry in `extra_keys` as JSON: some hundred multimodal items in one block.
 pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;

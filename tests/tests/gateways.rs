@@ -6,7 +6,7 @@ use kvroute_tests::gateways::{
     BLOCK_SIZE, Client, Framing, Gateway, Pods, Response, Substitution, find_binary, prompt,
 };
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 const MODEL: &str = "llama-8b";
 
@@ -30,11 +30,13 @@ fn in_envoy(address: SocketAddr) -> String {
 
 /// Envoy in front of the node; what is not sent to a pod goes to the other backend.
 fn envoy(pods: &Pods, more: &[Substitution<'_>]) -> Option<Gateway> {
+    envoy_with(pods, pods.node(), more)
+}
+
+/// The same with another address in the node's place.
+fn envoy_with(pods: &Pods, node: SocketAddr, more: &[Substitution<'_>]) -> Option<Gateway> {
     let binary = find_binary("KVROUTE_TEST_ENVOY", "envoy")?;
-    let mut rest = vec![(
-        "address: 127.0.0.1, port_value: 8080",
-        in_envoy(pods.node()),
-    )];
+    let mut rest = vec![("address: 127.0.0.1, port_value: 8080", in_envoy(node))];
     for pod in [
         "address: 10.0.0.7, port_value: 8000",
         "address: 10.0.0.8, port_value: 8000",
@@ -129,6 +131,26 @@ fn envoy_serves_without_the_node() {
     }
 }
 
+/// In the node's place: takes connections, and never answers.
+fn silence() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free")
+}
+
+#[test]
+fn gateways_do_not_wait_for_a_node_that_is_silent() {
+    let (pods, silent) = (Pods::start(&[MODEL]), silence());
+    let node = silent.local_addr().expect("it is bound");
+    for gateway in [envoy_with(&pods, node, &[]), nginx_with(&pods, node)] {
+        let Some(gateway) = gateway else {
+            continue;
+        };
+        let response = gateway
+            .client()
+            .post("/v1/completions", "", &completion(0, 4, 0));
+        assert_eq!(served(&response), "other");
+    }
+}
+
 #[test]
 fn envoy_sends_chunked_requests_where_the_index_says() {
     let pods = Pods::start(&[MODEL; 3]);
@@ -195,10 +217,14 @@ fn bodies_above_the_nodes_limit_are_served() {
 
 /// nginx in front of the node, likewise.
 fn nginx(pods: &Pods) -> Option<Gateway> {
+    nginx_with(pods, pods.node())
+}
+
+fn nginx_with(pods: &Pods, node: SocketAddr) -> Option<Gateway> {
     let binary = find_binary("KVROUTE_TEST_NGINX", "nginx")?;
     let server = |address: SocketAddr| format!("server {address};");
     let rest = [
-        ("server 127.0.0.1:8080;", server(pods.node())),
+        ("server 127.0.0.1:8080;", server(node)),
         ("server 10.0.0.7:8000;", server(pods.other())),
         ("server 10.0.0.8:8000;", String::new()),
         ("server 10.0.0.9:8000;", String::new()),
@@ -227,6 +253,11 @@ fn nginx_sends_requests_to_a_pod_of_their_model() {
         ranks.push(answer["rank"].to_string());
         seen.push(served(&client.post("/v1/completions", "", &body)));
     }
+    let body = completion(0, 4, 0).to_string();
+    let chunked = client.send("POST", "/", header, body.as_bytes(), Framing::Chunks(9));
+    let response = chunked.expect("an answer");
+    assert_eq!(served(&response), pods.name(2));
+    assert_eq!(response.json()["body_bytes"], body.len());
     // By load, which is equal.
     seen.sort_unstable();
     seen.dedup();

@@ -229,11 +229,13 @@ impl ApiError {
         self
     }
 
-    /// Whether a body was refused because there is no room for it, here or at all.
+    /// Whether a request was refused because there is no room for its body, now or at all.
     pub(super) fn is_about_room(&self) -> bool {
         matches!(
             self.status,
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::SERVICE_UNAVAILABLE
+            StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::TOO_MANY_REQUESTS
         )
     }
 

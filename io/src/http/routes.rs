@@ -195,6 +195,34 @@ pub(super) async fn respond(
     door: &Door,
     request: Request<Incoming>,
 ) -> Answer {
+    let route = look_up(request.uri().path());
+    let forwarded = route.is_some_and(|(route, _)| route.allow == ANY);
+    let mut answer = answer(state, held, aside, door, request).await;
+    if forwarded && is_limit(answer.status()) {
+        // Gateways take it for a node that is down. Anything below 500 would be the client's answer.
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    answer
+}
+
+/// Whether a status says that a bound of the node was met.
+fn is_limit(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::TOO_MANY_REQUESTS
+    )
+}
+
+async fn answer(
+    state: &RefCell<ThreadState>,
+    held: &Held,
+    aside: &Aside,
+    door: &Door,
+    request: Request<Incoming>,
+) -> Answer {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
     let found = match check(&head, door) {
@@ -217,9 +245,22 @@ pub(super) async fn respond(
         body.data.len() > LARGE_BODY_BYTES && (head.method == Method::POST || found.forwarded);
     let replied = if large || found.runs == Runs::Aside {
         let rest = head.uri.path().len() - found.rest.len();
-        aside
-            .answer(found.handler, head, rest, body.data, cut)
-            .await
+        let (handler, kept) = (found.handler, found.forwarded.then(|| head.clone()));
+        let replied = aside.answer(handler, head, rest, body.data, cut).await;
+        match (replied, kept) {
+            // Whoever forwards gets an answer even if there is no room for the body.
+            (Err(error), Some(head)) if error.is_about_room() => {
+                let call = Call {
+                    uri: &head.uri,
+                    headers: &head.headers,
+                    body: &[],
+                    cut: true,
+                    rest: head.uri.path().get(rest..).unwrap_or_default(),
+                };
+                handler(&mut state.borrow_mut(), &call)
+            }
+            (replied, _) => replied,
+        }
     } else {
         let call = Call {
             uri: &head.uri,

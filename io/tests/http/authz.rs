@@ -190,6 +190,14 @@ fn a_body_too_large_to_be_read_over_ends_the_connection() {
 }
 
 #[test]
+fn bounds_of_the_node_are_not_the_clients_fault() {
+    let fixture = two();
+    let path = format!("/v1/ext_authz/{}", "x".repeat(40_000));
+    let response = fixture.client().get(&path);
+    assert_eq!(response.refusal(), (503, "url_too_long".to_owned(), None));
+}
+
+#[test]
 fn nobody_is_503() {
     let fixture = two();
     fixture.add(json!({"pod": "c", "model": "n", "events": events_of("c")}));

@@ -5,7 +5,7 @@
 //! load, and what names no model is left to the gateway's own routing.
 use super::choice::Wish;
 use super::render;
-use super::request::is_ids;
+use super::request::{PROMPT, TOKEN_IDS, is_completion, is_ids};
 use crate::http::error::{ApiError, Reply};
 use crate::http::json;
 use crate::http::lookup::{Prompt, Query};
@@ -55,10 +55,68 @@ struct Seen<'s> {
 /// Answers a check.
 pub(in crate::http) fn check(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
     let mut scratch = std::mem::take(&mut state.scratch);
-    let seen = read(&mut scratch, call);
-    let result = respond(state, call, &seen);
+    let result = read(state, call, &mut scratch);
     state.scratch = scratch;
     result
+}
+
+/// Reads a body as far as it goes: at once if the path says where its token ids are and they are there.
+fn read(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    scratch: &mut Scratch,
+) -> Result<Reply, ApiError> {
+    let (body, path) = (call.body, call.uri.path());
+    if call.cut || says(call, &PARTIAL, "true") || is_coded(call) {
+        return respond(state, call, &Seen::in_part(call));
+    }
+    let probably = match path {
+        _ if is_completion(path) => Some(PROMPT),
+        _ if path.ends_with("/generate") => Some(TOKEN_IDS),
+        _ => None,
+    };
+    if let Some(name) = probably
+        && let Ok(parsed) = scratch.json::<Original<'_>>(body, name)
+        && let Some(tokens @ [_, ..]) = parsed.tokens
+    {
+        return respond(state, call, &Seen::whole(parsed.fields, Some(tokens)));
+    }
+    let Ok(original) = json::object::<Original<'_>>(body) else {
+        return respond(state, call, &Seen::in_part(call));
+    };
+    let list = original.list();
+    let parsed = list.and_then(|name| scratch.json::<Unread>(body, name).ok());
+    let tokens = parsed.and_then(|parsed| parsed.tokens);
+    respond(state, call, &Seen::whole(original, tokens))
+}
+
+impl Original<'_> {
+    /// The field that has token ids.
+    fn list(&self) -> Option<&'static str> {
+        let lists = [(TOKEN_IDS, self.token_ids), (PROMPT, self.prompt)];
+        let mut lists = lists.into_iter();
+        let list = lists.find(|(_, list)| list.is_some_and(is_ids));
+        list.map(|(name, _)| name)
+    }
+}
+
+impl<'s> Seen<'s> {
+    fn whole(original: Original<'_>, tokens: Option<&'s [TokenBytes]>) -> Self {
+        Self {
+            model: original.model.filter(|model| !model.is_empty()),
+            cache_salt: original.cache_salt,
+            tokens,
+            unread: false,
+        }
+    }
+
+    fn in_part(call: &Call<'_>) -> Self {
+        Self {
+            model: first_model(call.body),
+            unread: call.cut || !call.body.is_empty(),
+            ..Self::default()
+        }
+    }
 }
 
 fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<Reply, ApiError> {
@@ -104,34 +162,6 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
     router.decide(fleet, lookup, &wish, |decided, _| {
         render::headers_only(decided)
     })?
-}
-
-/// Reads a body as far as it goes.
-fn read<'s>(scratch: &'s mut Scratch, call: &'s Call<'_>) -> Seen<'s> {
-    let body = call.body;
-    let whole = !call.cut && !says(call, &PARTIAL, "true") && !is_coded(call);
-    let original = whole.then(|| json::object::<Original<'_>>(body));
-    let Some(Ok(original)) = original else {
-        return Seen {
-            model: first_model(body),
-            unread: call.cut || !body.is_empty(),
-            ..Seen::default()
-        };
-    };
-    let lists = [
-        ("token_ids", original.token_ids),
-        ("prompt", original.prompt),
-    ];
-    let mut lists = lists.into_iter();
-    let list = lists.find(|(_, list)| list.is_some_and(is_ids));
-    let parsed = list.and_then(|(name, _)| scratch.json::<Unread>(body, name).ok());
-    let tokens = parsed.and_then(|parsed| parsed.tokens);
-    Seen {
-        model: given(original.model.as_deref()).map(str::to_owned),
-        cache_salt: original.cache_salt,
-        tokens,
-        unread: false,
-    }
 }
 
 /// Fields that are not looked at.

@@ -131,14 +131,17 @@ impl Router {
     fn enter(&mut self, wish: &Wish<'_>, choice: &Choice, found: &[Found<'_>]) -> RequestId {
         let candidates = found.iter().zip(&self.candidates);
         self.considered.clear();
-        self.considered
-            .extend(candidates.map(|(found, candidate)| Considered {
+        self.considered.extend(candidates.map(|(found, candidate)| {
+            Considered {
                 worker: found.info.id(),
                 serial: found.info.serial(),
-                matched: candidate.matched,
+                matched: candidate
+                    .matched
+                    .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
                 load: candidate.load,
                 trust: found.trust,
-            }));
+            }
+        }));
         if self.considered.len() > DECISION_CANDIDATES_MAX {
             self.considered.swap(0, choice.at);
             let rest = &mut self.considered[1..];

@@ -1,6 +1,6 @@
 //! The latest decisions of all HTTP threads, to be explained and fed back on.
 //!
-//! Each thread writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
+//! Each thread that answers writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use crate::fleet::WorkerInfo;
 use crate::limits::DECISIONS_PER_THREAD;
@@ -68,10 +68,13 @@ pub(super) struct Considered {
     pub(super) worker: WorkerId,
     /// Tells whether the worker of that number is still the same.
     pub(super) serial: u64,
-    pub(super) matched: [u64; TIERS],
+    /// Leading tokens, by tier. A body has fewer than fit.
+    pub(super) matched: [u32; TIERS],
     pub(super) load: Load,
     pub(super) trust: Trust,
 }
+
+const _: () = assert!(size_of::<Considered>() == 40);
 
 /// How one choice was made.
 #[derive(Debug)]

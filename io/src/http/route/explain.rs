@@ -131,7 +131,7 @@ fn candidate<'a>(
     let is_it = |info: &&Arc<WorkerInfo>| info.serial() == considered.serial;
     let target = Some(&decision.target).filter(is_it);
     let info = target.or_else(|| view.worker(considered.worker).filter(is_it));
-    let tokens = |tier: Tier| considered.matched[tier.index()];
+    let tokens = |tier: Tier| u64::from(considered.matched[tier.index()]);
     let requests = considered.load.requests();
     let score = match decision.policy {
         Policy::PrefixCache => Some(i64::try_from(tokens(Tier::Disk)).unwrap_or(i64::MAX)),

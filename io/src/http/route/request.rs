@@ -8,13 +8,23 @@ use crate::http::match_request::{
     Params, given, limit_in_bounds, names_in_bounds, not_zero, required,
 };
 use crate::http::params;
-use crate::http::prompt::{self, Parsed};
+use crate::http::prompt::{self, Parsed, Scratch};
 use crate::http::state::{Call, ThreadState};
 use kvroute_engine::choose::Policy;
 use kvroute_engine::hash::SEED_DEFAULT;
 use kvroute_engine::types::{BlockKey, TokenBytes};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+/// Where the token ids are in `/v1/route`'s own words.
+pub(super) const TOKEN_IDS: &str = "token_ids";
+/// Where they are in a completion's.
+pub(super) const PROMPT: &str = "prompt";
+
+/// Whether a path is that of completions, behind whatever prefix.
+pub(super) fn is_completion(path: &str) -> bool {
+    path.ends_with("/v1/completions")
+}
 
 /// All fields but the token ids. Unknown ones are ignored, as engines do.
 #[derive(Debug, Default, Deserialize)]
@@ -50,29 +60,52 @@ pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Resul
         return octets(state, call);
     }
     let mut scratch = std::mem::take(&mut state.scratch);
-    let mut result = scratch
-        .json(call.body, "token_ids")
-        .and_then(|parsed| of_json(state, call, &parsed, "token_ids"));
-    if let Ok(None) = result {
-        result = scratch
-            .json(call.body, "prompt")
-            .and_then(|parsed| of_json(state, call, &parsed, "prompt"));
-    }
+    let result = of_json(state, call, &mut scratch);
     state.scratch = scratch;
-    result?.ok_or_else(|| ApiError::internal(&"a prompt was read as token ids and is none"))
+    result
 }
 
-/// `None` if the token ids are in `prompt`, which was not read.
+/// Reads the token ids where they probably are, by the path, so that a body is gone through once; else where
+/// they may be, too.
 fn of_json(
     state: &mut ThreadState,
     call: &Call<'_>,
-    parsed: &Parsed<'_, Fields<'_>>,
+    scratch: &mut Scratch,
+) -> Result<Reply, ApiError> {
+    if is_completion(call.uri.path()) {
+        let wrong = match scratch.json::<Fields<'_>>(call.body, PROMPT) {
+            Ok(parsed) if parsed.tokens.is_some() => {
+                return with(state, call, &parsed.fields, parsed.tokens, PROMPT);
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let parsed: Parsed<'_, Fields<'_>> = scratch.json(call.body, TOKEN_IDS)?;
+        return match wrong {
+            // A list that is not one of token ids, and not text either.
+            Some(error) if parsed.fields.prompt.is_some_and(is_ids) => Err(error),
+            _ => with(state, call, &parsed.fields, parsed.tokens, TOKEN_IDS),
+        };
+    }
+    let parsed: Parsed<'_, Fields<'_>> = scratch.json(call.body, TOKEN_IDS)?;
+    if parsed.tokens.is_some() || !parsed.fields.prompt.is_some_and(is_ids) {
+        return with(state, call, &parsed.fields, parsed.tokens, TOKEN_IDS);
+    }
+    let parsed: Parsed<'_, Fields<'_>> = scratch.json(call.body, PROMPT)?;
+    with(state, call, &parsed.fields, parsed.tokens, PROMPT)
+}
+
+/// `name` is the field that has the tokens, if there are any.
+fn with(
+    state: &mut ThreadState,
+    call: &Call<'_>,
+    fields: &Fields<'_>,
+    tokens: Option<&[TokenBytes]>,
     name: &str,
-) -> Result<Option<Reply>, ApiError> {
-    let fields = &parsed.fields;
+) -> Result<Reply, ApiError> {
     let seed = state.fleet.index().hash_seed();
     let keys: Vec<BlockKey>;
-    let (prompt, tokens_known) = match (parsed.tokens, &fields.block_hashes) {
+    let (prompt, tokens_known) = match (tokens, &fields.block_hashes) {
         (Some(_), Some(_)) => {
             let message = format!("give either {name} or block_hashes");
             return Err(ApiError::field("block_hashes", message));
@@ -85,7 +118,6 @@ fn of_json(
             keys = block_keys(fields, hashes, seed)?;
             (Prompt::Keys(&keys), true)
         }
-        (None, None) if name != "prompt" && fields.prompt.is_some_and(is_ids) => return Ok(None),
         (None, None) => (Prompt::Tokens(&[]), false),
     };
     let query = Query {
@@ -108,7 +140,7 @@ fn of_json(
         dry_run: fields.dry_run.unwrap_or(false),
         body: call.body,
     };
-    respond(state, call, &wish, limit).map(Some)
+    respond(state, call, &wish, limit)
 }
 
 fn respond(
