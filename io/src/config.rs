@@ -6,8 +6,8 @@ use crate::address::Address;
 use crate::fleet::{FileError, read_yaml};
 use crate::limits::{
     CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT, DRAIN_TIME_MAX, IDLE_TIME_DEFAULT,
-    IDLE_TIME_MAX, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN,
-    REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT,
+    IDLE_TIME_MAX, IDLE_TIME_MIN, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX,
+    PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT,
     SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use clap::Args;
@@ -53,7 +53,7 @@ pub struct Settings {
     /// Requests that each HTTP thread reads or answers at once; more are answered 429 [default: 16384]
     #[arg(long, env = "KVROUTE_REQUESTS_MAX", value_name = "N")]
     pub requests_max: Option<usize>,
-    /// Seconds without a request after which a connection is closed [default: 75]
+    /// Seconds without a request, 5 at least, after which a connection is closed [default: 75]
     #[arg(long, env = "KVROUTE_IDLE_TIMEOUT", value_name = "SECONDS")]
     pub idle_timeout: Option<f64>,
     /// Seconds for requests in flight to finish when the node is told to stop [default: 10]
@@ -323,7 +323,7 @@ const SNAPSHOTS: Pauses = Pauses {
 
 const IDLE: Pauses = Pauses {
     default: IDLE_TIME_DEFAULT,
-    least: Duration::from_secs(1),
+    least: IDLE_TIME_MIN,
     most: IDLE_TIME_MAX,
 };
 
@@ -533,7 +533,7 @@ mod tests {
             ("tls_key: k\n", "tls_cert"),
             ("connections_max: 0\n", "connections_max"),
             ("requests_max: 0\n", "requests_max"),
-            ("idle_timeout: 0\n", "idle_timeout"),
+            ("idle_timeout: 4\n", "idle_timeout"),
             ("drain: -1\n", "drain"),
             ("drain_notice: .inf\n", "drain_notice"),
             ("pin: 3\n", "pin"),

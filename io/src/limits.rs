@@ -124,6 +124,12 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// nginx's usual 60 s, so that it is the gateway who ends them.
 pub const IDLE_TIME_DEFAULT: Duration = Duration::from_secs(75);
 
+/// Shortest such time that may be set: an answer that is still being made (a snapshot) may pause for
+/// [`SAVE_FOR_PEER_TIME_MAX`].
+pub const IDLE_TIME_MIN: Duration = Duration::from_secs(5);
+
+const _: () = assert!(IDLE_TIME_MIN.as_millis() > SAVE_FOR_PEER_TIME_MAX.as_millis());
+
 /// Longest such time that may be set.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(86_400);
 
