@@ -102,6 +102,10 @@ pub const ASIDE_QUEUE_MAX: usize = 64;
 /// HTTP threads for which there is one thread that answers aside.
 pub const HTTP_THREADS_PER_ASIDE: usize = 4;
 
+/// Bytes of a body that are not counted among those below: a prompt of 4,096 tokens as JSON. With the
+/// connections that there are by default these are half a gigabyte at most.
+pub const SMALL_BODY_BYTES: usize = 32 << 10;
+
 /// Bytes of all request bodies that one HTTP thread's connections hold until they are answered.
 /// A body is looked up as soon as it is complete, so only slow or hostile senders come near it.
 pub const BODIES_BYTES_MAX: usize = 256 << 20;

@@ -10,7 +10,6 @@ use super::routes::Handler;
 use super::state::{Call, ThreadState};
 use crate::limits::ASIDE_QUEUE_MAX;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use hyper::StatusCode;
 use hyper::http::request::Parts;
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -74,8 +73,7 @@ impl Aside {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let message = "too many large requests are under way; try again later";
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                return Err(ApiError::new(status, "overloaded", message));
+                return Err(ApiError::overloaded(message));
             }
             Err(TrySendError::Disconnected(_)) => return Err(lost()),
         }

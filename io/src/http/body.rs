@@ -2,7 +2,7 @@
 use super::error::ApiError;
 use crate::limits::{
     BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_ROOM_BYTES, BODY_TIME_MAX, BODY_TURN_BYTES,
-    REFUSED_BODY_BYTES_MAX,
+    REFUSED_BODY_BYTES_MAX, SMALL_BODY_BYTES,
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -93,8 +93,10 @@ impl Share {
         Self { held, bytes: 0 }
     }
 
-    /// Takes more, if there is room.
-    fn take(&mut self, bytes: usize) -> bool {
+    /// Takes more, if there is room; `whole` is how much of the body there is with it. What is small has room in any
+    /// case: senders of large bodies that stall must not keep small lookups out.
+    fn take(&mut self, bytes: usize, whole: usize) -> bool {
+        let bytes = bytes.min(whole.saturating_sub(SMALL_BODY_BYTES));
         let held = self.held.0.get() + bytes;
         if held > BODIES_BYTES_MAX {
             return false;
@@ -145,13 +147,9 @@ async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
         if data.len() + piece.len() > BODY_BYTES_MAX {
             return Err(too_large());
         }
-        if !share.take(piece.len()) {
+        if !share.take(piece.len(), data.len() + piece.len()) {
             let message = "too many request bodies are under way";
-            return Err(ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded",
-                message,
-            ));
+            return Err(ApiError::overloaded(message));
         }
         turn += piece.len();
         data = data.push(piece, announced);

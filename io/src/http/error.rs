@@ -193,6 +193,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message).at(field)
     }
 
+    /// 429: there is no room for it now.
+    pub(super) fn overloaded(message: &str) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "overloaded", message).with("retry-after", "1")
+    }
+
     /// 500: our fault.
     pub(super) fn internal(why: &dyn std::fmt::Display) -> Self {
         Self::new(

@@ -155,12 +155,8 @@ impl Server {
             requests_max: config.requests_max,
             status: Arc::clone(&status),
         });
-        let tls = config
-            .tls
-            .as_ref()
-            .map(Tls::load)
-            .transpose()?
-            .map(Arc::new);
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+        let tls = tls.map(Arc::new);
         let mut binds = Vec::new();
         for address in &config.listen {
             binds.push(bind("listen", address, config.threads)?);
@@ -177,11 +173,8 @@ impl Server {
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside);
-        let states = seats.by_ref().take(answer_aside).map(|seat| {
-            let (fleet, status) = (Arc::clone(fleet), Arc::clone(&status));
-            let share = config.ready_share;
-            move || ThreadState::new(fleet, status, share, Router::new(seat))
-        });
+        let (fleet, share) = (Arc::clone(fleet), config.ready_share);
+        let states = states(seats.by_ref().take(answer_aside), &fleet, &status, share);
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -205,7 +198,7 @@ impl Server {
             });
             let thread = Thread {
                 config: config.clone(),
-                fleet: Arc::clone(fleet),
+                fleet: Arc::clone(&fleet),
                 gate: Arc::clone(&gate),
                 tls: tls.clone(),
                 aside: aside.clone(),
@@ -272,6 +265,19 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// What threads that answer aside begin with.
+fn states(
+    seats: impl Iterator<Item = Seat>,
+    fleet: &Arc<Fleet>,
+    status: &Arc<HttpStatus>,
+    ready_share: f64,
+) -> impl Iterator<Item = impl FnOnce() -> ThreadState + Send + 'static> {
+    seats.map(move |seat| {
+        let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
+        move || ThreadState::new(fleet, status, ready_share, Router::new(seat))
+    })
 }
 
 fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
