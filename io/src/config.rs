@@ -5,10 +5,11 @@
 use crate::address::Address;
 use crate::fleet::{FileError, read_yaml};
 use crate::limits::{
-    CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT, DRAIN_TIME_MAX, IDLE_TIME_DEFAULT,
-    IDLE_TIME_MAX, IDLE_TIME_MIN, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX,
-    PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT,
-    SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
+    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT,
+    DRAIN_TIME_MAX, IDLE_TIME_DEFAULT, IDLE_TIME_MAX, IDLE_TIME_MIN, LISTENERS_MAX,
+    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX,
+    REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN,
+    THREADS_MAX,
 };
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -50,6 +51,9 @@ pub struct Settings {
     /// Connections at once, over all threads; more are answered 503 [default: 16384]
     #[arg(long, env = "KVROUTE_CONNECTIONS_MAX", value_name = "N")]
     pub connections_max: Option<usize>,
+    /// Bytes of a request's body; larger ones are answered 413 [default: 8388608]
+    #[arg(long, env = "KVROUTE_BODY_MAX", value_name = "BYTES")]
+    pub body_max: Option<usize>,
     /// Requests that each HTTP thread reads or answers at once; more are answered 429 [default: 16384]
     #[arg(long, env = "KVROUTE_REQUESTS_MAX", value_name = "N")]
     pub requests_max: Option<usize>,
@@ -117,6 +121,8 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// Connections at once, 1 to [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Bytes of a request's body, up to [`BODY_BYTES_MAX`].
+    pub body_max: usize,
     /// Requests that each HTTP thread reads or answers at once, 1 to [`CONNECTIONS_MAX`].
     pub requests_max: usize,
     /// Time without a request after which a connection is closed, up to [`IDLE_TIME_MAX`].
@@ -185,6 +191,7 @@ impl Settings {
             token_file: self.token_file.or(those.token_file),
             admin_token_file: self.admin_token_file.or(those.admin_token_file),
             connections_max: self.connections_max.or(those.connections_max),
+            body_max: self.body_max.or(those.body_max),
             requests_max: self.requests_max.or(those.requests_max),
             idle_timeout: self.idle_timeout.or(those.idle_timeout),
             drain: self.drain.or(those.drain),
@@ -226,6 +233,13 @@ impl Settings {
             token_file: self.token_file,
             admin_token_file: self.admin_token_file,
             connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
+            body_max: match self.body_max.unwrap_or(BODY_BYTES_DEFAULT) {
+                n @ 1..=BODY_BYTES_MAX => n,
+                n => {
+                    let message = format!("{n}; 1 to {BODY_BYTES_MAX} bytes are possible");
+                    return Err(wrong("body_max", message));
+                }
+            },
             requests_max: crowd("requests_max", self.requests_max, REQUESTS_DEFAULT)?,
             idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
             drain: DRAIN.time("drain", self.drain)?,
@@ -261,6 +275,7 @@ impl Default for Config {
             token_file: None,
             admin_token_file: None,
             connections_max: CONNECTIONS_DEFAULT,
+            body_max: BODY_BYTES_DEFAULT,
             requests_max: REQUESTS_DEFAULT,
             idle_timeout: IDLE_TIME_DEFAULT,
             drain: DRAIN_TIME_DEFAULT,
@@ -436,7 +451,7 @@ mod tests {
     fn every_key_of_the_file_is_read() {
         let settings = read(
             "listen: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
-             token_file: t\nadmin_token_file: at\nconnections_max: 10\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
+             token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
              hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n",
@@ -449,6 +464,7 @@ mod tests {
             token_file: Some("t".into()),
             admin_token_file: Some("at".into()),
             connections_max: 10,
+            body_max: 99,
             requests_max: 9,
             idle_timeout: Duration::from_secs(60),
             drain: Duration::ZERO,
@@ -532,6 +548,8 @@ mod tests {
             ("tls_cert: c\n", "tls_key"),
             ("tls_key: k\n", "tls_cert"),
             ("connections_max: 0\n", "connections_max"),
+            ("body_max: 0\n", "body_max"),
+            ("body_max: 268435457\n", "body_max"),
             ("requests_max: 0\n", "requests_max"),
             ("idle_timeout: 4\n", "idle_timeout"),
             ("drain: -1\n", "drain"),

@@ -83,8 +83,11 @@ pub const FLEET_LOAD_TIME_MAX: Duration = Duration::from_secs(60);
 /// IO or HTTP threads: more than any machine has cores.
 pub const THREADS_MAX: usize = 1_024;
 
-/// Bytes of one request body: a million token ids as JSON.
-pub const BODY_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one request body, unless it is set: a million token ids as JSON.
+pub const BODY_BYTES_DEFAULT: usize = 8 << 20;
+
+/// Bytes of one request body that can be set.
+pub const BODY_BYTES_MAX: usize = BODIES_BYTES_MAX;
 
 /// Bytes of a body that are read before other connections of the thread have a turn: some 50 us.
 pub const BODY_TURN_BYTES: usize = 256 << 10;
@@ -224,7 +227,7 @@ pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of what is repeated from a request in an error's message.
 pub const ERROR_BYTES_MAX: usize = 400;
 
-const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
+const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_DEFAULT);
 const _: () = assert!(LARGE_BODY_BYTES <= BODY_ROOM_BYTES);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(HEADS_BYTES_MAX >= HEAD_BYTES_MAX);

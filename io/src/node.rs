@@ -170,6 +170,7 @@ fn server_config(config: &Config) -> ServerConfig {
         token_file: config.token_file.clone(),
         admin_token_file: config.admin_token_file.clone(),
         connections_max: config.connections_max,
+        body_max: config.body_max,
         requests_max: config.requests_max,
         idle_time: config.idle_timeout,
         drain_notice: config.drain_notice,

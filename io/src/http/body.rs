@@ -1,8 +1,8 @@
 //! Reading a request's body: bounded in bytes, in time, and over all of a thread's connections.
 use super::error::ApiError;
 use crate::limits::{
-    BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_ROOM_BYTES, BODY_TIME_MAX, BODY_TURN_BYTES,
-    REFUSED_BODY_BYTES_MAX, SMALL_BODY_BYTES,
+    BODIES_BYTES_MAX, BODY_ROOM_BYTES, BODY_TIME_MAX, BODY_TURN_BYTES, REFUSED_BODY_BYTES_MAX,
+    SMALL_BODY_BYTES,
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -77,8 +77,20 @@ impl Data {
 }
 
 /// Bytes of bodies that a thread's connections hold, from their arrival to their answer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Held(Rc<Cell<usize>>);
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    bytes: Rc<Cell<usize>>,
+    /// Bytes of one body.
+    body_max: usize,
+}
+
+impl Held {
+    /// Nothing; of bodies of up to so many bytes.
+    pub(super) fn new(body_max: usize) -> Self {
+        let bytes = Rc::default();
+        Self { bytes, body_max }
+    }
+}
 
 /// One body's part of [`Held`], given back when dropped.
 #[derive(Debug)]
@@ -97,11 +109,11 @@ impl Share {
     /// case: senders of large bodies that stall must not keep small lookups out.
     fn take(&mut self, bytes: usize, whole: usize) -> bool {
         let bytes = bytes.min(whole.saturating_sub(SMALL_BODY_BYTES));
-        let held = self.held.0.get() + bytes;
+        let held = self.held.bytes.get() + bytes;
         if held > BODIES_BYTES_MAX {
             return false;
         }
-        self.held.0.set(held);
+        self.held.bytes.set(held);
         self.bytes += bytes;
         true
     }
@@ -109,7 +121,8 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.held.0.set(self.held.0.get() - self.bytes);
+        let held = &self.held.bytes;
+        held.set(held.get() - self.bytes);
     }
 }
 
@@ -132,10 +145,10 @@ pub(super) async fn read(mut body: Incoming, waits: bool, held: &Held) -> Result
 }
 
 async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > held.body_max {
+        return Err(too_large(held.body_max));
     }
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(BODY_BYTES_MAX);
     let mut share = Share::new(held);
     let mut data = Data::default();
     let mut turn = 0;
@@ -144,8 +157,8 @@ async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
         let Ok(piece) = frame.into_data() else {
             continue;
         };
-        if data.len() + piece.len() > BODY_BYTES_MAX {
-            return Err(too_large());
+        if data.len() + piece.len() > held.body_max {
+            return Err(too_large(held.body_max));
         }
         if !share.take(piece.len(), data.len() + piece.len()) {
             let message = "too many request bodies are under way";
@@ -190,8 +203,8 @@ pub(super) async fn discard(mut body: Incoming, waits: bool) -> bool {
     timeout(BODY_TIME_MAX, read).await.unwrap_or(false)
 }
 
-fn too_large() -> ApiError {
-    let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+fn too_large(most: usize) -> ApiError {
+    let message = format!("the body is larger than {most} bytes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 

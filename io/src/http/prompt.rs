@@ -95,9 +95,9 @@ fn fields<'s, T: Deserialize<'s>, L: List, E: Deserialize<'s>>(
     Ok((json::object(body)?, given))
 }
 
-/// One block's hash.
-#[derive(Debug)]
-struct Hash(BlockKey);
+/// One block's hash, signed or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hash(pub(super) BlockKey);
 
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

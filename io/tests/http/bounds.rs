@@ -1,7 +1,8 @@
 //! Sizes: bodies declared and not declared, heads, paths.
 use crate::client::Client;
 use crate::fixture::{Blocks, Fixture, prompt};
-use kvroute::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, URL_BYTES_MAX};
+use kvroute::http::ServerConfig;
+use kvroute::limits::{BODY_BYTES_DEFAULT, HEAD_BYTES_MAX, URL_BYTES_MAX};
 use serde_json::json;
 
 fn fixture() -> (Fixture, Client) {
@@ -37,10 +38,10 @@ fn chunked(body: &[u8], size: usize) -> Vec<u8> {
 #[test]
 fn a_declared_body_is_bounded_and_the_connection_goes_on() {
     let (_fixture, mut client) = fixture();
-    let most = client.request("POST", "/v1/match", "", &padded(BODY_BYTES_MAX));
+    let most = client.request("POST", "/v1/match", "", &padded(BODY_BYTES_DEFAULT));
     assert_eq!(most.status, 200);
     assert_eq!(most.json()["candidates"][0]["matched_tokens"], 8);
-    let more = client.request("POST", "/v1/match", "", &padded(BODY_BYTES_MAX + 1));
+    let more = client.request("POST", "/v1/match", "", &padded(BODY_BYTES_DEFAULT + 1));
     let (status, code, field) = more.refusal();
     assert_eq!(((status, code.as_str()), field), (TOO_LARGE, None));
     assert_eq!(client.get("/healthz").status, 200, "the same connection");
@@ -52,12 +53,29 @@ fn a_chunked_body_is_bounded_and_the_connection_goes_on() {
     client.send(&chunked(&padded(300), 7));
     let answer = client.receive();
     assert_eq!(answer.json()["candidates"][0]["matched_tokens"], 8);
-    client.send(&chunked(&padded(BODY_BYTES_MAX), 1 << 20));
+    client.send(&chunked(&padded(BODY_BYTES_DEFAULT), 1 << 20));
     assert_eq!(client.receive().status, 200);
-    client.send(&chunked(&padded(BODY_BYTES_MAX + 1), 1 << 20));
+    client.send(&chunked(&padded(BODY_BYTES_DEFAULT + 1), 1 << 20));
     let (status, code, field) = client.receive().refusal();
     assert_eq!(((status, code.as_str()), field), (TOO_LARGE, None));
     assert_eq!(client.get("/healthz").status, 200, "the same connection");
+}
+
+#[test]
+fn the_bound_of_a_body_can_be_set() {
+    let fixture = Fixture::serving(&ServerConfig {
+        body_max: 300,
+        ..ServerConfig::default()
+    });
+    fixture.add_pod("a");
+    let mut client = fixture.client();
+    assert_eq!(
+        client.request("POST", "/v1/match", "", &padded(300)).status,
+        200
+    );
+    let more = client.request("POST", "/v1/match", "", &padded(301));
+    let (status, code, _) = more.refusal();
+    assert_eq!((status, code.as_str()), TOO_LARGE);
 }
 
 /// Such a body is not read, so the connection has to end.
@@ -86,7 +104,7 @@ fn who_asks_before_sending_is_told_before_sending() {
     assert_eq!(client.receive().status, 100);
     client.send(&body);
     assert_eq!(client.receive().status, 200);
-    client.send(head(BODY_BYTES_MAX + 1).as_bytes());
+    client.send(head(BODY_BYTES_DEFAULT + 1).as_bytes());
     assert_eq!(client.receive().status, 413, "and no 100 before");
     assert!(client.ended());
 }

@@ -242,10 +242,13 @@ fn block_hashes_are_keys() {
     let hashes = [key(&[1, 2, 3, 4]), key(&[5, 6, 7, 8]), 7];
     let answer = route(&fixture, &json!({"model": "m", "block_hashes": hashes}));
     assert_eq!(brief(&answer), ("b", "prefix_match", 8));
+    let signed = hashes.map(u64::cast_signed);
+    let answer = route(&fixture, &json!({"model": "m", "block_hashes": signed}));
+    assert_eq!(brief(&answer), ("b", "prefix_match", 8));
     for (body, why) in [
         (json!({"block_hashes": []}), "empty"),
         (json!({"block_hashes": ["x"]}), "not a number"),
-        (json!({"block_hashes": [-1]}), "negative"),
+        (json!({"block_hashes": [1.5]}), "not whole"),
         (json!({"block_hashes": [1], "token_ids": [1]}), "both"),
         (json!({"block_hashes": [1], "cache_salt": "s"}), "salted"),
         (json!({"block_hashes": [1], "extra_keys": [null]}), "extra"),

@@ -1,6 +1,6 @@
 //! Crowds of clients: others are answered meanwhile, and the node's memory stays bounded.
 use crate::running::{PATIENCE, Running, answer, rest};
-use kvroute::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, HEADS_BYTES_MAX};
+use kvroute::limits::{BODIES_BYTES_MAX, BODY_BYTES_DEFAULT, HEADS_BYTES_MAX};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::net::TcpStream;
@@ -157,10 +157,11 @@ fn heads_without_end_take_bounded_memory() {
 fn bodies_without_end_take_bounded_memory() {
     let node = Running::start(&ONE_THREAD);
     let before = node.memory();
-    let head =
-        format!("POST /v1/match HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY_BYTES_MAX}\r\n\r\n");
-    let body = vec![b' '; BODY_BYTES_MAX - 1];
-    let count = BODIES_BYTES_MAX / BODY_BYTES_MAX * 3 / 2;
+    let head = format!(
+        "POST /v1/match HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY_BYTES_DEFAULT}\r\n\r\n"
+    );
+    let body = vec![b' '; BODY_BYTES_DEFAULT - 1];
+    let count = BODIES_BYTES_MAX / BODY_BYTES_DEFAULT * 3 / 2;
     let mut crowd: Vec<TcpStream> = Vec::new();
     for _ in 0..count {
         let mut stream = node.connect();

@@ -8,7 +8,7 @@ use crate::http::match_request::{
     Params, given, limit_in_bounds, names_in_bounds, not_zero, required,
 };
 use crate::http::params;
-use crate::http::prompt::{self, Parsed, Scratch};
+use crate::http::prompt::{self, Hash, Parsed, Scratch};
 use crate::http::state::{Call, ThreadState};
 use kvroute_engine::choose::Policy;
 use kvroute_engine::hash::SEED_DEFAULT;
@@ -39,7 +39,7 @@ struct Fields<'b> {
     limit: Option<u64>,
     #[serde(borrow)]
     prompt: Option<&'b RawValue>,
-    block_hashes: Option<Vec<u64>>,
+    block_hashes: Option<Vec<Hash>>,
     policy: Option<String>,
     loads: Option<Loads>,
     minimum_match: Option<u64>,
@@ -215,7 +215,7 @@ fn policy(name: Option<&str>) -> Result<Policy, ApiError> {
 
 /// Hashes of blocks as this node's keys. Only the default seed is known to clients, and what else is in a block's key
 /// is in the hash already.
-fn block_keys(fields: &Fields<'_>, hashes: &[u64], seed: u64) -> Result<Vec<BlockKey>, ApiError> {
+fn block_keys(fields: &Fields<'_>, hashes: &[Hash], seed: u64) -> Result<Vec<BlockKey>, ApiError> {
     let refused = |message: &str| Err(ApiError::field("block_hashes", message));
     if seed != SEED_DEFAULT {
         return refused("this node's hash seed is private: send token_ids");
@@ -226,7 +226,7 @@ fn block_keys(fields: &Fields<'_>, hashes: &[u64], seed: u64) -> Result<Vec<Bloc
     if fields.extra_keys.is_some() || given(fields.cache_salt.as_deref()).is_some() {
         return refused("cannot be combined with extra_keys or cache_salt: send token_ids");
     }
-    Ok(hashes.iter().map(|&hash| BlockKey::new(hash)).collect())
+    Ok(hashes.iter().map(|hash| hash.0).collect())
 }
 
 /// Whether a completion's prompt is a list of token ids, and not text or several prompts.

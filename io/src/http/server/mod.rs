@@ -22,8 +22,8 @@ use super::tokens::{Tokens, TokensError};
 use crate::address::Address;
 use crate::fleet::Fleet;
 use crate::limits::{
-    CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX, HTTP_THREADS_PER_ASIDE,
-    IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
+    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
+    HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
 use crate::status::HttpStatus;
 use accept::{Listener, accept};
@@ -63,6 +63,8 @@ pub struct ServerConfig {
     pub admin_token_file: Option<PathBuf>,
     /// Connections at once, over all threads.
     pub connections_max: usize,
+    /// Bytes of a request's body.
+    pub body_max: usize,
     /// Requests that each thread reads or answers at once.
     pub requests_max: usize,
     /// Time without a request after which a connection is closed.
@@ -87,6 +89,7 @@ impl Default for ServerConfig {
             token_file: None,
             admin_token_file: None,
             connections_max: CONNECTIONS_DEFAULT,
+            body_max: BODY_BYTES_DEFAULT,
             requests_max: REQUESTS_DEFAULT,
             idle_time: IDLE_TIME_DEFAULT,
             head_time: HEAD_TIME_MAX,
@@ -372,7 +375,7 @@ impl Thread {
                 config.ready_share,
                 Router::new(self.seat),
             )),
-            held: Held::default(),
+            held: Held::new(config.body_max),
             aside: self.aside,
             watch: Rc::new(Watch::new(config.idle_time, config.head_time)),
             http: connection::http(),
