@@ -4,23 +4,13 @@
 //! block. Clients that count in signed numbers send the same 64 bits. An adapter is not part of the hashes, but
 //! named.
 use super::error::{ApiError, Reply};
-use super::lookup::{Prompt, Query};
-use super::match_request::{given, not_zero, required};
+use super::lookup::Prompt;
+use super::match_request::given;
 use super::prompt::Parsed;
-use super::rfc1403;
+use super::rfc1403::{self, QueryBody};
 use super::state::{Call, ThreadState};
 use kvroute_engine::hash::SEED_DEFAULT;
 use kvroute_engine::types::BlockKey;
-use serde::Deserialize;
-
-#[derive(Debug, Deserialize)]
-struct Body {
-    #[serde(alias = "model")]
-    model_name: Option<String>,
-    lora_name: Option<String>,
-    cache_salt: Option<String>,
-    block_size: Option<u32>,
-}
 
 /// Answers `POST /query_by_hash`. No hashes are a prompt shorter than a block, of which nobody holds anything.
 pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -35,7 +25,7 @@ pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, A
 fn find(
     state: &mut ThreadState,
     call: &Call<'_>,
-    parsed: &Parsed<'_, Body, BlockKey>,
+    parsed: &Parsed<'_, QueryBody, BlockKey>,
 ) -> Result<Reply, ApiError> {
     let body = &parsed.fields;
     let hashes = parsed.tokens;
@@ -50,13 +40,6 @@ fn find(
         );
         return Err(ApiError::field("block_hashes", message));
     }
-    let query = Query {
-        model: required("model_name", body.model_name.as_deref())?,
-        lora: given(body.lora_name.as_deref()),
-        cache_salt: None,
-        extra_keys: &[],
-        block_size: not_zero(body.block_size)?,
-        prompt: Prompt::Keys(keys),
-    };
+    let query = body.query(Prompt::Keys(keys))?;
     rfc1403::ask(state, call, &query)
 }

@@ -145,13 +145,28 @@ pub(super) fn list(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiEr
     Reply::json(StatusCode::OK, &ranks.collect::<Vec<_>>())
 }
 
+/// What `/query` and `/query_by_hash` are asked beside the list.
 #[derive(Debug, Deserialize)]
-struct QueryBody {
+pub(super) struct QueryBody {
     #[serde(alias = "model")]
     model_name: Option<String>,
     lora_name: Option<String>,
-    cache_salt: Option<String>,
+    pub(super) cache_salt: Option<String>,
     block_size: Option<u32>,
+}
+
+impl QueryBody {
+    /// The query for this prompt.
+    pub(super) fn query<'q>(&'q self, prompt: Prompt<'q>) -> Result<Query<'q>, ApiError> {
+        Ok(Query {
+            model: required("model_name", self.model_name.as_deref())?,
+            lora: given(self.lora_name.as_deref()),
+            cache_salt: given(self.cache_salt.as_deref()),
+            extra_keys: &[],
+            block_size: not_zero(self.block_size)?,
+            prompt,
+        })
+    }
 }
 
 /// What instances hold of a prompt.
@@ -196,18 +211,10 @@ fn find(
     call: &Call<'_>,
     parsed: &Parsed<'_, QueryBody>,
 ) -> Result<Reply, ApiError> {
-    let body = &parsed.fields;
     let tokens = parsed.tokens;
     let tokens = tokens.ok_or_else(|| ApiError::field("token_ids", "missing"))?;
-    let query = Query {
-        model: required("model_name", body.model_name.as_deref())?,
-        lora: given(body.lora_name.as_deref()),
-        cache_salt: given(body.cache_salt.as_deref()),
-        extra_keys: &[],
-        block_size: not_zero(body.block_size)?,
-        prompt: Prompt::Tokens(prompt::not_empty(tokens)?),
-    };
-    ask(state, call, &query)
+    let prompt = Prompt::Tokens(prompt::not_empty(tokens)?);
+    ask(state, call, &parsed.fields.query(prompt)?)
 }
 
 /// Looks a query up and answers it.
