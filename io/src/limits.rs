@@ -89,11 +89,8 @@ pub const BODY_BYTES_DEFAULT: usize = 8 << 20;
 /// Bytes of one request body that can be set.
 pub const BODY_BYTES_MAX: usize = BODIES_BYTES_MAX;
 
-/// Bytes of a body that are read before other connections of the thread have a turn: some 50 us.
+/// Bytes of a body that are read before other connections of the thread have a turn, some 50 us; and of one chunk of it.
 pub const BODY_TURN_BYTES: usize = 256 << 10;
-
-/// Bytes that are made room for at once on a sender's word that so many will come.
-pub const BODY_ROOM_BYTES: usize = 1 << 20;
 
 /// Bodies above this are answered aside, on a thread where they delay nobody: 128 KiB are some 21,000
 /// token ids, about 0.1 ms, or 0.4 ms if they are written so that only a general parser reads them.
@@ -101,6 +98,9 @@ pub const LARGE_BODY_BYTES: usize = 128 << 10;
 
 /// Requests that wait to be answered aside, of the whole node.
 pub const ASIDE_QUEUE_MAX: usize = 64;
+
+/// By how much threads that answer aside are nicer than others: a ninth of the weight.
+pub const ASIDE_NICENESS: i32 = 10;
 
 /// HTTP threads for which there is one thread that answers aside.
 pub const HTTP_THREADS_PER_ASIDE: usize = 4;
@@ -228,7 +228,7 @@ pub const EXTRA_ENTRY_BYTES_MAX: usize = 64 << 10;
 pub const ERROR_BYTES_MAX: usize = 400;
 
 const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_DEFAULT);
-const _: () = assert!(LARGE_BODY_BYTES <= BODY_ROOM_BYTES);
+const _: () = assert!(LARGE_BODY_BYTES <= BODY_TURN_BYTES);
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(HEADS_BYTES_MAX >= HEAD_BYTES_MAX);
 const _: () = assert!(CANDIDATES_DEFAULT <= CANDIDATES_MAX);

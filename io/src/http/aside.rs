@@ -2,15 +2,15 @@
 //!
 //! An HTTP thread answers one request after the other, each in microseconds. A prompt of a million tokens takes
 //! milliseconds, and so does a list of thousands of workers: these go through a bounded queue to threads
-//! that do nothing else. There the kernel's scheduler lets small requests go first: whoever wakes up after
-//! a wait has a claim on the core.
+//! that do nothing else. Where cores are scarce the kernel lets small requests go first, as these threads are nice.
 use super::body::Data;
 use super::error::{ApiError, Reply};
 use super::routes::Handler;
 use super::state::{Call, ThreadState};
-use crate::limits::ASIDE_QUEUE_MAX;
+use crate::limits::{ASIDE_NICENESS, ASIDE_QUEUE_MAX};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use hyper::http::request::Parts;
+use rustix::process::nice;
 use std::io;
 use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
@@ -44,9 +44,14 @@ impl Aside {
         for (n, state) in states.enumerate() {
             let from = from.clone();
             let thread = thread::Builder::new().name(format!("kvroute-aside-{n}"));
-            running
-                .0
-                .push(thread.spawn(move || run(&from, &mut state()))?);
+            let thread = thread.spawn(move || {
+                // Without it everything works as well while there are cores enough.
+                if let Err(error) = nice(ASIDE_NICENESS) {
+                    tracing::debug!(%error, "a thread that answers aside is as urgent as others");
+                }
+                run(&from, &mut state());
+            })?;
+            running.0.push(thread);
         }
         Ok((Self(to), running))
     }
@@ -92,10 +97,11 @@ fn run(jobs: &Receiver<Job>, state: &mut ThreadState) {
         if job.answer.is_closed() {
             continue;
         }
+        let body = job.body.whole();
         let call = Call {
             uri: &job.head.uri,
             headers: &job.head.headers,
-            body: &job.body,
+            body: &body,
             cut: job.cut,
             rest: job.head.uri.path().get(job.rest..).unwrap_or_default(),
         };

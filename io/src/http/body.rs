@@ -1,8 +1,7 @@
 //! Reading a request's body: bounded in bytes, in time, and over all of a thread's connections.
 use super::error::ApiError;
 use crate::limits::{
-    BODIES_BYTES_MAX, BODY_ROOM_BYTES, BODY_TIME_MAX, BODY_TURN_BYTES, REFUSED_BODY_BYTES_MAX,
-    SMALL_BODY_BYTES,
+    BODIES_BYTES_MAX, BODY_TIME_MAX, BODY_TURN_BYTES, REFUSED_BODY_BYTES_MAX, SMALL_BODY_BYTES,
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -30,13 +29,26 @@ impl Body {
     }
 }
 
-/// The bytes of a body.
+/// The bytes of a body as they came.
 #[derive(Debug)]
 pub(super) enum Data {
     /// In one piece, as they lie in the connection's buffer.
     One(Bytes),
-    /// Put together from several pieces.
-    Many(Vec<u8>),
+    /// Put together to chunks of at least [`BODY_TURN_BYTES`], the last one excepted. A single buffer would have to move when
+    /// it grows: some milliseconds for the largest bodies, all on the HTTP thread.
+    Many {
+        /// None is empty.
+        chunks: Vec<Vec<u8>>,
+        /// Of all chunks.
+        bytes: usize,
+    },
+}
+
+/// A body in one piece.
+#[derive(Debug)]
+pub(super) enum Whole {
+    Shared(Bytes),
+    Owned(Vec<u8>),
 }
 
 impl Default for Data {
@@ -45,32 +57,58 @@ impl Default for Data {
     }
 }
 
-impl Deref for Data {
+impl Deref for Whole {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::One(bytes) => bytes,
-            Self::Many(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }
 
 impl Data {
-    /// Adds a piece; `whole` is how many bytes the sender has announced.
-    fn push(self, piece: Bytes, whole: usize) -> Self {
+    pub(super) fn len(&self) -> usize {
         match self {
-            Self::One(first) if first.is_empty() => Self::One(piece),
-            Self::One(first) => {
-                let whole = whole.clamp(first.len() + piece.len(), BODY_ROOM_BYTES);
-                let mut bytes = Vec::with_capacity(whole);
-                bytes.extend_from_slice(&first);
-                bytes.extend_from_slice(&piece);
-                Self::Many(bytes)
+            Self::One(piece) => piece.len(),
+            Self::Many { bytes, .. } => *bytes,
+        }
+    }
+
+    /// In one piece. O(bytes) beyond one chunk.
+    pub(super) fn whole(self) -> Whole {
+        match self {
+            Self::One(piece) => Whole::Shared(piece),
+            Self::Many { mut chunks, .. } if chunks.len() == 1 => {
+                Whole::Owned(chunks.pop().unwrap_or_default())
             }
-            Self::Many(mut bytes) => {
-                bytes.extend_from_slice(&piece);
-                Self::Many(bytes)
+            Self::Many { chunks, .. } => Whole::Owned(chunks.concat()),
+        }
+    }
+
+    /// Adds a piece; `announced` is how many bytes the sender has promised in all.
+    fn push(&mut self, piece: Bytes, announced: usize) {
+        match self {
+            Self::One(first) if first.is_empty() => *first = piece,
+            Self::One(first) => {
+                let bytes = first.len() + piece.len();
+                let mut chunk = Vec::with_capacity(announced.min(BODY_TURN_BYTES).max(bytes));
+                chunk.extend_from_slice(first);
+                chunk.extend_from_slice(&piece);
+                let chunks = vec![chunk];
+                *self = Self::Many { chunks, bytes };
+            }
+            Self::Many { chunks, bytes } => {
+                *bytes += piece.len();
+                match chunks.last_mut() {
+                    Some(last) if last.len() < BODY_TURN_BYTES => last.extend_from_slice(&piece),
+                    _ => {
+                        let mut chunk = Vec::with_capacity(BODY_TURN_BYTES);
+                        chunk.extend_from_slice(&piece);
+                        chunks.push(chunk);
+                    }
+                }
             }
         }
     }
@@ -165,7 +203,7 @@ async fn collect(body: &mut Incoming, held: &Held) -> Result<Body, ApiError> {
             return Err(ApiError::overloaded(message));
         }
         turn += piece.len();
-        data = data.push(piece, announced);
+        data.push(piece, announced);
         if turn >= BODY_TURN_BYTES {
             turn = 0;
             // Other connections have their turn, however fast this one sends.
@@ -211,4 +249,25 @@ fn too_large(most: usize) -> ApiError {
 fn broken(error: &hyper::Error) -> ApiError {
     let message = format!("the body broke off: {error}");
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", message).closing(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_any_size_come_out_as_they_came() {
+        for (size, count) in [(1, 5), (7, 90_000), (BODY_TURN_BYTES - 1, 4), (1 << 20, 3)] {
+            let mut data = Data::default();
+            let mut expected = Vec::new();
+            for n in 0..count {
+                let piece = vec![n as u8; size];
+                expected.extend_from_slice(&piece);
+                data.push(piece.into(), size * count);
+                assert_eq!(data.len(), expected.len());
+            }
+            assert_eq!(*data.whole(), *expected, "{count} pieces of {size} bytes");
+        }
+        assert!(Data::default().whole().is_empty());
+    }
 }

@@ -262,10 +262,11 @@ async fn answer(
             (replied, _) => replied,
         }
     } else {
+        let whole = body.data.whole();
         let call = Call {
             uri: &head.uri,
             headers: &head.headers,
-            body: &body.data,
+            body: &whole,
             cut,
             rest: found.rest,
         };

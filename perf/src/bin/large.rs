@@ -5,6 +5,7 @@
 use kvroute::config::Config;
 use kvroute::fleet::PodSpec;
 use kvroute::node::Node;
+use rustix::process::nice;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -46,8 +47,9 @@ fn main() -> Result<(), Failure> {
     let binary: Vec<u8> = (0..MANY).flat_map(u32::to_le_bytes).collect();
     let small = post("application/json", &json(&list(256)));
     println!(
-        "small lookups of 256 token ids, one a millisecond; microseconds from when they were due"
+        "small lookups of 256 token ids, one a millisecond; microseconds from when they were due, and from when"
     );
+    println!("the client, which waits for a core as well, has come to send them");
     for (name, large) in [
         ("alone", None),
         (
@@ -63,17 +65,19 @@ fn main() -> Result<(), Failure> {
             Some(post("application/json", &unusual)),
         ),
     ] {
-        let (mut delays, answered) = run(at, &small, large.as_deref(), seconds)?;
-        delays.sort_unstable();
-        let quantile = |q: f64| delays[((delays.len() - 1) as f64 * q) as usize].as_micros();
+        let (delays, answered) = run(at, &small, large.as_deref(), seconds)?;
         println!(
-            "{name:50} p50 {:6}  p99 {:6}  p99.9 {:6}  largest {:6}   {:.0} large ones a second",
-            quantile(0.5),
-            quantile(0.99),
-            quantile(0.999),
-            quantile(1.0),
+            "{name}, {:.0} of them a second",
             f64::from(answered) / seconds
         );
+        let (due, sent): (Vec<_>, Vec<_>) = delays.into_iter().unzip();
+        for (from, mut delays) in [("due", due), ("sent", sent)] {
+            delays.sort_unstable();
+            let last = (delays.len() - 1) as f64;
+            let at = |q: f64| delays[(last * q) as usize].as_micros();
+            let [p50, p99, p999, most] = [0.5, 0.99, 0.999, 1.0].map(at);
+            println!("  {from:6} p50 {p50:6}  p99 {p99:6}  p99.9 {p999:6}  largest {most:6}");
+        }
     }
     node.stop();
     Ok(())
@@ -87,17 +91,22 @@ fn post(kind: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// What a lookup took, from when it was due and from when it was sent.
+type Delay = (Duration, Duration);
+
 /// The delays of the small lookups, and how many large ones were answered meanwhile.
 fn run(
     at: SocketAddr,
     small: &[u8],
     large: Option<&[u8]>,
     seconds: f64,
-) -> Result<(Vec<Duration>, u32), Failure> {
+) -> Result<(Vec<Delay>, u32), Failure> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let sender = large.map(|large| {
             scope.spawn(|| -> Result<u32, Failure> {
+                // It stands for another machine: it must not take the node's cores.
+                nice(19)?;
                 let mut stream = connect(at)?;
                 let mut answered = 0;
                 while !over.load(Relaxed) {
@@ -114,7 +123,7 @@ fn run(
     })
 }
 
-fn small_ones(at: SocketAddr, request: &[u8], seconds: f64) -> Result<Vec<Duration>, Failure> {
+fn small_ones(at: SocketAddr, request: &[u8], seconds: f64) -> Result<Vec<Delay>, Failure> {
     let mut stream = connect(at)?;
     let begin = Instant::now();
     let count = (seconds / PAUSE.as_secs_f64()) as u32;
@@ -122,8 +131,9 @@ fn small_ones(at: SocketAddr, request: &[u8], seconds: f64) -> Result<Vec<Durati
     for n in 0..count {
         let due = begin + PAUSE * n;
         thread::sleep(due.saturating_duration_since(Instant::now()));
+        let sent = Instant::now();
         ask(&mut stream, request, 256)?;
-        delays.push(due.elapsed());
+        delays.push((due.elapsed(), sent.elapsed()));
     }
     Ok(delays)
 }
