@@ -14,12 +14,10 @@ use kvroute_engine::types::BlockKey;
 
 /// Answers `POST /query_by_hash`. No hashes are a prompt shorter than a block, of which nobody holds anything.
 pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
-    let mut scratch = std::mem::take(&mut state.scratch);
-    let result = scratch
-        .json_with_hashes(call.body, "block_hashes")
-        .and_then(|parsed| find(state, call, &parsed));
-    state.scratch = scratch;
-    result
+    state.reading(|state, scratch| {
+        let parsed = scratch.json_with_hashes(call.body, "block_hashes")?;
+        find(state, call, &parsed)
+    })
 }
 
 fn find(

@@ -65,14 +65,11 @@ pub(super) fn one<R>(
     body: &[u8],
     render: impl FnOnce(&Answer<'_>) -> R,
 ) -> Result<R, ApiError> {
-    let mut scratch = std::mem::take(&mut state.scratch);
-    let result = scratch.json(body, "token_ids").and_then(|parsed| {
-        let Parsed { fields, tokens } = parsed;
+    state.reading(|state, scratch| {
+        let Parsed { fields, tokens } = scratch.json(body, "token_ids")?;
         let tokens = tokens.ok_or_else(|| Request::no_tokens(&fields))?;
         respond(state, &fields, prompt::not_empty(tokens)?, render)
-    });
-    state.scratch = scratch;
-    result
+    })
 }
 
 fn respond<R>(

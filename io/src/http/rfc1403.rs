@@ -198,12 +198,10 @@ impl Serialize for Rank {
 
 /// `POST /query`.
 pub(super) fn query(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
-    let mut scratch = std::mem::take(&mut state.scratch);
-    let result = scratch
-        .json(call.body, "token_ids")
-        .and_then(|parsed| find(state, call, &parsed));
-    state.scratch = scratch;
-    result
+    state.reading(|state, scratch| {
+        let parsed = scratch.json(call.body, "token_ids")?;
+        find(state, call, &parsed)
+    })
 }
 
 fn find(

@@ -46,6 +46,16 @@ impl ThreadState {
     }
 }
 
+impl ThreadState {
+    /// Lends what bodies are read into, beside the rest of the state.
+    pub(super) fn reading<R>(&mut self, read: impl FnOnce(&mut Self, &mut Scratch) -> R) -> R {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = read(self, &mut scratch);
+        self.scratch = scratch;
+        result
+    }
+}
+
 /// A request that has arrived whole.
 #[derive(Debug)]
 pub(super) struct Call<'r> {

@@ -54,10 +54,7 @@ struct Seen<'s> {
 
 /// Answers a check.
 pub(in crate::http) fn check(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
-    let mut scratch = std::mem::take(&mut state.scratch);
-    let result = read(state, call, &mut scratch);
-    state.scratch = scratch;
-    result
+    state.reading(|state, scratch| read(state, call, scratch))
 }
 
 /// Reads a body as far as it goes: at once if the path says where its token ids are and they are there.

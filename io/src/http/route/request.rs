@@ -59,10 +59,7 @@ pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Resul
     if call.sends_octets() {
         return octets(state, call);
     }
-    let mut scratch = std::mem::take(&mut state.scratch);
-    let result = of_json(state, call, &mut scratch);
-    state.scratch = scratch;
-    result
+    state.reading(|state, scratch| of_json(state, call, scratch))
 }
 
 /// Reads the token ids where they probably are, by the path, so that a body is gone through once; else where
