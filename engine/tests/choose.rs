@@ -5,7 +5,10 @@
 use kvroute_engine::choose::tie::{
     BLOCKS_BEYOND, TOKENS_BEYOND, identity, prefix_of_keys, prefix_of_tokens,
 };
-use kvroute_engine::choose::{Ask, Candidate, Choice, Gate, Load, Policy, Reason, Rules, choose};
+use kvroute_engine::choose::{
+    Ask, Candidate, Choice, Cost, FULL_CREDIT, Gate, Load, Policy, Reason, Rules, Weights, choose,
+    cost,
+};
 use kvroute_engine::types::BlockKey;
 use proptest::prelude::*;
 use std::cmp::Reverse;
@@ -14,9 +17,10 @@ fn candidates(table: &[(u64, u32)]) -> Vec<Candidate> {
     let of = |(at, &(matched, running)): (usize, &(u64, u32))| Candidate {
         identity: identity(&format!("ns/pod-{at}"), 0),
         matched: [0, 0, matched],
+        credit: FULL_CREDIT,
         load: Load {
             running,
-            waiting: 0,
+            ..Load::default()
         },
     };
     table.iter().enumerate().map(of).collect()
@@ -26,6 +30,8 @@ const ASK: Ask = Ask {
     policy: Policy::PrefixCache,
     minimum_match: 0,
     tokens_known: true,
+    prompt_tokens: 1_000,
+    session: None,
     turn: 0,
     draw: 0,
 };
@@ -221,6 +227,7 @@ fn the_gate_is_mean_and_sample_deviation() {
         &Rules {
             imbalance: 6,
             deviations: 2.0,
+            ..Rules::default()
         },
     )
     .expect("there are four");
@@ -230,7 +237,7 @@ fn the_gate_is_mean_and_sample_deviation() {
     assert!(!gate.imbalanced);
     let at = |running| Load {
         running,
-        waiting: 0,
+        ..Load::default()
     };
     assert!(gate.admits(at(10)) && !gate.admits(at(11)));
 }
@@ -301,4 +308,132 @@ fn ranks_of_a_pod_are_told_apart() {
     assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
     // The same in every version: replicas may run different ones.
     assert_eq!(identity("ns/pod-a", 0), 3_228_903_134_089_759_606);
+}
+
+/// Of (matched by tier, queued tokens, active tokens), for a prompt of 1,000 tokens.
+fn working(matched: [u64; 3], queued_tokens: u64, active_tokens: u64) -> Candidate {
+    Candidate {
+        matched,
+        load: Load {
+            queued_tokens,
+            active_tokens,
+            ..Load::default()
+        },
+        ..candidates(&[(0, 0)])[0]
+    }
+}
+
+#[test]
+fn cost_by_hand() {
+    for (candidate, thousandths) in [
+        // All of the prompt.
+        (working([0, 0, 0], 0, 0), 1_000_000),
+        // What the GPU holds is saved whole, what the CPU has beyond that by three quarters, a disk's by one.
+        (working([400, 400, 400], 0, 0), 600_000),
+        (working([0, 400, 400], 0, 0), 700_000),
+        (working([0, 0, 400], 0, 0), 900_000),
+        (
+            working([100, 300, 700], 0, 0),
+            1_000_000 - 100_000 - 150_000 - 100_000,
+        ),
+        // A prompt is not saved more often than it is long.
+        (working([0, 4_000, 4_000], 0, 0), 250_000),
+        (working([4_000, 4_000, 4_000], 0, 0), 0),
+        // What is queued counts like the prompt, and what is in use is added.
+        (working([400, 400, 400], 50, 7), 657_000),
+        // Out of range is the most there can be.
+        (working([0, 0, 0], u64::MAX, u64::MAX), u64::MAX),
+    ] {
+        let found = cost(&candidate, &ASK, &Rules::default());
+        assert_eq!(found, Cost(thousandths), "{candidate:?}");
+    }
+    let half = Candidate {
+        credit: 500,
+        ..working([400, 400, 400], 0, 0)
+    };
+    assert_eq!(cost(&half, &ASK, &Rules::default()), Cost(800_000));
+    let rules = Rules {
+        weights: Weights {
+            prefill: 2_000,
+            decode: 100,
+            tiers: [1_000, 0, 0],
+        },
+        ..Rules::default()
+    };
+    let candidate = working([100, 900, 900], 10, 30);
+    assert_eq!(cost(&candidate, &ASK, &rules), Cost(2 * 910_000 + 3_000));
+}
+
+#[test]
+fn the_least_cost_wins() {
+    let ask = Ask {
+        policy: Policy::Cost,
+        ..ASK
+    };
+    let chosen = |candidates: &[Candidate], ask: &Ask| {
+        let choice = choose(candidates, ask, &Rules::default(), |_| 7).unwrap();
+        (choice.at, choice.reason)
+    };
+    // A match of 400 outweighs 300 tokens in use, and not 500.
+    let idle = working([0, 0, 0], 0, 0);
+    let busy = |active| working([400, 400, 400], 0, active);
+    assert_eq!(chosen(&[idle, busy(300)], &ask), (1, Reason::Cost));
+    assert_eq!(chosen(&[idle, busy(500)], &ask), (0, Reason::Cost));
+    // Equal work: fewer requests.
+    let mut more = idle;
+    more.load.waiting = 1;
+    assert_eq!(chosen(&[more, idle], &ask), (1, Reason::Cost));
+    assert_eq!(chosen(&[more], &ask), (0, Reason::SingleCandidate));
+    // Without tokens the work that is there decides.
+    let unknown = Ask {
+        tokens_known: false,
+        prompt_tokens: 0,
+        ..ask
+    };
+    let queued = working([0, 0, 0], 9, 0);
+    assert_eq!(chosen(&[queued, idle], &unknown), (1, Reason::NoTokens));
+}
+
+#[test]
+fn a_match_counts_as_far_as_it_is_trusted() {
+    let with = |matched, credit| Candidate {
+        credit,
+        ..candidates(&[(matched, 0)])[0]
+    };
+    assert_eq!(with(1_999, 500).credited(), 500 + 499);
+    assert_eq!(with(64, 0).credited(), 0);
+    assert_eq!(with(64, u16::MAX).credited(), 64);
+    assert_eq!(with(u64::MAX, 999).credited(), 18_428_297_329_635_842_063);
+    let at = |candidates: &[Candidate]| choose(candidates, &ASK, &Rules::default(), |_| 3).unwrap();
+    // 64 at half are less than 48 whole, and more than 31.
+    assert_eq!(at(&[with(64, 500), with(48, 1_000)]).at, 1);
+    assert_eq!(at(&[with(64, 500), with(31, 1_000)]).at, 0);
+    let nothing = at(&[with(64, 0), with(0, 1_000)]);
+    assert_eq!(nothing.reason, Reason::LeastRequestFallback);
+}
+
+#[test]
+fn a_session_stays_where_it_is_unless_it_is_too_busy_there() {
+    let ask = |session| Ask {
+        session: Some(session),
+        ..ASK
+    };
+    let idle = [(64, 0), (0, 0), (0, 0)];
+    let mut seen = std::collections::BTreeSet::new();
+    for session in 0..50 {
+        let first = chosen(&idle, &ask(session), 1);
+        assert_eq!(first.reason, Reason::Session);
+        // Whatever the prompt is, and whoever holds it.
+        let second = chosen(&[(0, 0), (0, 1), (96, 1)], &ask(session), 2);
+        assert_eq!((second.at, second.reason), (first.at, Reason::Session));
+        seen.insert(first.at);
+        let mut busy = idle;
+        busy[first.at].1 = 9;
+        let moved = chosen(&busy, &ask(session), 1);
+        assert_ne!(moved.at, first.at);
+        assert_ne!(moved.reason, Reason::Session);
+    }
+    assert_eq!(seen.len(), 3, "sessions are spread");
+    let alone = chosen(&[(64, 0)], &ask(1), 1);
+    assert_eq!(alone.reason, Reason::SingleCandidate);
 }

@@ -214,10 +214,10 @@ pub const BATCH_CANDIDATES_MAX: usize = 16 * CANDIDATES_MAX;
 
 /// Latest decisions that each thread that answers remembers, to be explained and fed back on: feedback comes when an
 /// engine has finished, and at a hundred requests a second this is more than a minute. With
-/// [`DECISION_CANDIDATES_MAX`] candidates each they take 45 MB a thread, with 16 candidates 8 MB.
+/// [`DECISION_CANDIDATES_MAX`] candidates each they take 61 MB a thread, with 16 candidates 10 MB.
 pub const DECISIONS_PER_THREAD: usize = 8_192;
 
-/// Candidates that a remembered decision tells of, at 40 bytes each; of more, the best are kept and the rest is
+/// Candidates that a remembered decision tells of, at 56 bytes each; of more, the best are kept and the rest is
 /// counted.
 pub const DECISION_CANDIDATES_MAX: usize = 128;
 
@@ -419,3 +419,61 @@ pub const LINES_PERIOD: Duration = Duration::from_secs(10);
 pub const PROBE_LINES_PER_MINUTE_MAX: u64 = 30;
 
 const _: () = assert!(PROBE_CONNECT_TIME_MAX.as_millis() < PROBE_TIME_MAX.as_millis());
+
+/// Time for one call of an engine's `/tokenize`, unless it is set: a prompt of 100,000 tokens takes a fifth of a second.
+pub const TOKENIZER_TIME_DEFAULT: Duration = Duration::from_secs(1);
+/// Time for a text's tokens with all retries, unless it is set: a request waits no longer for a better place.
+pub const TOKENIZER_DEADLINE_DEFAULT: Duration = Duration::from_secs(2);
+/// Shortest time for a call that can be set: less than a round trip fails always.
+pub const TOKENIZER_TIME_MIN: Duration = Duration::from_millis(1);
+/// Longest time that can be set: clients have given up.
+pub const TOKENIZER_TIME_MAX: Duration = Duration::from_mins(1);
+/// Further calls after one that failed, unless it is set.
+pub const TOKENIZER_RETRIES_DEFAULT: u32 = 2;
+/// Most further calls that can be set: the deadline ends them before.
+pub const TOKENIZER_RETRIES_MAX: u32 = 10;
+/// Calls of `/tokenize` at once, unless it is set: engines tokenize on few threads.
+pub const TOKENIZER_CALLS_DEFAULT: usize = 64;
+/// Most calls at once that can be set, by the descriptors they take.
+pub const TOKENIZER_CALLS_MAX: usize = 4_096;
+/// Time after which a second pod is asked, unless it is set: several times what usual prompts take.
+pub const TOKENIZER_HEDGE_DEFAULT: Duration = Duration::from_millis(250);
+/// Bytes of tokens that are remembered, unless it is set: 4,000 prompts of 4,096 tokens.
+pub const TOKENIZER_CACHE_BYTES_DEFAULT: usize = 64 << 20;
+/// Most that can be set.
+pub const TOKENIZER_CACHE_BYTES_MAX: usize = 64 << 30;
+/// For how long tokens are remembered, unless it is set: bounds what nobody noticed, as a template that changed in place.
+pub const TOKENIZER_CACHE_TIME_DEFAULT: Duration = Duration::from_mins(10);
+/// Longest that can be set.
+pub const TOKENIZER_CACHE_TIME_MAX: Duration = Duration::from_hours(24);
+
+/// Between two looks at an engine's load, unless it is set. What this node routes meanwhile it counts itself.
+pub const LOAD_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+/// Shortest pause that can be set: engines render 50 kB for each answer.
+pub const LOAD_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Longest pause that can be set.
+pub const LOAD_INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Time after which a routed request is taken for finished, unless it is set: longer than most answers take.
+pub const REQUEST_TIME_DEFAULT: Duration = Duration::from_mins(1);
+/// Shortest that can be set.
+pub const REQUEST_TIME_MIN: Duration = Duration::from_millis(100);
+/// Longest that can be set.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_hours(1);
+/// For how long a request just routed counts as cached, unless it is set: events of a long prompt's chunks may be seconds away.
+pub const SPECULATIVE_TIME_DEFAULT: Duration = Duration::from_secs(5);
+/// Shortest that can be set: an event's own way takes a millisecond.
+pub const SPECULATIVE_TIME_MIN: Duration = Duration::from_millis(10);
+/// Longest that can be set: whoever sends no event within it sends none.
+pub const SPECULATIVE_TIME_MAX: Duration = Duration::from_mins(10);
+/// For how long decisions count as cached at pods without events, unless it is set: AIBrix's eviction duration.
+pub const APPROXIMATE_TIME_DEFAULT: Duration = Duration::from_mins(20);
+/// Longest that can be set.
+pub const APPROXIMATE_TIME_MAX: Duration = Duration::from_hours(24 * 7);
+/// Blocks of decisions that are remembered for one worker, unless it is set: one million tokens in blocks of 16.
+pub const APPROXIMATE_BLOCKS_DEFAULT: usize = 65_536;
+/// Largest weight of policy `cost`.
+pub const WEIGHT_MAX: f64 = 1_000.0;
+/// Latest decisions that each HTTP thread remembers, unless it is set.
+pub const DECISIONS_DEFAULT: usize = DECISIONS_PER_THREAD;
+/// Most that can be set, by their memory.
+pub const DECISIONS_MAX: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! Which candidates the loads of all of them allow.
-use super::{Candidate, Load};
+use super::{Candidate, Load, Weights};
 
-/// AIBrix's two numbers.
+/// The numbers of the policies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     /// Requests that the busiest may have more than the idlest before prefixes matter only among the
@@ -9,13 +9,17 @@ pub struct Rules {
     pub imbalance: u64,
     /// Sample standard deviations above the mean up to which a candidate is not too busy.
     pub deviations: f64,
+    /// What `cost` adds up, and by how much.
+    pub weights: Weights,
 }
 
 impl Default for Rules {
+    /// AIBrix's numbers for the gate.
     fn default() -> Self {
         Self {
             imbalance: 8,
             deviations: 1.0,
+            weights: Weights::default(),
         }
     }
 }

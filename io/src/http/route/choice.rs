@@ -102,12 +102,18 @@ impl Router {
         self.candidates.extend(found.iter().map(|found| Candidate {
             identity: found.info.identity(),
             matched: matched(found),
+            credit: choose::FULL_CREDIT,
             load: load_of(view, found.info, wish.loads),
         }));
         let ask = Ask {
             policy: wish.policy,
             minimum_match: wish.minimum_match,
             tokens_known: wish.tokens_known,
+            prompt_tokens: match wish.query.prompt {
+                Prompt::Tokens(tokens) => tokens.len() as u64,
+                Prompt::Keys(_) => 0,
+            },
+            session: None,
             turn: match wish.policy {
                 Policy::RoundRobin => self.seat.turn(wish.dry_run),
                 _ => 0,
@@ -227,6 +233,7 @@ fn load_of(view: &FleetView, info: &WorkerInfo, loads: Option<&Loads>) -> Load {
     load.map_or_else(Load::default, |load| Load {
         running: load.running,
         waiting: load.waiting,
+        ..Load::default()
     })
 }
 

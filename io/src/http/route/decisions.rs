@@ -74,7 +74,7 @@ pub(super) struct Considered {
     pub(super) trust: Trust,
 }
 
-const _: () = assert!(size_of::<Considered>() == 40);
+const _: () = assert!(size_of::<Considered>() == 56);
 
 /// How one choice was made.
 #[derive(Debug)]

@@ -136,7 +136,7 @@ fn candidate<'a>(
     let score = match decision.policy {
         Policy::PrefixCache => Some(i64::try_from(tokens(Tier::Disk)).unwrap_or(i64::MAX)),
         Policy::LeastRequest => Some(i64::try_from(requests).map_or(i64::MIN, |n| -n)),
-        Policy::RoundRobin | Policy::Random => None,
+        Policy::Cost | Policy::RoundRobin | Policy::Random => None,
     };
     Candidate {
         pod: info.map(|info| info.pod().pod.as_str()),

@@ -1,0 +1,216 @@
+//! From what the sources give to settings that hold together.
+use super::{Config, ConfigError, RoutingConfig, Settings, TokenizerConfig, wrong};
+use crate::address::Address;
+use crate::limits::{
+    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT,
+    DRAIN_TIME_MAX, IDLE_TIME_DEFAULT, IDLE_TIME_MAX, IDLE_TIME_MIN, LISTENERS_MAX,
+    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX,
+    REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN,
+    THREADS_MAX,
+};
+use kvroute_engine::hash::SEED_DEFAULT;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+
+impl Settings {
+    /// Fills in the defaults and checks the whole.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let tokenizer = TokenizerConfig::of(&self)?;
+        let routing = RoutingConfig::of(&self)?;
+        let cores = available_parallelism().map_or(1, usize::from);
+        let io_default = (cores / 2).max(1);
+        let io_threads = threads("io_threads", self.io_threads, io_default)?;
+        let http_default = cores.saturating_sub(io_threads).max(1);
+        let ready_share = self.ready_share.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&ready_share) {
+            return Err(wrong(
+                "ready_share",
+                format!("{ready_share}; 0 to 1 is possible"),
+            ));
+        }
+        Ok(Config {
+            listen: listen(self.listen)?,
+            admin_listen: self
+                .admin_listen
+                .map(|text| address("admin_listen", &text))
+                .transpose()?,
+            tls: tls(self.tls_cert, self.tls_key)?,
+            token_file: self.token_file,
+            admin_token_file: self.admin_token_file,
+            connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
+            body_max: match self.body_max.unwrap_or(BODY_BYTES_DEFAULT) {
+                n @ 1..=BODY_BYTES_MAX => n,
+                n => {
+                    let message = format!("{n}; 1 to {BODY_BYTES_MAX} bytes are possible");
+                    return Err(wrong("body_max", message));
+                }
+            },
+            requests_max: crowd("requests_max", self.requests_max, REQUESTS_DEFAULT)?,
+            idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
+            drain: DRAIN.time("drain", self.drain)?,
+            drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
+            fleet: self.fleet,
+            io_threads,
+            http_threads: threads("http_threads", self.http_threads, http_default)?,
+            pin: self.pin.unwrap_or(false),
+            hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
+            ready_share,
+            probe_interval: PROBES.interval("probe_interval", self.probe_interval)?,
+            replays: match self.replays.unwrap_or(REPLAYS_DEFAULT) {
+                n @ 1..=REPLAYS_MAX => n,
+                n => {
+                    let message = format!("{n}; 1 to {REPLAYS_MAX} are possible");
+                    return Err(wrong("replays", message));
+                }
+            },
+            snapshot_dir: self.snapshot_dir,
+            snapshot_interval: SNAPSHOTS.interval("snapshot_interval", self.snapshot_interval)?,
+            peers: self.peers.unwrap_or_default(),
+            tokenizer,
+            routing,
+        })
+    }
+}
+
+fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    match given {
+        None => Ok(default.min(THREADS_MAX)),
+        Some(n @ 1..=THREADS_MAX) => Ok(n),
+        Some(n) => Err(wrong(key, format!("{n}; 1 to {THREADS_MAX} are possible"))),
+    }
+}
+
+fn crowd(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    match given.unwrap_or(default) {
+        n @ 1..=CONNECTIONS_MAX => Ok(n),
+        n => Err(wrong(
+            key,
+            format!("{n}; 1 to {CONNECTIONS_MAX} are possible"),
+        )),
+    }
+}
+
+/// What a pause may be.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    pub(super) default: Duration,
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+}
+
+const PROBES: Pauses = Pauses {
+    default: PROBE_INTERVAL_DEFAULT,
+    least: PROBE_INTERVAL_MIN,
+    most: PROBE_INTERVAL_MAX,
+};
+
+const SNAPSHOTS: Pauses = Pauses {
+    default: SNAPSHOT_INTERVAL_DEFAULT,
+    least: SNAPSHOT_INTERVAL_MIN,
+    most: SNAPSHOT_INTERVAL_MAX,
+};
+
+const IDLE: Pauses = Pauses {
+    default: IDLE_TIME_DEFAULT,
+    least: IDLE_TIME_MIN,
+    most: IDLE_TIME_MAX,
+};
+
+const DRAIN: Pauses = Pauses {
+    default: DRAIN_TIME_DEFAULT,
+    least: Duration::ZERO,
+    most: DRAIN_TIME_MAX,
+};
+
+const NOTICE: Pauses = Pauses {
+    default: Duration::ZERO,
+    least: Duration::ZERO,
+    most: DRAIN_TIME_MAX,
+};
+
+impl Pauses {
+    /// A time in seconds.
+    pub(super) fn time(
+        &self,
+        key: &'static str,
+        given: Option<f64>,
+    ) -> Result<Duration, ConfigError> {
+        let Some(seconds) = given else {
+            return Ok(self.default);
+        };
+        let (least, most) = (self.least.as_secs_f64(), self.most.as_secs_f64());
+        if !(least..=most).contains(&seconds) {
+            let message = format!("{seconds}; {least} to {most} seconds are possible");
+            return Err(wrong(key, message));
+        }
+        Ok(Duration::from_secs_f64(seconds))
+    }
+
+    /// A pause in seconds; zero for never.
+    pub(super) fn interval(
+        &self,
+        key: &'static str,
+        given: Option<f64>,
+    ) -> Result<Option<Duration>, ConfigError> {
+        let Some(seconds) = given else {
+            return Ok(Some(self.default));
+        };
+        let (least, most) = (self.least.as_secs_f64(), self.most.as_secs_f64());
+        match seconds {
+            0.0 => Ok(None),
+            _ if (least..=most).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+            _ => Err(wrong(
+                key,
+                format!("{seconds}; 0 or {least} to {most} seconds are possible"),
+            )),
+        }
+    }
+}
+
+fn address(key: &'static str, text: &str) -> Result<Address, ConfigError> {
+    Address::parse(text).map_err(|message| wrong(key, message))
+}
+
+fn listen(given: Option<Vec<String>>) -> Result<Vec<Address>, ConfigError> {
+    let given = given.unwrap_or_else(|| vec![LISTEN_DEFAULT.to_owned()]);
+    if given.is_empty() || given.len() > LISTENERS_MAX {
+        let message = format!(
+            "{} addresses; 1 to {LISTENERS_MAX} are possible",
+            given.len()
+        );
+        return Err(wrong("listen", message));
+    }
+    given.iter().map(|text| address("listen", text)).collect()
+}
+
+fn tls(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (cert, key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (Some(_), None) => Err(wrong("tls_key", "needed with tls_cert".to_owned())),
+        (None, Some(_)) => Err(wrong("tls_cert", "needed with tls_key".to_owned())),
+    }
+}
+
+/// A number within bounds.
+pub(super) fn within<N: PartialOrd + std::fmt::Display + Copy>(
+    key: &'static str,
+    given: Option<N>,
+    default: N,
+    (least, most): (N, N),
+) -> Result<N, ConfigError> {
+    let given = given.unwrap_or(default);
+    if given >= least && given <= most {
+        return Ok(given);
+    }
+    Err(wrong(
+        key,
+        format!("{given}; {least} to {most} is possible"),
+    ))
+}

@@ -1,0 +1,275 @@
+//! The settings as one source gives them: a file, the environment or flags.
+use crate::fleet::{FileError, read_yaml};
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Settings as one source gives them; what it does not give is left to the others.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where to listen for HTTP, once or several times: HOST:PORT or unix:/path (mode 0660) [default: 127.0.0.1:8080]
+    #[arg(
+        long,
+        env = "KVROUTE_LISTEN",
+        value_name = "ADDRESS,...",
+        value_delimiter = ','
+    )]
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub listen: Option<Vec<String>>,
+    /// Where alone to answer what changes the node or shows all that it holds; without it, everywhere
+    #[arg(long, env = "KVROUTE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+    /// The certificate for TLS on all TCP listeners, PEM, with the chain; read again when it changes and on SIGHUP
+    #[arg(long, env = "KVROUTE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "KVROUTE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Bearer tokens, one a line, that are needed for all but /healthz and /readyz; read again like the certificate
+    #[arg(long, env = "KVROUTE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Bearer tokens that are needed for what an admin listener would answer [default: those of --token-file]
+    #[arg(long, env = "KVROUTE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Connections at once, over all threads; more are answered 503 [default: 16384]
+    #[arg(long, env = "KVROUTE_CONNECTIONS_MAX", value_name = "N")]
+    pub connections_max: Option<usize>,
+    /// Bytes of a request's body; larger ones are answered 413 [default: 8388608]
+    #[arg(long, env = "KVROUTE_BODY_MAX", value_name = "BYTES")]
+    pub body_max: Option<usize>,
+    /// Requests that each HTTP thread reads or answers at once; more are answered 429 [default: 16384]
+    #[arg(long, env = "KVROUTE_REQUESTS_MAX", value_name = "N")]
+    pub requests_max: Option<usize>,
+    /// Seconds without a request, 5 at least, after which a connection is closed [default: 75]
+    #[arg(long, env = "KVROUTE_IDLE_TIMEOUT", value_name = "SECONDS")]
+    pub idle_timeout: Option<f64>,
+    /// Seconds for requests in flight to finish when the node is told to stop [default: 10]
+    #[arg(long, env = "KVROUTE_DRAIN", value_name = "SECONDS")]
+    pub drain: Option<f64>,
+    /// Seconds before that in which /readyz says 503 and connections are still accepted [default: 0]
+    #[arg(long, env = "KVROUTE_DRAIN_NOTICE", value_name = "SECONDS")]
+    pub drain_notice: Option<f64>,
+    /// The fleet file: a YAML list of pods
+    #[arg(long, env = "KVROUTE_FLEET", value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
+    /// Threads that receive events [default: half of the cores]
+    #[arg(long, env = "KVROUTE_IO_THREADS", value_name = "N")]
+    pub io_threads: Option<usize>,
+    /// Threads that answer HTTP requests [default: the other half]
+    #[arg(long, env = "KVROUTE_HTTP_THREADS", value_name = "N")]
+    pub http_threads: Option<usize>,
+    /// Pin each thread that receives events to a core
+    #[arg(long, env = "KVROUTE_PIN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub pin: Option<bool>,
+    /// The seed of block keys; another than 1337 makes them private to the deployment
+    #[arg(long, env = "KVROUTE_HASH_SEED", value_name = "SEED")]
+    pub hash_seed: Option<u64>,
+    /// The share of workers, 0 to 1, that must be synchronised for /readyz [default: 1]
+    #[arg(long, env = "KVROUTE_READY_SHARE", value_name = "SHARE")]
+    pub ready_share: Option<f64>,
+    /// Seconds between two looks at an engine's HTTP endpoint, 0 for none [default: 5]
+    #[arg(long, env = "KVROUTE_PROBE_INTERVAL", value_name = "SECONDS")]
+    pub probe_interval: Option<f64>,
+    /// Replays that run at once, in the whole node [default: 8]
+    #[arg(long, env = "KVROUTE_REPLAYS", value_name = "N")]
+    pub replays: Option<usize>,
+    /// The folder of the snapshot to start from and to leave behind; none without it
+    #[arg(long, env = "KVROUTE_SNAPSHOT_DIR", value_name = "DIR")]
+    pub snapshot_dir: Option<PathBuf>,
+    /// Seconds between two snapshots, 0 for one at the end only [default: 60]
+    #[arg(long, env = "KVROUTE_SNAPSHOT_INTERVAL", value_name = "SECONDS")]
+    pub snapshot_interval: Option<f64>,
+    /// Peers to fetch a snapshot from at the start: addresses, or names that stand for several
+    #[arg(
+        long,
+        env = "KVROUTE_PEERS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    pub peers: Option<Vec<String>>,
+    /// Where texts are turned into tokens: remote, by the engines themselves, or off [default: remote]
+    #[arg(long, env = "KVROUTE_TOKENIZER", value_name = "remote|off")]
+    pub tokenizer: Option<String>,
+    /// A server that answers /tokenize in place of the engines
+    #[arg(long, env = "KVROUTE_TOKENIZER_ENDPOINT", value_name = "HOST:PORT")]
+    pub tokenizer_endpoint: Option<String>,
+    /// Seconds for one call of /tokenize [default: 1]
+    #[arg(long, env = "KVROUTE_TOKENIZER_TIMEOUT", value_name = "SECONDS")]
+    pub tokenizer_timeout: Option<f64>,
+    /// Seconds for a text's tokens with all retries; after that the request is routed by load [default: 2]
+    #[arg(long, env = "KVROUTE_TOKENIZER_DEADLINE", value_name = "SECONDS")]
+    pub tokenizer_deadline: Option<f64>,
+    /// Further calls after one that failed [default: 2]
+    #[arg(long, env = "KVROUTE_TOKENIZER_RETRIES", value_name = "N")]
+    pub tokenizer_retries: Option<u32>,
+    /// Calls of /tokenize at once [default: 64]
+    #[arg(long, env = "KVROUTE_TOKENIZER_CONCURRENCY", value_name = "N")]
+    pub tokenizer_concurrency: Option<usize>,
+    /// Seconds after which a second pod is asked, too, 0 for never [default: 0.25]
+    #[arg(long, env = "KVROUTE_TOKENIZER_HEDGE", value_name = "SECONDS")]
+    pub tokenizer_hedge: Option<f64>,
+    /// Bytes of tokens that are remembered, 0 for none [default: 67108864]
+    #[arg(long, env = "KVROUTE_TOKENIZER_CACHE", value_name = "BYTES")]
+    pub tokenizer_cache: Option<usize>,
+    /// Seconds for which they are [default: 600]
+    #[arg(long, env = "KVROUTE_TOKENIZER_CACHE_TIME", value_name = "SECONDS")]
+    pub tokenizer_cache_time: Option<f64>,
+    /// Folders with the tokenizer.json and chat template of models, to be used once they agree with the engine
+    #[arg(
+        long = "local-tokenizer",
+        env = "KVROUTE_LOCAL_TOKENIZERS",
+        value_name = "MODEL=DIR,...",
+        value_delimiter = ',',
+        value_parser = model_and_folder
+    )]
+    #[serde(default, deserialize_with = "folders_by_model")]
+    pub local_tokenizers: Option<Vec<(String, PathBuf)>>,
+    /// How pods are chosen unless a request says it: prefix-cache, cost, least-request, round-robin, random [default: prefix-cache]
+    #[arg(long, env = "KVROUTE_POLICY", value_name = "POLICY")]
+    pub policy: Option<String>,
+    /// Tokens below which a match does not count, unless a request says it [default: 0]
+    #[arg(long, env = "KVROUTE_MINIMUM_MATCH", value_name = "TOKENS")]
+    pub minimum_match: Option<u64>,
+    /// Requests that the busiest pod may have more than the idlest before only the idlest are chosen [default: 8]
+    #[arg(long, env = "KVROUTE_IMBALANCE", value_name = "REQUESTS")]
+    pub imbalance: Option<u64>,
+    /// Standard deviations above the mean load up to which a pod is chosen for its match [default: 1]
+    #[arg(long, env = "KVROUTE_DEVIATIONS", value_name = "N")]
+    pub deviations: Option<f64>,
+    /// What a token to be computed counts in policy cost [default: 1]
+    #[arg(long, env = "KVROUTE_COST_PREFILL", value_name = "WEIGHT")]
+    pub cost_prefill: Option<f64>,
+    /// What a token in use by other requests counts in policy cost [default: 1]
+    #[arg(long, env = "KVROUTE_COST_DECODE", value_name = "WEIGHT")]
+    pub cost_decode: Option<f64>,
+    /// The header that names a request's session; its requests stay with one pod while that is not too busy
+    #[arg(long, env = "KVROUTE_SESSION_HEADER", value_name = "NAME")]
+    pub session_header: Option<String>,
+    /// Seconds between two looks at an engine's load, 0 for none [default: 1]
+    #[arg(long, env = "KVROUTE_LOAD_INTERVAL", value_name = "SECONDS")]
+    pub load_interval: Option<f64>,
+    /// Seconds after which a routed request is taken for finished [default: 60]
+    #[arg(long, env = "KVROUTE_REQUEST_TIME", value_name = "SECONDS")]
+    pub request_time: Option<f64>,
+    /// Whether pods' events are used; without them all is learnt from decisions [default: true]
+    #[arg(long, env = "KVROUTE_EVENT_SYNC", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub event_sync: Option<bool>,
+    /// Seconds for which a request just routed counts as cached where it went, unless events say it, 0 for not at all [default: 5]
+    #[arg(long, env = "KVROUTE_SPECULATIVE_TIME", value_name = "SECONDS")]
+    pub speculative_time: Option<f64>,
+    /// Seconds for which the same counts of pods that send no events [default: 1200]
+    #[arg(long, env = "KVROUTE_APPROXIMATE_TIME", value_name = "SECONDS")]
+    pub approximate_time: Option<f64>,
+    /// Blocks that are remembered so for one worker [default: 65536]
+    #[arg(long, env = "KVROUTE_APPROXIMATE_BLOCKS", value_name = "N")]
+    pub approximate_blocks: Option<usize>,
+    /// Choose without being obeyed: decisions are compared with where requests really went
+    #[arg(long, env = "KVROUTE_SHADOW", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub shadow: Option<bool>,
+    /// Latest decisions that each HTTP thread remembers [default: 8192]
+    #[arg(long, env = "KVROUTE_DECISIONS", value_name = "N")]
+    pub decisions: Option<usize>,
+}
+
+impl Settings {
+    /// The settings of a YAML file.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        // A file of comments is null.
+        Ok(read_yaml::<Option<Self>>(path)?.unwrap_or_default())
+    }
+
+    /// These settings; where they say nothing, those.
+    #[must_use]
+    pub fn or(self, those: Self) -> Self {
+        Self {
+            listen: self.listen.or(those.listen),
+            admin_listen: self.admin_listen.or(those.admin_listen),
+            tls_cert: self.tls_cert.or(those.tls_cert),
+            tls_key: self.tls_key.or(those.tls_key),
+            token_file: self.token_file.or(those.token_file),
+            admin_token_file: self.admin_token_file.or(those.admin_token_file),
+            connections_max: self.connections_max.or(those.connections_max),
+            body_max: self.body_max.or(those.body_max),
+            requests_max: self.requests_max.or(those.requests_max),
+            idle_timeout: self.idle_timeout.or(those.idle_timeout),
+            drain: self.drain.or(those.drain),
+            drain_notice: self.drain_notice.or(those.drain_notice),
+            fleet: self.fleet.or(those.fleet),
+            io_threads: self.io_threads.or(those.io_threads),
+            http_threads: self.http_threads.or(those.http_threads),
+            pin: self.pin.or(those.pin),
+            hash_seed: self.hash_seed.or(those.hash_seed),
+            ready_share: self.ready_share.or(those.ready_share),
+            probe_interval: self.probe_interval.or(those.probe_interval),
+            replays: self.replays.or(those.replays),
+            snapshot_dir: self.snapshot_dir.or(those.snapshot_dir),
+            snapshot_interval: self.snapshot_interval.or(those.snapshot_interval),
+            peers: self.peers.or(those.peers),
+            tokenizer: self.tokenizer.or(those.tokenizer),
+            tokenizer_endpoint: self.tokenizer_endpoint.or(those.tokenizer_endpoint),
+            tokenizer_timeout: self.tokenizer_timeout.or(those.tokenizer_timeout),
+            tokenizer_deadline: self.tokenizer_deadline.or(those.tokenizer_deadline),
+            tokenizer_retries: self.tokenizer_retries.or(those.tokenizer_retries),
+            tokenizer_concurrency: self.tokenizer_concurrency.or(those.tokenizer_concurrency),
+            tokenizer_hedge: self.tokenizer_hedge.or(those.tokenizer_hedge),
+            tokenizer_cache: self.tokenizer_cache.or(those.tokenizer_cache),
+            tokenizer_cache_time: self.tokenizer_cache_time.or(those.tokenizer_cache_time),
+            local_tokenizers: self.local_tokenizers.or(those.local_tokenizers),
+            policy: self.policy.or(those.policy),
+            minimum_match: self.minimum_match.or(those.minimum_match),
+            imbalance: self.imbalance.or(those.imbalance),
+            deviations: self.deviations.or(those.deviations),
+            cost_prefill: self.cost_prefill.or(those.cost_prefill),
+            cost_decode: self.cost_decode.or(those.cost_decode),
+            session_header: self.session_header.or(those.session_header),
+            load_interval: self.load_interval.or(those.load_interval),
+            request_time: self.request_time.or(those.request_time),
+            event_sync: self.event_sync.or(those.event_sync),
+            speculative_time: self.speculative_time.or(those.speculative_time),
+            approximate_time: self.approximate_time.or(those.approximate_time),
+            approximate_blocks: self.approximate_blocks.or(those.approximate_blocks),
+            shadow: self.shadow.or(those.shadow),
+            decisions: self.decisions.or(those.decisions),
+        }
+    }
+}
+
+/// A list, or one value in place of a list of one.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "listen: expected an address or a list of addresses"
+    )]
+    enum Given {
+        None,
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::None => None,
+        Given::One(one) => Some(vec![one]),
+        Given::More(more) => Some(more),
+    })
+}
+
+/// A model's folder, as a flag gives it.
+fn model_and_folder(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((model, folder)) if !model.is_empty() && !folder.is_empty() => {
+            Ok((model.to_owned(), folder.into()))
+        }
+        _ => Err("expected MODEL=DIR".to_owned()),
+    }
+}
+
+/// The same in a file: a map.
+fn folders_by_model<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<(String, PathBuf)>>, D::Error> {
+    let folders = Option::<BTreeMap<String, PathBuf>>::deserialize(from)?;
+    Ok(folders.map(|folders| folders.into_iter().collect()))
+}

@@ -1,0 +1,201 @@
+//! Settings from files, and what is wrong with them.
+use super::*;
+use crate::fleet::FileError;
+use kvroute_engine::choose::{Policy, Rules, Weights};
+use std::io::Write;
+
+fn read(text: &str) -> Result<Settings, FileError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    Settings::read(file.path())
+}
+
+fn tokenizer() -> TokenizerConfig {
+    TokenizerConfig {
+        mode: TokenizerMode::Off,
+        endpoint: Some("t:80".to_owned()),
+        timeout: Duration::from_millis(500),
+        deadline: Duration::from_secs(3),
+        retries: 4,
+        concurrency: 5,
+        hedge: None,
+        cache: 6,
+        cache_time: Duration::from_secs(7),
+        local: vec![("m".to_owned(), "/models/m".into())],
+    }
+}
+
+fn routing() -> RoutingConfig {
+    RoutingConfig {
+        policy: Policy::Cost,
+        minimum_match: 8,
+        rules: Rules {
+            imbalance: 9,
+            deviations: 1.5,
+            weights: Weights {
+                prefill: 2_000,
+                decode: 250,
+                ..Weights::default()
+            },
+        },
+        session_header: Some("x-session".to_owned()),
+        load_interval: Some(Duration::from_millis(500)),
+        request_time: Duration::from_secs(30),
+        event_sync: false,
+        speculative_time: None,
+        approximate_time: Duration::from_mins(1),
+        approximate_blocks: 10,
+        shadow: true,
+        decisions: 11,
+    }
+}
+
+#[test]
+fn every_key_of_the_file_is_read() {
+    let settings = read(
+            "listen: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
+             token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
+             drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
+             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\n\
+             snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n\
+             tokenizer: 'off'\ntokenizer_endpoint: t:80\ntokenizer_timeout: 0.5\ntokenizer_deadline: 3\n\
+             tokenizer_retries: 4\ntokenizer_concurrency: 5\ntokenizer_hedge: 0\ntokenizer_cache: 6\n\
+             tokenizer_cache_time: 7\nlocal_tokenizers: {m: /models/m}\npolicy: cost\nminimum_match: 8\n\
+             imbalance: 9\ndeviations: 1.5\ncost_prefill: 2\ncost_decode: 0.25\nsession_header: X-Session\n\
+             load_interval: 0.5\nrequest_time: 30\nevent_sync: false\nspeculative_time: 0\n\
+             approximate_time: 60\napproximate_blocks: 10\nshadow: true\ndecisions: 11\n",
+        )
+        .unwrap();
+    let config = Config {
+        listen: vec![Address::parse("0.0.0.0:9000").unwrap()],
+        admin_listen: Some(Address::Unix("/run/admin".into())),
+        tls: Some(("c.pem".into(), "k.pem".into())),
+        token_file: Some("t".into()),
+        admin_token_file: Some("at".into()),
+        connections_max: 10,
+        body_max: 99,
+        requests_max: 9,
+        idle_timeout: Duration::from_secs(60),
+        drain: Duration::ZERO,
+        drain_notice: Duration::from_millis(2_500),
+        fleet: Some("pods.yaml".into()),
+        io_threads: 2,
+        http_threads: 3,
+        pin: true,
+        hash_seed: 7,
+        ready_share: 0.5,
+        probe_interval: Some(Duration::from_millis(2_500)),
+        replays: 3,
+        snapshot_dir: Some("/var/kv".into()),
+        snapshot_interval: Some(Duration::from_secs(30)),
+        peers: vec!["a:1".to_owned(), "b:2".to_owned()],
+        tokenizer: tokenizer(),
+        routing: routing(),
+    };
+    assert_eq!(settings.resolve().unwrap(), config);
+}
+
+#[test]
+fn no_settings_at_all_are_enough() {
+    let config = read("# nothing\n").unwrap().resolve().unwrap();
+    assert_eq!(config.listen, [Address::parse("127.0.0.1:8080").unwrap()]);
+    assert_eq!((config.fleet, config.pin), (None, false));
+    assert!(config.io_threads >= 1 && config.http_threads >= 1);
+    assert_eq!((config.hash_seed, config.ready_share), (1337, 1.0));
+    assert_eq!(config.probe_interval, Some(Duration::from_secs(5)));
+    assert_eq!(config.tokenizer, TokenizerConfig::default());
+    assert_eq!(config.routing, RoutingConfig::default());
+}
+
+#[test]
+fn several_addresses_are_a_list() {
+    let config = read("listen: ['127.0.0.1:1', 'unix:/run/k']\n").unwrap();
+    let expected = ["127.0.0.1:1", "unix:/run/k"].map(|text| Address::parse(text).unwrap());
+    assert_eq!(config.resolve().unwrap().listen, expected);
+}
+
+#[test]
+fn no_interval_is_no_probe() {
+    let config = read("probe_interval: 0\n").unwrap().resolve().unwrap();
+    assert_eq!(config.probe_interval, None);
+}
+
+#[test]
+fn the_upper_source_wins_key_by_key() {
+    let upper = Settings {
+        io_threads: Some(1),
+        pin: Some(false),
+        ..Settings::default()
+    };
+    let lower = Settings {
+        io_threads: Some(2),
+        pin: Some(true),
+        http_threads: Some(3),
+        ..Settings::default()
+    };
+    let both = upper.or(lower);
+    assert_eq!(
+        (both.io_threads, both.pin, both.http_threads),
+        (Some(1), Some(false), Some(3))
+    );
+}
+
+#[test]
+fn an_error_names_the_key() {
+    for (text, key) in [
+        ("listne: x\n", "listne"),
+        ("io_threads: two\n", "io_threads"),
+        ("io_threads: 0\n", "io_threads"),
+        ("http_threads: 1025\n", "http_threads"),
+        ("ready_share: 1.5\n", "ready_share"),
+        ("ready_share: .nan\n", "ready_share"),
+        ("probe_interval: -1\n", "probe_interval"),
+        ("probe_interval: 0.01\n", "probe_interval"),
+        ("probe_interval: 3601\n", "probe_interval"),
+        ("probe_interval: .nan\n", "probe_interval"),
+        ("listen: nowhere\n", "listen"),
+        ("listen: []\n", "listen"),
+        ("listen: 8080\n", "listen"),
+        ("listen: ['127.0.0.1:1', 'unix:']\n", "listen"),
+        ("admin_listen: nowhere\n", "admin_listen"),
+        ("tls_cert: c\n", "tls_key"),
+        ("tls_key: k\n", "tls_cert"),
+        ("connections_max: 0\n", "connections_max"),
+        ("body_max: 0\n", "body_max"),
+        ("body_max: 268435457\n", "body_max"),
+        ("requests_max: 0\n", "requests_max"),
+        ("idle_timeout: 4\n", "idle_timeout"),
+        ("drain: -1\n", "drain"),
+        ("drain_notice: .inf\n", "drain_notice"),
+        ("pin: 3\n", "pin"),
+        ("replays: 0\n", "replays"),
+        ("snapshot_interval: 0.1\n", "snapshot_interval"),
+        ("tokenizer: local\n", "tokenizer"),
+        ("tokenizer_timeout: 61\n", "tokenizer_timeout"),
+        ("tokenizer_deadline: 0\n", "tokenizer_deadline"),
+        ("tokenizer_retries: 11\n", "tokenizer_retries"),
+        ("tokenizer_concurrency: 0\n", "tokenizer_concurrency"),
+        ("tokenizer_hedge: -1\n", "tokenizer_hedge"),
+        ("tokenizer_cache: -1\n", "tokenizer_cache"),
+        ("tokenizer_cache_time: 90000\n", "tokenizer_cache_time"),
+        ("local_tokenizers: [m]\n", "local_tokenizers"),
+        ("policy: best\n", "policy"),
+        ("minimum_match: -1\n", "minimum_match"),
+        ("deviations: .nan\n", "deviations"),
+        ("cost_prefill: -1\n", "cost_prefill"),
+        ("cost_decode: 1001\n", "cost_decode"),
+        ("session_header: 'a b'\n", "session_header"),
+        ("load_interval: 0.01\n", "load_interval"),
+        ("request_time: 0\n", "request_time"),
+        ("speculative_time: 0.001\n", "speculative_time"),
+        ("approximate_time: 0\n", "approximate_time"),
+        ("approximate_blocks: 0\n", "approximate_blocks"),
+        ("decisions: 0\n", "decisions"),
+    ] {
+        let config = read(text)
+            .map_err(ConfigError::from)
+            .and_then(Settings::resolve);
+        let error = config.unwrap_err().to_string();
+        assert!(error.contains(key), "{key} in {error}");
+    }
+}
