@@ -446,6 +446,7 @@ fn equal_work_goes_by_requests_then_by_the_prefix() {
     };
     let idle = working([0, 0, 0], 0, 0);
     let mut more = idle;
+    more.identity = identity("ns/other", 0);
     more.load.waiting = 1;
     for seed in 0..50 {
         let choice = choose(&[more, idle], &ask, &Rules::default(), |_| seed).unwrap();
