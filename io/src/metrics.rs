@@ -1,5 +1,7 @@
 //! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
 //! go with the worker, and nothing is counted twice.
+mod routing;
+
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::status::{HttpStatus, RouteStatus, WorkerStatus};
 use prometheus_client::collector::Collector;
@@ -45,6 +47,8 @@ impl Collector for NodeMetrics {
         self.http(&mut encoder)?;
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
+        routing::choices(&mut encoder, &self.routes)?;
+        routing::loads(&mut encoder, &self.fleet, &view)?;
         counts(&mut encoder, &view)?;
         skipped(&mut encoder, &view)
     }
