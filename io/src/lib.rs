@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod load;
 pub mod metrics;
 pub mod node;
 pub mod probe;

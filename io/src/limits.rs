@@ -453,6 +453,14 @@ pub const LOAD_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 pub const LOAD_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Longest pause that can be set.
 pub const LOAD_INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Intervals after which what an engine said of its load does not count any more. Generous: the node's own count goes on from
+/// it, and without it is all that is known.
+pub const LOAD_AGE_INTERVALS: u32 = 10;
+/// The same as a time, at least: when many engines are asked, rounds take longer than the interval.
+pub const LOAD_AGE_MIN: Duration = Duration::from_secs(30);
+/// Times that a choice is made anew because somebody else booked its target meanwhile; then it is booked all the same. Each
+/// time somebody else has succeeded.
+pub const BOOKING_TRIES_MAX: usize = 8;
 /// Time after which a routed request is taken for finished, unless it is set: longer than most answers take.
 pub const REQUEST_TIME_DEFAULT: Duration = Duration::from_mins(1);
 /// Shortest that can be set.

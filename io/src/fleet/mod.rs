@@ -13,6 +13,7 @@ pub use probes::{ProbeCounts, ProbeFailure};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
 pub use view::{FleetView, WorkerInfo, WorkerJson};
 
+use crate::load::Clock;
 use crate::snapshot::Snapshot;
 use crate::stream::saved::{Kept, SaveTo};
 use crate::stream::{NewWorker, QueueFull, Streams};
@@ -108,6 +109,7 @@ pub struct Fleet {
     /// Held while the fleet changes, so that changes follow one another.
     changing: Mutex<Taken>,
     probes: ProbeCounts,
+    clock: Clock,
     /// Workers that come are looked for in it.
     warm: OnceLock<Snapshot>,
 }
@@ -122,8 +124,21 @@ impl Fleet {
             view: ArcSwap::default(),
             changing: Mutex::default(),
             probes: ProbeCounts::default(),
+            clock: Clock::default(),
             warm: OnceLock::new(),
         }
+    }
+
+    /// The same fleet, whose workers' loads go by this clock.
+    #[must_use]
+    pub fn timed(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// What the workers' loads go by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Workers that come from now on begin with what a snapshot has of them. Only the first one given counts.

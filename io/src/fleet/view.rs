@@ -1,5 +1,6 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
+use crate::load::WorkerLoad;
 use crate::snapshot::About;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::saved::Section;
@@ -20,6 +21,7 @@ pub struct WorkerInfo {
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
+    load: WorkerLoad,
     problem: ArcSwapOption<String>,
     json: WorkerJson,
 }
@@ -41,6 +43,7 @@ impl WorkerInfo {
             pod,
             endpoints,
             status,
+            load: WorkerLoad::default(),
             problem: ArcSwapOption::empty(),
         }
     }
@@ -103,6 +106,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn status(&self) -> &Arc<WorkerStatus> {
         &self.status
+    }
+
+    /// How busy it is.
+    #[must_use]
+    pub fn load(&self) -> &WorkerLoad {
+        &self.load
     }
 
     /// Why no events can be expected of it, as its engine's own description says.

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig, ServerError};
+use kvroute::load::Clock;
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
@@ -152,7 +153,9 @@ impl Fixture {
     fn start(index: Arc<Index>, config: &ServerConfig) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
-        let fleet = Arc::new(Fleet::new(index, engines.clone()));
+        let routing = &config.routing;
+        let clock = Clock::new(routing.request_time, routing.load_interval);
+        let fleet = Arc::new(Fleet::new(index, engines.clone()).timed(clock));
         Ok(Self {
             server: Server::start(config, &fleet)?,
             fleet,

@@ -4,7 +4,8 @@
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use crate::fleet::WorkerInfo;
 use crate::limits::DECISIONS_PER_THREAD;
-use crate::status::Trust;
+use crate::load::Booking;
+use crate::status::{RouteStatus, Trust};
 use arc_swap::ArcSwapOption;
 use kvroute_engine::choose::{Gate, Load, Policy, Reason};
 use kvroute_engine::types::{TIERS, WorkerId};
@@ -90,10 +91,16 @@ pub(super) struct Decision {
     /// Length of the prompt in whole or part; `None` if it is not known.
     pub(super) prompt: Option<PromptLength>,
     pub(super) minimum_match: u64,
+    /// Tokens of the prompt, as far as they are known.
+    pub(super) prompt_tokens: u64,
+    /// Whether the request belongs to a session.
+    pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: Arc<WorkerInfo>,
-    /// Leading tokens that the target was credited with.
+    /// Leading tokens that the target is expected to reuse.
     pub(super) matched: u64,
+    /// Of the target; none of a trial.
+    booking: Option<Booking>,
     pub(super) candidates: Box<[Considered]>,
     /// Candidates beyond those.
     pub(super) left_out: usize,
@@ -146,15 +153,19 @@ pub(super) struct Made<'m> {
     pub(super) dry_run: bool,
     pub(super) prompt: Option<PromptLength>,
     pub(super) minimum_match: u64,
+    pub(super) prompt_tokens: u64,
+    pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: &'m Arc<WorkerInfo>,
     pub(super) matched: u64,
+    pub(super) booking: Option<Booking>,
     pub(super) candidates: &'m [Considered],
     pub(super) left_out: usize,
 }
 
 impl Decision {
-    /// Takes note of feedback. What it does not say stays; once finished, a request stays finished.
+    /// Takes note of feedback. What it does not say stays; once finished, a request stays finished, and its booking is taken
+    /// back once.
     pub(super) fn note(&self, outcome: Outcome) {
         let Delivered {
             told,
@@ -164,8 +175,11 @@ impl Decision {
         if let Some(tokens) = outcome.cached_tokens {
             cached_tokens.store(tokens, Relaxed);
         }
-        if outcome.finished {
-            finished.store(true, Relaxed);
+        if outcome.finished
+            && !finished.swap(true, Relaxed)
+            && let Some(booking) = &self.booking
+        {
+            self.target.load().finish(booking);
         }
         // Release: pairs with the Acquire in `outcome`.
         told.store(true, Release);
@@ -191,6 +205,8 @@ type Ring = Box<[ArcSwapOption<Decision>]>;
 struct Rings {
     process: u32,
     threads: Box<[Ring]>,
+    /// What each thread has chosen.
+    counts: Arc<[RouteStatus]>,
     /// Shared, so that the policy goes round the pods and not each thread on its own; only a number, so Relaxed.
     turn: AtomicU64,
 }
@@ -217,6 +233,7 @@ pub(in crate::http) fn seats(threads: usize) -> impl Iterator<Item = Seat> {
     let rings = Arc::new(Rings {
         process,
         threads: numbers.clone().take(threads).map(|_| ring()).collect(),
+        counts: (0..threads).map(|_| RouteStatus::default()).collect(),
         turn: AtomicU64::new(0),
     });
     numbers.take(threads).map(move |thread| Seat {
@@ -238,6 +255,16 @@ impl Seat {
         self.chance.hash_one(self.count)
     }
 
+    /// What each thread has chosen.
+    pub(super) fn counts(&self) -> &Arc<[RouteStatus]> {
+        &self.rings.counts
+    }
+
+    /// What this one has.
+    pub(super) fn own_counts(&self) -> &RouteStatus {
+        &self.rings.counts[usize::from(self.thread)]
+    }
+
     /// Remembers a decision, in place of an old one.
     pub(super) fn enter(&mut self, made: &Made<'_>) -> RequestId {
         let id = RequestId {
@@ -255,9 +282,12 @@ impl Seat {
             dry_run: made.dry_run,
             prompt: made.prompt,
             minimum_match: made.minimum_match,
+            prompt_tokens: made.prompt_tokens,
+            session: made.session,
             gate: made.gate,
             target: Arc::clone(made.target),
             matched: made.matched,
+            booking: made.booking,
             candidates: made.candidates.into(),
             left_out: made.left_out,
             delivered: Delivered::default(),

@@ -89,7 +89,7 @@ pub(super) fn full(
             rank: target.rank(),
         },
         reason: decided.reason.as_str(),
-        matched_tokens: decided.target.matched(),
+        matched_tokens: decided.matched,
         headers: Headers {
             target_pod: decided.endpoint(),
             x_gateway_destination_endpoint: decided.endpoint(),
