@@ -16,6 +16,7 @@ pub mod limits;
 pub mod load;
 pub mod metrics;
 pub mod node;
+pub mod predict;
 pub mod probe;
 mod quiet;
 pub mod snapshot;

@@ -485,3 +485,30 @@ pub const WEIGHT_MAX: f64 = 1_000.0;
 pub const DECISIONS_DEFAULT: usize = DECISIONS_PER_THREAD;
 /// Most that can be set, by their memory.
 pub const DECISIONS_MAX: usize = 1 << 20;
+
+/// Decisions that wait to be learnt from: what a thousand clients may send while the thread is away.
+pub const PREDICT_QUEUE_MAX: usize = 4_096;
+/// Bytes of prompts among them.
+pub const PREDICT_QUEUED_BYTES_MAX: usize = 32 << 20;
+/// Decisions that are learnt from in one go; then come the deadlines.
+pub const PREDICT_BATCH: usize = 64;
+/// Bytes of one prompt that are learnt from: 262,144 tokens. Of a longer one the beginning counts.
+pub const PREDICT_PROMPT_BYTES_MAX: usize = 1 << 20;
+/// After a decision, the thread that learns looks for further ones at this pace instead of waiting to be woken, which
+/// would cost those who answer a system call for each decision.
+pub const PREDICT_PAUSE: Duration = Duration::from_micros(500);
+/// For so long after the last decision.
+pub const PREDICT_LINGER: Duration = Duration::from_millis(20);
+/// Between two looks for restarted engines. Lookups notice those themselves; this only frees memory.
+pub const PREDICT_SWEEP: Duration = Duration::from_secs(1);
+/// After which a worker that nothing is expected of any more gives its second number back.
+pub const PREDICT_IDLE: Duration = Duration::from_mins(1);
+/// Blocks that are taken out at once when their time is up; then come the decisions that wait.
+pub const PREDICT_EXPIRE_MAX: usize = 4_096;
+/// Numbers of the index that are left to workers yet to come: what is expected takes one for each worker.
+pub const PREDICT_NUMBERS_RESERVED: usize = 4_096;
+/// Tokens of a block where neither the pod's description nor another pod of its model says it: the engines' default on
+/// GPUs. It matters to the node's own bookkeeping only.
+pub const BLOCK_SIZE_APPROXIMATE: u32 = 16;
+
+const _: () = assert!(PREDICT_PROMPT_BYTES_MAX <= PREDICT_QUEUED_BYTES_MAX);

@@ -3,6 +3,7 @@
 mod routing;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::predict::LearnStatus;
 use crate::status::{HttpStatus, RouteStatus, WorkerStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -45,6 +46,9 @@ impl Collector for NodeMetrics {
         let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
         self.http(&mut encoder)?;
+        if let Some(learner) = self.fleet.learner() {
+            learnt(&mut encoder, learner.status())?;
+        }
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
         routing::choices(&mut encoder, &self.routes)?;
@@ -93,6 +97,31 @@ impl NodeMetrics {
         }
         Ok(())
     }
+}
+
+/// What was learnt from decisions.
+fn learnt(encoder: &mut DescriptorEncoder<'_>, status: &LearnStatus) -> Result {
+    let help = "Blocks that were learnt from decisions: of workers without events, and of others until their events come.";
+    let mut metric = gauge(encoder, "kvroute_predicted_blocks", help, None)?;
+    for (kind, blocks) in [
+        ("approximate", status.approximate_blocks()),
+        ("speculative", status.speculative_blocks()),
+    ] {
+        let labels = [("kind", kind)];
+        metric.encode_family(&labels)?.encode_gauge(&blocks)?;
+    }
+    let help = "Decisions that were learnt from.";
+    let metric = counter(encoder, "kvroute_predictions", help)?;
+    add_up(metric, status.learnt())?;
+    let help = "Decisions that were not learnt from, or not wholly.";
+    let mut metric = counter(encoder, "kvroute_predictions_dropped", help)?;
+    for (why, count) in status.unlearnt() {
+        let labels = [("reason", why.as_str())];
+        add_up(metric.encode_family(&labels)?, count)?;
+    }
+    let help = "Predicted blocks that left, or were not taken in, for want of room.";
+    let metric = counter(encoder, "kvroute_predicted_blocks_evicted", help)?;
+    add_up(metric, status.evicted())
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {

@@ -1,10 +1,11 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, RoutingConfig};
 use crate::fleet::{AddError, FileError, Fleet, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles};
 use crate::limits::FLEET_LOAD_TIME_MAX;
 use crate::load::Clock;
+use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
 use crate::stream::{Streams, StreamsConfig};
 use crate::warm::{self, Keeper};
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
+    /// The thread that learns from decisions cannot be started.
+    #[error("cannot start the thread that learns from decisions: {0}")]
+    Learner(io::Error),
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
@@ -67,7 +71,7 @@ impl StartError {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
-            Self::Streams(_) | Self::Probe(_) | Self::Server(_) => false,
+            Self::Streams(_) | Self::Learner(_) | Self::Probe(_) | Self::Server(_) => false,
         }
     }
 }
@@ -90,7 +94,9 @@ impl Node {
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
         let routing = &config.routing;
         let clock = Clock::new(routing.request_time, routing.load_interval);
-        let fleet = Arc::new(Fleet::new(index, streams).timed(clock));
+        let learner = Learner::start(&index, learn_config(routing)).map_err(StartError::Learner)?;
+        let fleet = Fleet::new(index, streams).timed(clock);
+        let fleet = Arc::new(fleet.learning(learner, routing.event_sync));
         let folder = config.snapshot_dir.as_deref();
         if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
             fleet.start_from(snapshot);
@@ -157,6 +163,14 @@ impl Node {
         self.server.stop();
         drop(self.probe);
         drop(self.keeper);
+    }
+}
+
+fn learn_config(routing: &RoutingConfig) -> LearnConfig {
+    LearnConfig {
+        speculative: routing.speculative_time,
+        approximate: routing.approximate_time,
+        max_blocks: routing.approximate_blocks,
     }
 }
 

@@ -69,16 +69,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
+    ("io/predict", &["limits", "status"]),
     (
         "io/fleet",
-        &["limits", "status", "snapshot", "stream", "load"],
+        &["limits", "status", "snapshot", "stream", "load", "predict"],
     ),
-    ("io/metrics", &["limits", "status", "load", "fleet"]),
+    (
+        "io/metrics",
+        &["limits", "status", "load", "predict", "fleet"],
+    ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "load", "fleet", "metrics",
-            "config",
+            "limits", "ids", "address", "status", "stream", "snapshot", "load", "predict", "fleet",
+            "metrics", "config",
         ],
     ),
     (
@@ -93,7 +97,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/node",
         &[
-            "limits", "address", "stream", "load", "fleet", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "load", "predict", "fleet", "http", "probe", "warm",
+            "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),

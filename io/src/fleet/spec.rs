@@ -31,6 +31,9 @@ pub struct PodSpec {
     /// Where rank 0 answers replay requests; rank r adds r to the port.
     #[serde(default)]
     pub replay: Option<String>,
+    /// Whether it publishes events. What is known of a pod that does not is where requests were sent.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub kv_events: bool,
     /// Data-parallel ranks.
     #[serde(default = "one")]
     pub ranks: u32,
@@ -49,6 +52,10 @@ const fn one() -> u32 {
     1
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// `lora:` without a value is null in YAML.
 fn list_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -57,6 +64,11 @@ fn list_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_true(b: &bool) -> bool {
+    *b
 }
 
 /// What is wrong with a pod's description.
@@ -74,7 +86,7 @@ pub struct SpecError {
 pub struct RankEndpoints {
     /// The rank's number.
     pub rank: u32,
-    /// Its event socket.
+    /// Its event socket; empty if it has none.
     pub events: String,
     /// Its replay socket, if there is one.
     pub replay: Option<String>,
@@ -92,6 +104,9 @@ impl PodSpec {
     pub fn ranks(&self) -> Result<Vec<RankEndpoints>, SpecError> {
         self.check_names()?;
         self.check_numbers()?;
+        if !self.kv_events {
+            return self.without_events();
+        }
         let (events, replay) = self.addresses()?;
         let events = Endpoint::parse("events", &events)?;
         let replay = replay
@@ -120,6 +135,20 @@ impl PodSpec {
                 })
             })
             .collect()
+    }
+
+    /// The ranks of a pod that publishes nothing.
+    fn without_events(&self) -> Result<Vec<RankEndpoints>, SpecError> {
+        if self.events.is_some() || self.replay.is_some() {
+            let message = "false, and events or replay is given";
+            return Err(SpecError::new("kv_events", message));
+        }
+        let silent = |offset| RankEndpoints {
+            rank: self.first_rank + offset,
+            events: String::new(),
+            replay: None,
+        };
+        Ok((0..self.ranks).map(silent).collect())
     }
 
     /// Where rank 0 publishes and replays: as given, or the default ports of the endpoint's host.
@@ -332,6 +361,7 @@ mod tests {
             endpoint: None,
             events: Some(events.into()),
             replay: replay.map(str::to_owned),
+            kv_events: true,
             ranks,
             first_rank: 0,
             lora: Vec::new(),
@@ -490,6 +520,29 @@ mod tests {
         assert_eq!(changed(|s| s.ranks = 2), "events");
         assert_eq!(changed(|s| s.first_rank = 1), "events");
         assert_eq!(changed(|s| s.endpoint = Some("*:8000".into())), "events");
+    }
+
+    #[test]
+    fn a_pod_without_events_has_ranks_and_nothing_else_of_them() {
+        let mut silent = PodSpec {
+            kv_events: false,
+            ranks: 2,
+            first_rank: 3,
+            ..asked("h:8000")
+        };
+        let rank = |rank| RankEndpoints {
+            rank,
+            events: String::new(),
+            replay: None,
+        };
+        assert_eq!(silent.ranks().unwrap(), [rank(3), rank(4)]);
+        silent.endpoint = None;
+        assert_eq!(silent.ranks().unwrap().len(), 2);
+        silent.replay = Some("tcp://h:1".into());
+        assert_eq!(field_of(&silent), "kv_events");
+        silent.replay = None;
+        silent.events = Some("tcp://h:1".into());
+        assert_eq!(field_of(&silent), "kv_events");
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub(super) struct Considered {
     pub(super) serial: u64,
     /// Leading tokens, by tier. A body has fewer than fit.
     pub(super) matched: [u32; TIERS],
+    /// Leading tokens that it was expected to hold because of requests just sent there; zero unless that was asked for.
+    pub(super) expected: u32,
     pub(super) load: Load,
     pub(super) trust: Trust,
 }
@@ -97,8 +99,10 @@ pub(super) struct Decision {
     pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: Arc<WorkerInfo>,
-    /// Leading tokens that the target is expected to reuse.
+    /// Leading tokens that the target would reuse of what it holds.
     pub(super) matched: u64,
+    /// The same with what was just sent there, which is what it was chosen for.
+    pub(super) credited: u64,
     /// Of the target; none of a trial.
     booking: Option<Booking>,
     pub(super) candidates: Box<[Considered]>,
@@ -158,6 +162,7 @@ pub(super) struct Made<'m> {
     pub(super) gate: Gate,
     pub(super) target: &'m Arc<WorkerInfo>,
     pub(super) matched: u64,
+    pub(super) credited: u64,
     pub(super) booking: Option<Booking>,
     pub(super) candidates: &'m [Considered],
     pub(super) left_out: usize,
@@ -287,6 +292,7 @@ impl Seat {
             gate: made.gate,
             target: Arc::clone(made.target),
             matched: made.matched,
+            credited: made.credited,
             booking: made.booking,
             candidates: made.candidates.into(),
             left_out: made.left_out,

@@ -24,6 +24,8 @@ struct Answer<'a> {
     target: Target<'a>,
     reason: &'static str,
     matched_tokens: u64,
+    /// Further tokens that the target is expected to hold.
+    speculative_tokens: u64,
     headers: Headers<'a>,
     candidates: Vec<Candidate<'a>>,
 }
@@ -90,6 +92,7 @@ pub(super) fn full(
         },
         reason: decided.reason.as_str(),
         matched_tokens: decided.matched,
+        speculative_tokens: decided.speculative,
         headers: Headers {
             target_pod: decided.endpoint(),
             x_gateway_destination_endpoint: decided.endpoint(),
