@@ -523,29 +523,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_events_has_ranks_and_nothing_else_of_them() {
-        let mut silent = PodSpec {
-            kv_events: false,
-            ranks: 2,
-            first_rank: 3,
-            ..asked("h:8000")
-        };
-        let rank = |rank| RankEndpoints {
-            rank,
-            events: String::new(),
-            replay: None,
-        };
-        assert_eq!(silent.ranks().unwrap(), [rank(3), rank(4)]);
-        silent.endpoint = None;
-        assert_eq!(silent.ranks().unwrap().len(), 2);
-        silent.replay = Some("tcp://h:1".into());
-        assert_eq!(field_of(&silent), "kv_events");
-        silent.replay = None;
-        silent.events = Some("tcp://h:1".into());
-        assert_eq!(field_of(&silent), "kv_events");
-    }
-
-    #[test]
     fn a_bound_address_is_made_one_to_connect_to() {
         for (bound, expected) in [
             ("tcp://*:5557", "tcp://h:5557"),
