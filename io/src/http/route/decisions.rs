@@ -3,7 +3,6 @@
 //! Each thread that answers writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use crate::fleet::WorkerInfo;
-use crate::limits::DECISIONS_PER_THREAD;
 use crate::load::Booking;
 use crate::status::{RouteStatus, Trust};
 use arc_swap::ArcSwapOption;
@@ -225,16 +224,12 @@ pub(in crate::http) struct Seat {
     chance: RandomState,
 }
 
-/// A seat for each of so many threads, at most 65,536.
-pub(in crate::http) fn seats(threads: usize) -> impl Iterator<Item = Seat> {
+/// A seat for each of so many threads, at most 65,536, with room for so many decisions.
+pub(in crate::http) fn seats(threads: usize, decisions: usize) -> impl Iterator<Item = Seat> {
     let chance = RandomState::new();
     let process = (chance.hash_one(0) >> 32) as u32;
     let numbers = 0..=u16::MAX;
-    let ring = || {
-        (0..DECISIONS_PER_THREAD)
-            .map(|_| ArcSwapOption::empty())
-            .collect()
-    };
+    let ring = || (0..decisions).map(|_| ArcSwapOption::empty()).collect();
     let rings = Arc::new(Rings {
         process,
         threads: numbers.clone().take(threads).map(|_| ring()).collect(),
@@ -314,7 +309,7 @@ impl Seat {
 impl Rings {
     fn slot(&self, id: RequestId) -> Option<&ArcSwapOption<Decision>> {
         let ring = self.threads.get(usize::from(id.thread))?;
-        let at = id.count % DECISIONS_PER_THREAD as u64;
+        let at = id.count.checked_rem(ring.len() as u64)?;
         ring.get(usize::try_from(at).ok()?)
     }
 }
@@ -346,7 +341,7 @@ mod tests {
 
     #[test]
     fn turns_go_on_over_all_seats() {
-        let seats: Vec<_> = seats(2).collect();
+        let seats: Vec<_> = seats(2, 3).collect();
         let turns = [
             seats[0].turn(false),
             seats[1].turn(true),

@@ -179,7 +179,7 @@ impl Server {
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
-        let mut seats = seats(threads + answer_aside);
+        let mut seats = seats(threads + answer_aside, config.routing.decisions);
         let fleet = Arc::clone(fleet);
         let states = states(seats.by_ref().take(answer_aside), &fleet, &status, config);
         let (aside, answering_aside) = Aside::start(states)?;
