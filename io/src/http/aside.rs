@@ -74,11 +74,7 @@ impl Aside {
     }
 
     /// Has a request answered.
-    pub(super) async fn answer(
-        &self,
-        handler: Handler,
-        request: Large,
-    ) -> Result<Ended, ApiError> {
+    pub(super) async fn answer(&self, handler: Handler, request: Large) -> Result<Ended, ApiError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             handler,

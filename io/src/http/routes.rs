@@ -5,10 +5,10 @@ use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState, Told};
-use Handler::{Plain, Prompt};
 use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use crate::tokenize::Ask;
+use Handler::{Plain, Prompt};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
 use hyper::http::request::Parts;
@@ -64,9 +64,22 @@ const ANY: &str = "*";
 static CHECK: &[(Method, Handler)] = &[(Method::POST, Prompt(authz::check))];
 
 static ROUTES: &[Route] = &[
-    route("/v1/match", "POST", &[(Method::POST, Prompt(matching::answer))]),
-    route("/v1/match:batch", "POST", &[(Method::POST, Prompt(batch::answer))]).aside(),
-    route("/v1/route", "POST", &[(Method::POST, Prompt(route::answer))]),
+    route(
+        "/v1/match",
+        "POST",
+        &[(Method::POST, Prompt(matching::answer))],
+    ),
+    route(
+        "/v1/match:batch",
+        "POST",
+        &[(Method::POST, Prompt(batch::answer))],
+    )
+    .aside(),
+    route(
+        "/v1/route",
+        "POST",
+        &[(Method::POST, Prompt(route::answer))],
+    ),
     route(
         "/v1/route/v1/chat/completions",
         "POST",
@@ -80,10 +93,22 @@ static ROUTES: &[Route] = &[
     route("/v1/ext_authz/*", ANY, CHECK),
     route("/v1/ext_authz/", ANY, CHECK),
     route("/v1/ext_authz", ANY, CHECK),
-    route("/v1/feedback", "POST", &[(Method::POST, Plain(feedback::note))]),
-    route("/v1/explain/*", GET, &[(Method::GET, Plain(explain::answer))]),
+    route(
+        "/v1/feedback",
+        "POST",
+        &[(Method::POST, Plain(feedback::note))],
+    ),
+    route(
+        "/v1/explain/*",
+        GET,
+        &[(Method::GET, Plain(explain::answer))],
+    ),
     route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))]),
-    route("/query_by_hash", "POST", &[(Method::POST, Plain(by_hash::query))]),
+    route(
+        "/query_by_hash",
+        "POST",
+        &[(Method::POST, Plain(by_hash::query))],
+    ),
     route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
     route("/health", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
@@ -92,7 +117,10 @@ static ROUTES: &[Route] = &[
     route(
         "/v1/workers",
         "GET, HEAD, POST",
-        &[(Method::GET, Plain(workers::list)), (Method::POST, Plain(workers::add))],
+        &[
+            (Method::GET, Plain(workers::list)),
+            (Method::POST, Plain(workers::add)),
+        ],
     )
     .to(Access::AdminToChange)
     .aside(),
@@ -102,7 +130,12 @@ static ROUTES: &[Route] = &[
         &[(Method::DELETE, Plain(workers::remove))],
     )
     .to(Access::AdminToChange),
-    route("/register", "POST", &[(Method::POST, Plain(rfc1403::register))]).to(Access::Admin),
+    route(
+        "/register",
+        "POST",
+        &[(Method::POST, Plain(rfc1403::register))],
+    )
+    .to(Access::Admin),
     route(
         "/unregister",
         "POST",
@@ -110,8 +143,17 @@ static ROUTES: &[Route] = &[
     )
     .to(Access::Admin),
     route("/workers", GET, &[(Method::GET, Plain(rfc1403::list))]).aside(),
-    route(snapshot::PATH, GET, &[(Method::GET, Plain(snapshot::answer))]).to(Access::Admin),
-    route("/openapi.json", GET, &[(Method::GET, Plain(openapi::answer))]),
+    route(
+        snapshot::PATH,
+        GET,
+        &[(Method::GET, Plain(snapshot::answer))],
+    )
+    .to(Access::Admin),
+    route(
+        "/openapi.json",
+        GET,
+        &[(Method::GET, Plain(openapi::answer))],
+    ),
     route("/", GET, &[(Method::GET, Plain(health::front))]),
 ];
 
@@ -318,7 +360,10 @@ async fn answer_here(
         Step::Tokenize(asks) => asks,
     };
     let told = tokenize(state, asks).await;
-    let call = Call { told: &told, ..*call };
+    let call = Call {
+        told: &told,
+        ..*call
+    };
     let step = handler.call(&mut state.borrow_mut(), &call);
     step.and_then(done)
 }

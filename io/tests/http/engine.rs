@@ -141,7 +141,12 @@ fn serve(stream: TcpStream, inner: &Inner) {
             inner.versions_asked.fetch_add(1, SeqCst);
             let version = inner.version.lock().unwrap().clone();
             match version {
-                Some(version) => answer(&mut stream, 200, "", &json!({"version": version}).to_string()),
+                Some(version) => answer(
+                    &mut stream,
+                    200,
+                    "",
+                    &json!({"version": version}).to_string(),
+                ),
                 None => answer(&mut stream, 404, "", "{}"),
             }
         } else {
@@ -172,12 +177,7 @@ fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     Some((path, String::from_utf8(body).unwrap()))
 }
 
-fn answer(
-    stream: &mut BufReader<TcpStream>,
-    status: u16,
-    headers: &str,
-    body: &str,
-) -> Option<()> {
+fn answer(stream: &mut BufReader<TcpStream>, status: u16, headers: &str, body: &str) -> Option<()> {
     let length = body.len();
     let text = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}");
     stream.get_mut().write_all(text.as_bytes()).ok()
@@ -218,7 +218,8 @@ fn tokenize(stream: &mut BufReader<TcpStream>, body: &str, inner: &Inner) -> Opt
         }
         Reply::Endless => {
             let out = stream.get_mut();
-            out.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+            out.set_write_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
             write!(out, "HTTP/1.1 200 OK\r\n\r\n{{\"tokens\":[1").ok()?;
             let piece = ",1".repeat(1 << 15);
             loop {
@@ -242,7 +243,10 @@ fn numbers(body: &Value) -> Vec<u32> {
 fn texts_of(message: &Value) -> Vec<&str> {
     match &message["content"] {
         Value::String(text) => vec![text],
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -1,12 +1,12 @@
 //! A server over a fleet whose workers the test drives: in place of the IO threads stands a table
 //! of writers.
 use crate::client::Client;
+use kvroute::config::TokenizerConfig;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
-use kvroute::config::TokenizerConfig;
 use kvroute::tokenize::{Running, Tokenizer};
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::{EngineHash, Tier, WorkerId};

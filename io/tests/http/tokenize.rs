@@ -60,7 +60,10 @@ fn text_is_matched_as_its_tokens_are() {
     let mut salted = completion();
     salted["cache_salt"] = json!("s");
     let answer = client.post("/v1/match", &salted).json();
-    assert_eq!((&answer["tokens"], &answer["candidates"]), (&json!(9), &json!([])));
+    assert_eq!(
+        (&answer["tokens"], &answer["candidates"]),
+        (&json!(9), &json!([]))
+    );
 }
 
 #[test]
@@ -78,7 +81,10 @@ fn text_is_routed_as_its_tokens_are() {
         assert_eq!(answer["reason"], "prefix_match", "{path} {body}");
         assert_eq!(answer["matched_tokens"], 8, "{path} {body}");
         let id = answer["request_id"].as_str().unwrap();
-        assert_eq!(reason(&mut client, id), ("prefix_match".to_owned(), json!(9)));
+        assert_eq!(
+            reason(&mut client, id),
+            ("prefix_match".to_owned(), json!(9))
+        );
     }
 }
 
@@ -111,7 +117,11 @@ fn a_paths_own_field_is_the_prompt() {
         let asked = engine.calls();
         let response = client.post(path, &body);
         let id = response.header("x-kvroute-request-id").unwrap().to_owned();
-        assert_eq!(reason(&mut client, &id), ("no_tokens".to_owned(), Value::Null), "{path}");
+        assert_eq!(
+            reason(&mut client, &id),
+            ("no_tokens".to_owned(), Value::Null),
+            "{path}"
+        );
         assert_eq!(engine.calls(), asked, "{path}");
     }
 }
@@ -127,9 +137,17 @@ fn a_gateways_check_goes_where_the_prompt_is() {
         ("/v1/ext_authz", completion()),
     ] {
         let response = client.post(path, &body);
-        assert_eq!((response.status, &response.body[..]), (200, &b""[..]), "{path}");
+        assert_eq!(
+            (response.status, &response.body[..]),
+            (200, &b""[..]),
+            "{path}"
+        );
         let id = response.header("x-kvroute-request-id").unwrap().to_owned();
-        assert_eq!(reason(&mut client, &id), ("prefix_match".to_owned(), json!(9)), "{path}");
+        assert_eq!(
+            reason(&mut client, &id),
+            ("prefix_match".to_owned(), json!(9)),
+            "{path}"
+        );
     }
 }
 
@@ -217,12 +235,17 @@ fn each_text_of_a_batch_is_answered_as_alone() {
 #[test]
 fn what_the_engine_refuses_is_the_clients_to_know() {
     let engine = Engine::scripted(|_, _| {
-        let said = r#"{"error":{"message":"messages: too hot","type":"BadRequestError","code":400}}"#;
+        let said =
+            r#"{"error":{"message":"messages: too hot","type":"BadRequestError","code":400}}"#;
         Reply::Status(400, "", said)
     });
     let (_fixture, mut client) = two(&engine);
     let response = client.post("/v1/match", &chat());
-    let expected = (400, "invalid_request".to_owned(), Some("messages".to_owned()));
+    let expected = (
+        400,
+        "invalid_request".to_owned(),
+        Some("messages".to_owned()),
+    );
     assert_eq!(response.refusal(), expected);
     assert_eq!(response.json()["error"]["message"], "messages: too hot");
     // A request is routed all the same: the engine will refuse it.
@@ -238,7 +261,11 @@ fn nobody_to_ask_is_no_error_of_routing() {
     fixture.add_pod("a");
     let mut client = fixture.client();
     let response = client.post("/v1/match", &chat());
-    let expected = (503, "tokenizer_unavailable".to_owned(), Some("messages".to_owned()));
+    let expected = (
+        503,
+        "tokenizer_unavailable".to_owned(),
+        Some("messages".to_owned()),
+    );
     assert_eq!(response.refusal(), expected);
     let engine = Engine::new();
     // Nobody listens there any more.
@@ -307,7 +334,8 @@ fn a_chat_is_passed_on_whole_and_a_completions_prompt_alone() {
     documented["chat_template_kwargs"] = json!({"documents": 7, "thinking": false});
     client.post("/v1/route", &documented);
     let sent: Value = serde_json::from_str(&engine.asked()[3]).unwrap();
-    let kwargs = json!({"thinking": false, "documents": documented["documents"], "reasoning_effort": "low"});
+    let kwargs =
+        json!({"thinking": false, "documents": documented["documents"], "reasoning_effort": "low"});
     assert_eq!(sent["chat_template_kwargs"], kwargs);
     assert_eq!(sent["messages"], documented["messages"]);
 }
@@ -335,7 +363,11 @@ fn images_need_an_engine_that_says_them() {
             if known {
                 assert_eq!(response.json()["tokens"], 9, "{version:?}");
             } else {
-                let expected = (400, "invalid_request".to_owned(), Some("messages".to_owned()));
+                let expected = (
+                    400,
+                    "invalid_request".to_owned(),
+                    Some("messages".to_owned()),
+                );
                 assert_eq!(response.refusal(), expected, "{version:?}");
             }
         }

@@ -45,7 +45,10 @@ fn told(client: &mut Client, body: &Value) -> Result<u64, String> {
         return Ok(response.json()["tokens"].as_u64().unwrap());
     }
     assert!([400, 503].contains(&response.status), "{response:?}");
-    Err(response.json()["error"]["message"].as_str().unwrap().to_owned())
+    Err(response.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned())
 }
 
 /// A counter of the tokenizer, from `/metrics`.
@@ -64,7 +67,10 @@ fn failures(client: &mut Client, reason: &str) -> u64 {
 fn wait_until(mut there: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !there() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not come");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it does not come"
+        );
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -76,7 +82,10 @@ fn what_may_pass_is_asked_again() {
         (Reply::Status(429, "", ""), 2),
         (Reply::Status(500, "", ""), 2),
         (Reply::Status(503, "retry-after: 0\r\n", ""), 2),
-        (Reply::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"), 2),
+        (
+            Reply::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"),
+            2,
+        ),
         (Reply::Bytes(""), 2),
         (Reply::Status(400, "", ""), 1),
         (Reply::Status(401, "", ""), 1),
@@ -93,7 +102,10 @@ fn what_may_pass_is_asked_again() {
         let told = ask(&mut client, "1 2 3");
         assert_eq!(told.is_ok(), calls == 2, "{first:?} {told:?}");
         assert_eq!(engine.calls(), calls, "{first:?}");
-        assert_eq!(metric(&mut client, "kvroute_tokenizer_retries_total"), calls as u64 - 1);
+        assert_eq!(
+            metric(&mut client, "kvroute_tokenizer_retries_total"),
+            calls as u64 - 1
+        );
     }
 }
 
@@ -121,9 +133,17 @@ fn who_wants_to_be_left_alone_is() {
     assert_eq!(busy.calls(), 1);
     // Nor is it asked for another prompt.
     assert!(ask(&mut client, "2").is_err());
-    assert_eq!((busy.calls(), failures(&mut client, "breaker_open")), (1, 1));
+    assert_eq!(
+        (busy.calls(), failures(&mut client, "breaker_open")),
+        (1, 1)
+    );
     // With another one, that one is asked.
-    let (busy, other) = (Engine::scripted(|_, _| Reply::Status(503, "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n", "")), Engine::new());
+    let (busy, other) = (
+        Engine::scripted(|_, _| {
+            Reply::Status(503, "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n", "")
+        }),
+        Engine::new(),
+    );
     let (_fixture, mut client) = serving(&patient(), &[&busy, &other]);
     for n in 0..6 {
         assert_eq!(ask(&mut client, &n.to_string()), Ok(1));
@@ -145,11 +165,18 @@ fn a_pod_that_fails_again_and_again_gets_a_pause() {
     };
     let (_fixture, mut client) = serving(&config, &[&engine]);
     for n in 0..5 {
-        assert!(ask(&mut client, &n.to_string()).unwrap_err().contains("500"));
+        assert!(
+            ask(&mut client, &n.to_string())
+                .unwrap_err()
+                .contains("500")
+        );
     }
     assert_eq!(engine.calls(), 5);
     assert!(ask(&mut client, "6").unwrap_err().contains("too often"));
-    assert_eq!((engine.calls(), failures(&mut client, "breaker_open")), (5, 1));
+    assert_eq!(
+        (engine.calls(), failures(&mut client, "breaker_open")),
+        (5, 1)
+    );
     // After the pause one call finds out whether it is well again; it is not.
     wait_until(|| ask(&mut client, "7").unwrap_err().contains("500"));
     assert_eq!(engine.calls(), 6);
@@ -176,7 +203,13 @@ fn a_refused_prompt_is_not_the_pods_fault() {
         assert!(ask(&mut client, &n.to_string()).is_err());
     }
     assert_eq!(ask(&mut client, "40"), Ok(1));
-    assert_eq!((failures(&mut client, "refused"), failures(&mut client, "no_pod")), (20, 20));
+    assert_eq!(
+        (
+            failures(&mut client, "refused"),
+            failures(&mut client, "no_pod")
+        ),
+        (20, 20)
+    );
 }
 
 #[test]
@@ -243,10 +276,15 @@ fn the_deadline_holds_whatever_engines_do() {
     };
     let (fixture, mut client) = serving(&config, &[&engine]);
     // A second pod, so that there is a choice.
-    fixture.add(json!({"pod": "y", "model": "m", "events": events_of("y"), "endpoint": engine.endpoint()}));
+    fixture.add(
+        json!({"pod": "y", "model": "m", "events": events_of("y"), "endpoint": engine.endpoint()}),
+    );
     let body = json!({"model": "m", "prompt": "1"});
     let answer = client.post("/v1/route/v1/completions", &body);
-    assert_eq!((answer.status, answer.json()["reason"].clone()), (200, json!("no_tokens")));
+    assert_eq!(
+        (answer.status, answer.json()["reason"].clone()),
+        (200, json!("no_tokens"))
+    );
     assert_eq!((engine.calls(), failures(&mut client, "timeout")), (1, 1));
     let response = client.post("/v1/ext_authz/v1/completions", &body);
     assert_eq!(response.status, 200);
@@ -274,8 +312,14 @@ fn a_call_that_takes_too_long_is_made_again() {
 fn what_are_no_tokens_is_noticed() {
     for (reply, reason) in [
         (Reply::Body("<html>".to_owned()), "content"),
-        (Reply::Body(r#"{"count":2,"tokens":[1]}"#.to_owned()), "content"),
-        (Reply::Body(r#"{"count":1,"tokens":[-1]}"#.to_owned()), "content"),
+        (
+            Reply::Body(r#"{"count":2,"tokens":[1]}"#.to_owned()),
+            "content",
+        ),
+        (
+            Reply::Body(r#"{"count":1,"tokens":[-1]}"#.to_owned()),
+            "content",
+        ),
         (Reply::Endless, "too_large"),
         (Reply::Status(418, "", ""), "status"),
         (Reply::Bytes("no http\r\n\r\n"), "connect"),
@@ -384,7 +428,10 @@ fn only_equal_prompts_are_the_same() {
     let mut expected = calls;
     for (field, value) in [
         ("messages", json!([{"role": "system", "content": "1 2 3"}])),
-        ("messages", json!([{"role": "user", "content": "1 2 3"}, {"role": "user", "content": ""}])),
+        (
+            "messages",
+            json!([{"role": "user", "content": "1 2 3"}, {"role": "user", "content": ""}]),
+        ),
         ("model", json!("fr")),
         ("lora", json!("fr")),
         ("tools", json!([{"type": "function"}])),
@@ -420,7 +467,13 @@ fn only_equal_prompts_are_the_same() {
         assert_eq!(told(&mut client, &body), Ok(3), "{body}");
         assert_eq!(engine.calls(), expected, "{body}");
     }
-    assert_eq!(told(&mut client, &json!({"model": "m", "prompt": "1 2 3", "n": 2})), Ok(3));
+    assert_eq!(
+        told(
+            &mut client,
+            &json!({"model": "m", "prompt": "1 2 3", "n": 2})
+        ),
+        Ok(3)
+    );
     assert_eq!(engine.calls(), expected);
 }
 

@@ -60,11 +60,7 @@ pub(in crate::http) fn check(state: &mut ThreadState, call: &Call<'_>) -> Result
 }
 
 /// Reads a body as far as it goes: at once if the path says where its token ids are and they are there.
-fn read(
-    state: &mut ThreadState,
-    call: &Call<'_>,
-    scratch: &mut Scratch,
-) -> Result<Step, ApiError> {
+fn read(state: &mut ThreadState, call: &Call<'_>, scratch: &mut Scratch) -> Result<Step, ApiError> {
     let (body, path) = (call.body, call.uri.path());
     if call.cut || says(call, &PARTIAL, "true") || is_coded(call) {
         return respond(state, call, &Seen::in_part(call));
@@ -167,19 +163,15 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
         dry_run: false,
         body: call.body,
     };
-    router.decide(fleet, lookup, &wish, |decided, _| {
-        render::headers_only(decided)
-    })?
-    .map(Step::Done)
+    router
+        .decide(fleet, lookup, &wish, |decided, _| {
+            render::headers_only(decided)
+        })?
+        .map(Step::Done)
 }
 
 /// The text of a body that was read whole, if its path says that it is one of engines' prompts.
-fn text_of(
-    tokenizer: Option<&Tokenizer>,
-    call: &Call<'_>,
-    seen: &Seen<'_>,
-    model: &str,
-) -> Text {
+fn text_of(tokenizer: Option<&Tokenizer>, call: &Call<'_>, seen: &Seen<'_>, model: &str) -> Text {
     let wanted = text::wanted_of_check(call).filter(|_| !seen.unread);
     let Some(wanted) = wanted else {
         return Text::None;
