@@ -4,9 +4,10 @@
 //! request names beside the model becomes the model, as engines take it; and `documents` and `reasoning_effort`, which engines hand
 //! to the template in a chat but do not read in `/tokenize`, go where both read them, among the template's arguments. Of
 //! a completion only the prompt and whether it gets special tokens are sent.
+use super::items::has_items;
 use super::key::{self, Key, KeyOf};
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -283,113 +284,156 @@ impl<'de: 'b, 'b> Deserialize<'de> for Fields<'b> {
 
 /// A text that is borrowed where it can be.
 #[derive(Debug, Deserialize)]
-struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
+pub(super) struct Name<'b>(#[serde(borrow)] pub(super) Cow<'b, str>);
 
-/// Whether anything but text is in a chat's messages. What is not understood may be.
-fn has_items(messages: &RawValue) -> bool {
-    let messages = serde_json::from_str::<Vec<Message<'_>>>(messages.get());
-    messages.map_or(true, |messages| {
-        messages.iter().any(|message| match &message.content {
-            Content::Text => false,
-            Content::Parts(parts) => parts.iter().any(|part| match &part.kind {
-                Some(Name(kind)) => !matches!(
-                    &**kind,
-                    "text" | "input_text" | "output_text" | "refusal" | "thinking"
-                ),
-                None => !part.text,
-            }),
-            Content::Other => true,
-        })
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
 
-#[derive(Debug, Deserialize)]
-struct Message<'b> {
-    #[serde(borrow, default)]
-    content: Content<'b>,
-}
+    const ASKER: Asker<'static> = Asker {
+        model: "m",
+        lora: None,
+        items_known: false,
+    };
 
-#[derive(Debug, Default)]
-enum Content<'b> {
-    #[default]
-    Text,
-    Parts(Vec<Part<'b>>),
-    Other,
-}
-
-#[derive(Debug, Default)]
-struct Part<'b> {
-    kind: Option<Name<'b>>,
-    /// There is text in it, and nothing else.
-    text: bool,
-}
-
-impl<'de: 'b, 'b> Deserialize<'de> for Content<'b> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ContentVisitor;
-        impl<'de> Visitor<'de> for ContentVisitor {
-            type Value = Content<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text or a list of parts")
-            }
-
-            fn visit_unit<E>(self) -> Result<Content<'de>, E> {
-                Ok(Content::Text)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Content<'de>, E> {
-                Ok(Content::Text)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content<'de>, A::Error> {
-                let mut parts = Vec::new();
-                while let Some(part) = seq.next_element()? {
-                    parts.push(part);
-                }
-                Ok(Content::Parts(parts))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Content::Other)
-            }
-        }
-        deserializer.deserialize_any(ContentVisitor)
+    fn read(body: &str, wanted: Wanted) -> Result<Option<Ask>, Unfit> {
+        Ask::read(body.as_bytes(), wanted, &ASKER)
     }
-}
 
-impl<'de: 'b, 'b> Deserialize<'de> for Part<'b> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PartVisitor;
-        impl<'de> Visitor<'de> for PartVisitor {
-            type Value = Part<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a part of a message")
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Part<'de>, E> {
-                let text = true;
-                Ok(Part { kind: None, text })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part<'de>, A::Error> {
-                let (mut kind, mut names, mut text) = (None, 0, false);
-                while let Some(Name(key)) = map.next_key()? {
-                    names += 1;
-                    match &*key {
-                        "type" => kind = Some(map.next_value()?),
-                        other => {
-                            text |= other == "text";
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                let text = text && names == 1;
-                Ok(Part { kind, text })
-            }
+    #[test]
+    fn bodies_by_hand() {
+        use Wanted::{Chat, Either, Prompt};
+        let chat = r#"{"messages":[],"prompt":"x"}"#;
+        for (body, wanted, sent) in [
+            (chat, Either, Some(chat)),
+            (chat, Chat, Some(chat)),
+            (chat, Prompt, Some(r#"{"model":"m","prompt":"x"}"#)),
+            (r#"{"prompt":"x"}"#, Chat, None),
+            (r#"{"messages":[]}"#, Prompt, None),
+            (
+                r#"{"messages":null,"prompt":"x"}"#,
+                Either,
+                Some(r#"{"model":"m","prompt":"x"}"#),
+            ),
+            (
+                r#"{"prompt":"x","prompt":"y"}"#,
+                Either,
+                Some(r#"{"model":"m","prompt":"y"}"#),
+            ),
+            (r#"{"prompt":7}"#, Either, None),
+            (r#"{"prompt":null}"#, Either, None),
+            ("{}", Either, None),
+            ("[]", Either, None),
+            ("", Either, None),
+            (r#"{"prompt":"x""#, Either, None),
+        ] {
+            let ask = read(body, wanted).unwrap();
+            let sent = sent.map(str::as_bytes);
+            assert_eq!(ask.as_ref().map(|ask| &**ask.body()), sent, "{body}");
         }
-        deserializer.deserialize_any(PartVisitor)
+        for (body, field) in [
+            (r#"{"prompt":["x"]}"#, "prompt"),
+            (
+                r#"{"prompt":"x","truncate_prompt_tokens":0}"#,
+                "truncate_prompt_tokens",
+            ),
+            (
+                r#"{"messages":[],"truncate_prompt_tokens":-1}"#,
+                "truncate_prompt_tokens",
+            ),
+            (r#"{"prompt":"x","prompt_embeds":["AA"]}"#, "prompt_embeds"),
+        ] {
+            assert_eq!(read(body, Either).unwrap_err().field, field, "{body}");
+        }
+        assert!(
+            read(r#"{"prompt":"x","truncate_prompt_tokens":null}"#, Either)
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn an_adapter_beside_the_model_becomes_the_model() {
+        let asker = Asker {
+            lora: Some("a\"b"),
+            ..ASKER
+        };
+        for (body, expected) in [
+            (
+                json!({"model": "m", "prompt": "x"}),
+                json!({"model": "a\"b", "prompt": "x"}),
+            ),
+            (
+                json!({"model": "m", "messages": [], "n": 1}),
+                json!({"model": "a\"b", "messages": [], "n": 1}),
+            ),
+            (
+                json!({"messages": []}),
+                json!({"model": "a\"b", "messages": []}),
+            ),
+        ] {
+            let ask = Ask::read(body.to_string().as_bytes(), Wanted::Either, &asker);
+            let ask = ask.unwrap().unwrap();
+            let sent: Value = serde_json::from_slice(ask.body()).unwrap();
+            assert_eq!(sent, expected);
+            assert_eq!((ask.model(), ask.lora()), ("m", Some("a\"b")));
+        }
+    }
+
+    #[test]
+    fn what_is_not_text_is_an_item() {
+        for (content, items) in [
+            (json!("x"), false),
+            (Value::Null, false),
+            (json!([]), false),
+            (json!([{"type": "text", "text": "x"}]), false),
+            (json!([{"text": "x"}, "y"]), false),
+            (
+                json!([{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]),
+                true,
+            ),
+            (json!([{"type": "input_audio"}]), true),
+            (json!([{"type": "new"}]), true),
+            (json!([{"image_url": "http://x"}]), true),
+            (json!([{"text": "x", "image_url": "http://x"}]), true),
+            (json!([{"type": 7}]), true),
+            (json!([7]), true),
+            (json!({}), true),
+            (json!(7), true),
+        ] {
+            let messages =
+                json!({"messages": [{"role": "user"}, {"role": "user", "content": content}]});
+            let body = messages.to_string();
+            let ask = read(&body, Wanted::Either).unwrap().unwrap();
+            assert_eq!(ask.wants_items(), items, "{body}");
+            let known = Asker {
+                items_known: true,
+                ..ASKER
+            };
+            let known = Ask::read(body.as_bytes(), Wanted::Either, &known)
+                .unwrap()
+                .unwrap();
+            assert!(!known.wants_items());
+            // What an engine that cannot tell images apart has told to one is not told to the other.
+            assert_eq!(known.is_equal(&ask), !items, "{body}");
+        }
+    }
+
+    #[test]
+    fn neighbours_in_a_key_do_not_run_together() {
+        let equal = |a: &str, b: &str| {
+            let (a, b) = (read(a, Wanted::Either), read(b, Wanted::Either));
+            a.unwrap().unwrap().is_equal(&b.unwrap().unwrap())
+        };
+        assert!(equal(r#"{"prompt":"x","n":1}"#, r#"{"n":2,"prompt":"x"}"#));
+        assert!(!equal(
+            r#"{"messages":[],"ab":1,"c":2}"#,
+            r#"{"messages":[],"a":1,"bc":2}"#
+        ));
+        assert!(!equal(
+            r#"{"prompt":"x"}"#,
+            r#"{"messages":[],"prompt":"x"}"#
+        ));
     }
 }

@@ -132,3 +132,59 @@ impl Cache {
         entries.map_or((0, 0), |entries| (entries.len() as u64, entries.weight()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::KeyOf;
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        let mut key = KeyOf::new("prompt");
+        key.add(text);
+        key.finish()
+    }
+
+    #[test]
+    fn what_was_told_before_a_change_of_version_does_not_hold() {
+        let (cache, view) = (
+            Cache::new(1 << 20, Duration::from_secs(1)),
+            FleetView::default(),
+        );
+        let now = Instant::now();
+        let get = |text| cache.get(&key(text), &view, now);
+        let put = |text, generation| cache.insert(key(text), [7].into(), None, generation, now);
+        put("before", cache.generation());
+        assert_eq!(get("before").as_deref(), Some(&[7][..]));
+        let asked = cache.generation();
+        cache.begin_generation();
+        assert_eq!(get("before"), None);
+        // Nor what was asked for before and came after.
+        put("meanwhile", asked);
+        assert_eq!(get("meanwhile"), None);
+        put("after", cache.generation());
+        assert!(get("after").is_some());
+        let late = now + Duration::from_secs(1);
+        assert_eq!(cache.get(&key("after"), &view, late), None);
+        assert_eq!(cache.size(), (0, 0));
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_bytes() {
+        let (cache, view) = (
+            Cache::new(64 << 10, Duration::from_secs(9)),
+            FleetView::default(),
+        );
+        let now = Instant::now();
+        for n in 0..1_000 {
+            cache.insert(key(&n.to_string()), vec![0; 100].into(), None, 0, now);
+        }
+        let (entries, bytes) = cache.size();
+        assert!(
+            bytes <= 64 << 10 && bytes == entries * (192 + 400),
+            "{entries} {bytes}"
+        );
+        assert!(entries > 50, "{entries}");
+        let kept = (0..1_000).filter(|n| cache.get(&key(&n.to_string()), &view, now).is_some());
+        assert_eq!(kept.count() as u64, entries);
+    }
+}

@@ -203,3 +203,108 @@ impl Endpoints {
             .retain(|endpoint, known| there.contains(&**endpoint) || known.calls > 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates() -> Vec<Candidate> {
+        ["a:1", "b:1", "c:1"]
+            .map(|endpoint| Candidate {
+                endpoint: endpoint.into(),
+                life: None,
+            })
+            .into()
+    }
+
+    fn name(chosen: Result<&Candidate, Failure>) -> String {
+        chosen.map_or_else(
+            |failure| failure.as_str().to_owned(),
+            |c| c.endpoint.to_string(),
+        )
+    }
+
+    #[test]
+    fn the_least_busy_is_chosen_in_turns() {
+        let (mut endpoints, all, now) = (Endpoints::default(), candidates(), Instant::now());
+        let mut chosen: Vec<_> = (0..6)
+            .map(|_| name(endpoints.choose(&all, &[], now)))
+            .collect();
+        assert_eq!(chosen[..3], chosen[3..]);
+        chosen.truncate(3);
+        chosen.sort();
+        assert_eq!(chosen, ["a:1", "b:1", "c:1"]);
+        for busy in ["a:1", "a:1", "b:1", "c:1", "c:1"] {
+            endpoints.begin(&busy.into());
+        }
+        for _ in 0..4 {
+            assert_eq!(name(endpoints.choose(&all, &[], now)), "b:1");
+        }
+        assert_eq!(name(endpoints.choose(&[], &[], now)), "no_pod");
+    }
+
+    #[test]
+    fn who_was_tried_comes_last() {
+        let (mut endpoints, all, now) = (Endpoints::default(), candidates(), Instant::now());
+        endpoints.begin(&"c:1".into());
+        let tried: [Arc<str>; 2] = ["a:1".into(), "b:1".into()];
+        for _ in 0..4 {
+            assert_eq!(name(endpoints.choose(&all, &tried, now)), "c:1");
+        }
+        let failure = (&Failure::Status(429), Some(Duration::from_secs(5)));
+        endpoints.end("c:1", Some(Err(failure)), now);
+        // If there is nobody else, again.
+        assert_ne!(name(endpoints.choose(&all, &tried, now)), "c:1");
+        assert_eq!(endpoints.pause(&all, now), Some(Duration::ZERO));
+        assert_eq!(
+            endpoints.pause(&all[2..], now),
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(name(endpoints.choose(&all[2..], &[], now)), "breaker_open");
+        let later = now + Duration::from_secs(5);
+        assert_eq!(name(endpoints.choose(&all[2..], &[], later)), "c:1");
+    }
+
+    #[test]
+    fn who_failed_lately_is_chosen_after_the_others() {
+        let (mut endpoints, all, now) = (Endpoints::default(), candidates(), Instant::now());
+        for _ in 0..5 {
+            endpoints.begin(&"a:1".into());
+            endpoints.end("a:1", Some(Err((&Failure::Timeout, None))), now);
+        }
+        let later = now + Duration::from_secs(9);
+        endpoints.begin(&"b:1".into());
+        endpoints.begin(&"c:1".into());
+        for _ in 0..4 {
+            assert_ne!(name(endpoints.choose(&all, &[], now)), "a:1");
+            assert_ne!(name(endpoints.choose(&all, &[], later)), "a:1");
+        }
+        assert_eq!(name(endpoints.choose(&all[..1], &[], now)), "breaker_open");
+        assert_eq!(name(endpoints.choose(&all[..1], &[], later)), "a:1");
+        // What a prompt is refused for is not held against anybody.
+        endpoints.begin(&"a:1".into());
+        endpoints.end(
+            "a:1",
+            Some(Err((&Failure::Refused("".into()), None))),
+            later,
+        );
+        assert_eq!(endpoints.pause(&all[..1], later), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_version_holds_for_one_life_and_a_while() {
+        let (mut endpoints, all, now) = (Endpoints::default(), candidates(), Instant::now());
+        let [a, ..] = &all[..] else {
+            panic!("there are three");
+        };
+        endpoints.begin(&a.endpoint);
+        assert_eq!(endpoints.version(a, now), None);
+        assert!(endpoints.note_version(a, "1".into(), now));
+        assert_eq!(endpoints.version(a, now).as_deref(), Some("1"));
+        let late = now + VERSION_TIME_MAX + Duration::from_millis(1);
+        assert_eq!(endpoints.version(a, late), None);
+        assert!(endpoints.note_version(a, "1".into(), late));
+        assert!(!endpoints.note_version(a, "2".into(), late));
+        assert_eq!(endpoints.version(a, late).as_deref(), Some("2"));
+    }
+}

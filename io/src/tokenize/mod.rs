@@ -6,7 +6,7 @@
 //! left alone for a while (`breaker`, `endpoints`). Everything is bounded, in time by the deadline of each prompt. Whoever gets
 //! no tokens is told why ([`Failure`]), and goes on without.
 //!
-//! `ask`, `key`, `answer`, `retry` and `breaker` are pure.
+//! `ask`, `items`, `key`, `answer`, `retry` and `breaker` are pure.
 mod answer;
 mod ask;
 mod breaker;
@@ -14,6 +14,7 @@ mod cache;
 mod client;
 mod endpoints;
 mod failure;
+mod items;
 mod key;
 mod remote;
 mod retry;

@@ -456,7 +456,15 @@ fn only_equal_prompts_are_the_same() {
         assert_eq!(told(&mut client, &body), Ok(3), "{body}");
         assert_eq!(engine.calls(), expected, "{body}");
     }
-    // A completion is no chat.
+}
+
+#[test]
+fn a_completion_is_no_chat_and_its_prompt_is_its_own() {
+    let engine = Engine::new();
+    let (_fixture, mut client) = serving(&patient(), &[&engine]);
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "1 2 3"}]});
+    remember(&mut client, &engine, &chat);
+    let mut expected = engine.calls();
     for body in [
         json!({"model": "m", "prompt": "1 2 3"}),
         json!({"model": "m", "prompt": "1 2 3", "add_special_tokens": false}),

@@ -187,11 +187,8 @@ impl Server {
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside);
         let (fleet, share) = (Arc::clone(fleet), config.ready_share);
-        let states = seats.by_ref().take(answer_aside).map(|seat| {
-            let (fleet, status) = (Arc::clone(&fleet), Arc::clone(&status));
-            let tokenizer = tokenizer.cloned();
-            move || ThreadState::new(fleet, status, share, Router::new(seat), tokenizer)
-        });
+        let states = seats.by_ref().take(answer_aside);
+        let states = states.map(|seat| begin(seat, &fleet, &status, share, tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -283,6 +280,19 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// What a thread that answers aside begins with.
+fn begin(
+    seat: Seat,
+    fleet: &Arc<Fleet>,
+    status: &Arc<HttpStatus>,
+    ready_share: f64,
+    tokenizer: Option<&Tokenizer>,
+) -> impl FnOnce() -> ThreadState + Send + use<> {
+    let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
+    let tokenizer = tokenizer.cloned();
+    move || ThreadState::new(fleet, status, ready_share, Router::new(seat), tokenizer)
 }
 
 fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
