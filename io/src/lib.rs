@@ -22,6 +22,7 @@ mod quiet;
 pub mod snapshot;
 pub mod status;
 pub mod stream;
+pub mod tokenize;
 pub mod trace;
 pub mod warm;
 pub mod wire;
