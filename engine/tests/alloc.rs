@@ -1,5 +1,5 @@
 //! A lookup does not allocate once its result has grown to the fleet, and a choice never does.
-use kvroute_engine::choose::{Ask, Candidate, Load, Policy, Rules, choose, tie};
+use kvroute_engine::choose::{Ask, Candidate, FULL_CREDIT, Load, Policy, Rules, choose, tie};
 use kvroute_engine::types::{EngineHash, Tier};
 use kvroute_engine::{Index, IndexConfig, Matches, Store, TokenKeys, Writer};
 
@@ -49,9 +49,10 @@ fn a_choice_does_not_allocate() {
         .map(|rank| Candidate {
             identity: tie::identity("pod", rank),
             matched: [0, 0, u64::from(rank % 4)],
+            credit: FULL_CREDIT,
             load: Load {
                 running: rank % 3,
-                waiting: 0,
+                ..Load::default()
             },
         })
         .collect();
@@ -60,6 +61,7 @@ fn a_choice_does_not_allocate() {
             let ask = Ask {
                 policy,
                 tokens_known: true,
+                prompt_tokens: 1_000,
                 ..Ask::default()
             };
             assert!(choose(&candidates, &ask, &Rules::default(), |_| 7).is_some());

@@ -53,121 +53,123 @@ fn check(name: &str, steps: &[Step]) {
     }
 }
 
+/// What happens, and what is known then.
+const REQUESTS: &[(&str, &[Step])] = &[
+    ("nothing is known", &[Has(0, 0)]),
+    (
+        "own ones are all that is known",
+        &[Book(3), Has(3, 0), Finish(1), Has(2, 0)],
+    ),
+    (
+        "others' are seen by the engine",
+        &[Ask, Say(4, 2), Has(4, 2)],
+    ),
+    (
+        "what was booked before the question is in the answer",
+        &[Book(3), Ask, Say(5, 1), Has(5, 1)],
+    ),
+    (
+        "what was booked since comes on top, also before the answer",
+        &[Ask, Book(2), Say(5, 1), Has(7, 1), Book(1), Has(8, 1)],
+    ),
+    (
+        "what was booked before and finished since leaves it",
+        &[Book(3), Ask, Say(3, 0), Finish(0), Has(2, 0)],
+    ),
+    (
+        "booked and finished since: as before",
+        &[Ask, Say(3, 0), Book(1), Finish(0), Has(3, 0)],
+    ),
+    (
+        "finished between question and answer leaves it, too",
+        &[Book(2), Ask, Finish(0), Say(2, 0), Has(1, 0)],
+    ),
+    (
+        "finished before the question is not taken away again",
+        &[Book(2), Finish(0), Ask, Say(1, 0), Has(1, 0)],
+    ),
+    (
+        "never below nothing: the engine was done before it was asked, and feedback came after",
+        &[Book(2), Ask, Say(0, 0), Finish(0), Finish(1), Has(0, 0)],
+    ),
+    (
+        "those that wait are the last to go",
+        &[
+            Book(3),
+            Ask,
+            Say(1, 2),
+            Finish(0),
+            Has(0, 2),
+            Finish(1),
+            Has(0, 1),
+        ],
+    ),
+    (
+        "the next answer forgets what was added to the last",
+        &[
+            Ask,
+            Say(1, 0),
+            Book(4),
+            Has(5, 0),
+            Ask,
+            Say(2, 2),
+            Has(2, 2),
+        ],
+    ),
+    (
+        "a question without an answer changes nothing",
+        &[Ask, Say(1, 0), Book(1), Ask, Book(1), Has(3, 0)],
+    ),
+    (
+        "expiry: the engine knows better",
+        &[Book(2), Ask, Say(2, 0), Pass(1_600), Has(2, 0)],
+    ),
+    (
+        "expiry of what came on top takes it away",
+        &[Ask, Say(1, 0), Book(2), Has(3, 0), Pass(1_600), Has(1, 0)],
+    ),
+    (
+        "expiry of own ones, nothing earlier, nothing twice",
+        &[
+            Book(2),
+            Pass(1_500),
+            Has(2, 0),
+            Book(1),
+            Pass(100),
+            Has(1, 0),
+            Finish(0),
+            Has(1, 0),
+        ],
+    ),
+    (
+        "an answer that is too old: own ones only",
+        &[
+            Ask,
+            Say(9, 9),
+            Pass(30_000),
+            Has(9, 9),
+            Book(1),
+            Pass(1),
+            Has(1, 0),
+        ],
+    ),
+    (
+        "and a new one counts again",
+        &[
+            Ask,
+            Say(9, 9),
+            Pass(40_000),
+            Has(0, 0),
+            Ask,
+            Say(1, 1),
+            Has(1, 1),
+        ],
+    ),
+];
+
 #[test]
 fn requests_by_hand() {
-    let table: &[(&str, &[Step])] = &[
-        ("nothing is known", &[Has(0, 0)]),
-        (
-            "own ones are all that is known",
-            &[Book(3), Has(3, 0), Finish(1), Has(2, 0)],
-        ),
-        (
-            "others' are seen by the engine",
-            &[Ask, Say(4, 2), Has(4, 2)],
-        ),
-        (
-            "what was booked before the question is in the answer",
-            &[Book(3), Ask, Say(5, 1), Has(5, 1)],
-        ),
-        (
-            "what was booked since comes on top, also before the answer",
-            &[Ask, Book(2), Say(5, 1), Has(7, 1), Book(1), Has(8, 1)],
-        ),
-        (
-            "what was booked before and finished since leaves it",
-            &[Book(3), Ask, Say(3, 0), Finish(0), Has(2, 0)],
-        ),
-        (
-            "booked and finished since: as before",
-            &[Ask, Say(3, 0), Book(1), Finish(0), Has(3, 0)],
-        ),
-        (
-            "finished between question and answer leaves it, too",
-            &[Book(2), Ask, Finish(0), Say(2, 0), Has(1, 0)],
-        ),
-        (
-            "finished before the question is not taken away again",
-            &[Book(2), Finish(0), Ask, Say(1, 0), Has(1, 0)],
-        ),
-        (
-            "never below nothing: the engine was done before it was asked, and feedback came after",
-            &[Book(2), Ask, Say(0, 0), Finish(0), Finish(1), Has(0, 0)],
-        ),
-        (
-            "those that wait are the last to go",
-            &[
-                Book(3),
-                Ask,
-                Say(1, 2),
-                Finish(0),
-                Has(0, 2),
-                Finish(1),
-                Has(0, 1),
-            ],
-        ),
-        (
-            "the next answer forgets what was added to the last",
-            &[
-                Ask,
-                Say(1, 0),
-                Book(4),
-                Has(5, 0),
-                Ask,
-                Say(2, 2),
-                Has(2, 2),
-            ],
-        ),
-        (
-            "a question without an answer changes nothing",
-            &[Ask, Say(1, 0), Book(1), Ask, Book(1), Has(3, 0)],
-        ),
-        (
-            "expiry: the engine knows better",
-            &[Book(2), Ask, Say(2, 0), Pass(1_600), Has(2, 0)],
-        ),
-        (
-            "expiry of what came on top takes it away",
-            &[Ask, Say(1, 0), Book(2), Has(3, 0), Pass(1_600), Has(1, 0)],
-        ),
-        (
-            "expiry of own ones, nothing earlier, nothing twice",
-            &[
-                Book(2),
-                Pass(1_500),
-                Has(2, 0),
-                Book(1),
-                Pass(100),
-                Has(1, 0),
-                Finish(0),
-                Has(1, 0),
-            ],
-        ),
-        (
-            "an answer that is too old: own ones only",
-            &[
-                Ask,
-                Say(9, 9),
-                Pass(30_000),
-                Has(9, 9),
-                Book(1),
-                Pass(1),
-                Has(1, 0),
-            ],
-        ),
-        (
-            "and a new one counts again",
-            &[
-                Ask,
-                Say(9, 9),
-                Pass(40_000),
-                Has(0, 0),
-                Ask,
-                Say(1, 1),
-                Has(1, 1),
-            ],
-        ),
-    ];
-    for (name, steps) in table {
+    for (name, steps) in REQUESTS {
         check(name, steps);
     }
 }
@@ -239,7 +241,7 @@ fn what_races_leaves_once() {
                     let booking = load.book(seen, now, n.into(), 7);
                     chosen.fetch_add(booking.is_some().into(), Relaxed);
                     kept.extend(booking);
-                    if (n as usize + thread) % 3 != 0
+                    if !(n as usize + thread).is_multiple_of(3)
                         && let Some(booking) = kept.pop()
                     {
                         load.finish(&booking);
@@ -309,7 +311,10 @@ proptest! {
                 }
                 1 => {
                     left += wheel.put(now, amount);
-                    model.0.retain(|&(tick, _)| (now - tick) as usize % SLOTS != 0 || tick == now);
+                    model.0.retain(|&(tick, _)| {
+                        let other = !((now - tick) as usize).is_multiple_of(SLOTS);
+                        other || tick == now
+                    });
                     model.0.push((now, amount.into()));
                     added += u64::from(amount);
                 }

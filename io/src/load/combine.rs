@@ -45,7 +45,11 @@ pub(super) fn combine(known: &Known) -> Load {
     let requests = requests.min(scraped.saturating_add(own));
     let waiting = u64::from(said.waiting).min(requests);
     let since = |counts: &Counts, mark| counts.booked.saturating_sub(mark).min(counts.in_flight());
-    let mean = known.uncached.in_flight().checked_div(own).unwrap_or(0);
+    // A division for nothing is dearer than all of the rest.
+    let mean = match waiting {
+        0 => 0,
+        _ => known.uncached.in_flight().checked_div(own).unwrap_or(0),
+    };
     Load {
         running: narrow(requests - waiting),
         waiting: narrow(waiting),
