@@ -185,6 +185,7 @@ fn learn_config(routing: &RoutingConfig) -> LearnConfig {
         speculative: routing.speculative_time,
         approximate: routing.approximate_time,
         max_blocks: routing.approximate_blocks,
+        shadow: routing.shadow,
     }
 }
 

@@ -129,7 +129,7 @@ reasons! {
     UnknownRemoval = "unknown_removal",
 }
 
-/// One worker's counters. Written by its IO thread, read by anybody; each is only a number, so Relaxed,
+/// One worker's counters. Written by its IO thread (by the thread that learns if it has no events), read by anybody; each is only a number, so Relaxed,
 /// but for the sequence number: who sees it finds the batch in the index.
 #[derive(Debug)]
 pub struct WorkerStatus {

@@ -413,6 +413,7 @@ fn pods_without_events_are_learnt_of_and_not_subscribed_to() {
         speculative: None,
         approximate: Duration::from_mins(1),
         max_blocks: 10,
+        shadow: false,
     };
     let (fleet, notes) = fleet(10);
     let learner = Learner::start(fleet.index(), learning).unwrap();

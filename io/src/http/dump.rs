@@ -110,6 +110,10 @@ async fn worker(
     if info.status().trust() == Trust::Distrusted {
         return Ok(Err("distrusted"));
     }
+    if info.is_approximate() {
+        // It has told of nothing.
+        return Ok(Err("approximate"));
+    }
     let Some(bytes) = save(fleet, info).await else {
         return Ok(Err("not_saved"));
     };

@@ -38,6 +38,8 @@ pub struct LearnConfig {
     pub approximate: Duration,
     /// Blocks of one worker.
     pub max_blocks: usize,
+    /// Whether decisions are not followed, only compared: nothing is learnt from them then.
+    pub shadow: bool,
 }
 
 /// The queue to the thread is full.
@@ -106,10 +108,10 @@ impl Learner {
         (learner, received)
     }
 
-    /// Whether it is of use to record what goes to this worker.
+    /// Whether it is of use to record that a decision goes to this worker.
     #[must_use]
     pub fn learns_of(&self, subject: &Subject) -> bool {
-        subject.is_approximate() || self.config.speculative.is_some()
+        !self.config.shadow && (subject.is_approximate() || self.config.speculative.is_some())
     }
 
     /// Takes over a worker without events, with its own writer. Never blocks.

@@ -11,6 +11,7 @@ const CONFIG: LearnConfig = LearnConfig {
     speculative: Some(Duration::from_millis(50)),
     approximate: Duration::from_millis(1_000),
     max_blocks: 100,
+    shadow: false,
 };
 
 struct Bench {

@@ -5,9 +5,10 @@ use kvroute::config::{Config, RoutingConfig};
 use kvroute::fake::{FakeEngine, Options};
 use kvroute::fleet::Fleet;
 use kvroute::node::Node;
-use kvroute::predict::{LearnConfig, LearnStatus, Unlearnt};
+use kvroute::predict::{LearnConfig, LearnStatus, Record, Unlearnt};
 use kvroute::status::Trust;
 use kvroute_engine::hash::{ExtraDigest, SEED_DEFAULT, block_key};
+use kvroute_engine::types::BlockKey;
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ const fn times(speculative: Duration, approximate: Duration) -> LearnConfig {
         speculative: Some(speculative),
         approximate,
         max_blocks: 1_000,
+        shadow: false,
     }
 }
 
@@ -107,17 +109,18 @@ fn route(client: &mut Client, asked: &Value) -> Value {
     response.json()
 }
 
-/// Only asks.
+/// Only asks, with nothing to do for anybody.
 fn trial(client: &mut Client, tokens: &[u32]) -> Value {
-    route(
-        client,
-        &json!({"model": "m", "token_ids": tokens, "dry_run": true}),
-    )
+    let asked = json!({"model": "m", "token_ids": tokens, "loads": {}, "dry_run": true});
+    route(client, &asked)
 }
 
-/// Routes a prompt; where to.
+/// Routes a prompt, with nothing to do for anybody; where to.
 fn send(client: &mut Client, tokens: &[u32]) -> String {
-    let answer = route(client, &json!({"model": "m", "token_ids": tokens}));
+    let answer = route(
+        client,
+        &json!({"model": "m", "token_ids": tokens, "loads": {}}),
+    );
     answer["target"]["pod"].as_str().unwrap().to_owned()
 }
 
@@ -158,7 +161,8 @@ fn a_pod_without_events_is_known_by_what_was_sent_to_it() {
         add_silent(&mut client, pod, port);
     }
     assert_eq!(client.get("/readyz").status, 200);
-    let first = route(&mut client, &json!({"model": "m", "token_ids": prompt(14)}));
+    let asked = json!({"model": "m", "token_ids": prompt(14), "loads": {}});
+    let first = route(&mut client, &asked);
     assert_eq!(first["reason"], "least_request_fallback");
     assert_eq!(
         (&first["matched_tokens"], &first["speculative_tokens"]),
@@ -289,7 +293,7 @@ fn pods_with_and_without_events_stand_side_by_side() {
     until("the events come", || {
         matches(&mut client, &prompt(12)) == [exact.clone()]
     });
-    let to = |pod: &str| json!({"model": "m", "token_ids": prompt(12), "candidates": [pod]});
+    let to = |pod: &str| json!({"model": "m", "token_ids": prompt(13), "candidates": [pod]});
     route(&mut client, &to("with"));
     route(&mut client, &to("without"));
     wait_learnt(node.fleet(), 2);
@@ -328,7 +332,7 @@ fn a_restarted_engine_is_expected_to_hold_nothing() {
     wait_learnt(node.fleet(), 2);
     let expected = |client: &mut Client| {
         let asked =
-            json!({"model": "m", "token_ids": prompt(12), "candidates": ["a"], "dry_run": true});
+            json!({"model": "m", "token_ids": prompt(13), "candidates": ["a"], "dry_run": true});
         route(client, &asked)["speculative_tokens"]
             .as_u64()
             .unwrap()
@@ -380,6 +384,33 @@ fn of_a_pod_that_was_removed_nothing_is_left() {
     assert_eq!(left, [0, 0, 0]);
 }
 
+/// Where a request went then is not known.
+#[test]
+fn what_is_only_compared_is_not_learnt_from() {
+    let shadow = LearnConfig {
+        shadow: true,
+        ..times(LONG, LONG)
+    };
+    let fixture = Fixture::learning(shadow, true);
+    let mut client = fixture.client();
+    let silent = json!({"pod": "b", "model": "m", "endpoint": "h:2", "kv_events": false});
+    add(&mut client, &silent);
+    send(&mut client, &prompt(32));
+    // Whatever was sent to the thread came before this, and the pod is there once it has come.
+    let info = Arc::clone(&fixture.fleet.view().pod("b")[0]);
+    let learner = fixture.fleet.learner().unwrap();
+    let keys = [7, 8, 9].map(BlockKey::new);
+    let (record, _) = Record::new(
+        info.subject(),
+        None,
+        16,
+        kvroute_engine::Blocks::Keys(&keys),
+    );
+    learner.record(record);
+    wait_learnt(&fixture.fleet, 1);
+    assert_eq!(info.status().blocks(), 3, "and not those of the decision");
+}
+
 /// A fixture with two pods, `a` with events and `b` without.
 fn mixed() -> Fixture {
     let fixture = Fixture::learning(times(LONG, LONG), true);
@@ -408,6 +439,8 @@ fn what_is_learnt_is_what_the_engine_would_cache() {
     let matched = |client: &mut Client, more: Value| {
         let mut asked = to_b(more);
         asked["dry_run"] = json!(true);
+        // Of the last token's block nothing is reused.
+        asked["token_ids"].as_array_mut().unwrap().push(json!(0));
         route(client, &asked)["matched_tokens"].as_u64().unwrap()
     };
     let tokens = |from: u32| (from..from + 12).collect::<Vec<_>>();
@@ -457,7 +490,7 @@ fn what_is_learnt_is_what_the_engine_would_cache() {
 fn a_distrusted_worker_is_credited_with_no_expectation() {
     let fixture = mixed();
     let mut client = fixture.client();
-    let asked = json!({"model": "m", "token_ids": prompt(32), "candidates": ["a"]});
+    let asked = json!({"model": "m", "token_ids": prompt(33), "candidates": ["a"]});
     route(&mut client, &asked);
     wait_learnt(&fixture.fleet, 1);
     assert_eq!(route(&mut client, &asked)["speculative_tokens"], 32);
