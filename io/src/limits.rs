@@ -453,6 +453,14 @@ pub const LOAD_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 pub const LOAD_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Longest pause that can be set.
 pub const LOAD_INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Intervals after which what an engine said of its load does not count any more. Generous: the node's own count goes on from
+/// it, and without it is all that is known.
+pub const LOAD_AGE_INTERVALS: u32 = 10;
+/// The same as a time, at least: when many engines are asked, rounds take longer than the interval.
+pub const LOAD_AGE_MIN: Duration = Duration::from_secs(30);
+/// Times that a choice is made anew because somebody else booked its target meanwhile; then it is booked all the same. Each
+/// time somebody else has succeeded.
+pub const BOOKING_TRIES_MAX: usize = 8;
 /// Time after which a routed request is taken for finished, unless it is set: longer than most answers take.
 pub const REQUEST_TIME_DEFAULT: Duration = Duration::from_mins(1);
 /// Shortest that can be set.
@@ -528,3 +536,30 @@ pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// Longest such pause: a client is waiting.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Decisions that wait to be learnt from: what a thousand clients may send while the thread is away.
+pub const PREDICT_QUEUE_MAX: usize = 4_096;
+/// Bytes of prompts among them.
+pub const PREDICT_QUEUED_BYTES_MAX: usize = 32 << 20;
+/// Decisions that are learnt from in one go; then come the deadlines.
+pub const PREDICT_BATCH: usize = 64;
+/// Bytes of one prompt that are learnt from: 262,144 tokens. Of a longer one the beginning counts.
+pub const PREDICT_PROMPT_BYTES_MAX: usize = 1 << 20;
+/// After a decision, the thread that learns looks for further ones at this pace instead of waiting to be woken, which
+/// would cost those who answer a system call for each decision.
+pub const PREDICT_PAUSE: Duration = Duration::from_micros(500);
+/// For so long after the last decision.
+pub const PREDICT_LINGER: Duration = Duration::from_millis(20);
+/// Between two looks for restarted engines. Lookups notice those themselves; this only frees memory.
+pub const PREDICT_SWEEP: Duration = Duration::from_secs(1);
+/// After which a worker that nothing is expected of any more gives its second number back.
+pub const PREDICT_IDLE: Duration = Duration::from_mins(1);
+/// Blocks that are taken out at once when their time is up; then come the decisions that wait.
+pub const PREDICT_EXPIRE_MAX: usize = 4_096;
+/// Numbers of the index that are left to workers yet to come: what is expected takes one for each worker.
+pub const PREDICT_NUMBERS_RESERVED: usize = 4_096;
+/// Tokens of a block where neither the pod's description nor another pod of its model says it: the engines' default on
+/// GPUs. It matters to the node's own bookkeeping only.
+pub const BLOCK_SIZE_APPROXIMATE: u32 = 16;
+
+const _: () = assert!(PREDICT_PROMPT_BYTES_MAX <= PREDICT_QUEUED_BYTES_MAX);

@@ -1,9 +1,11 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
-use crate::config::{Config, TokenizerMode};
+use crate::config::{Config, RoutingConfig, TokenizerMode};
 use crate::fleet::{AddError, FileError, Fleet, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles};
 use crate::limits::FLEET_LOAD_TIME_MAX;
+use crate::load::Clock;
+use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
@@ -52,6 +54,9 @@ pub enum StartError {
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
+    /// The thread that learns from decisions cannot be started.
+    #[error("cannot start the thread that learns from decisions: {0}")]
+    Learner(io::Error),
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
@@ -71,7 +76,11 @@ impl StartError {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
-            Self::Streams(_) | Self::Probe(_) | Self::Tokenizer(_) | Self::Server(_) => false,
+            Self::Streams(_)
+            | Self::Learner(_)
+            | Self::Tokenizer(_)
+            | Self::Probe(_)
+            | Self::Server(_) => false,
         }
     }
 }
@@ -92,7 +101,11 @@ impl Node {
         };
         raise_file_limit();
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
-        let fleet = Arc::new(Fleet::new(index, streams));
+        let routing = &config.routing;
+        let clock = Clock::new(routing.request_time, routing.load_interval);
+        let learner = Learner::start(&index, learn_config(routing)).map_err(StartError::Learner)?;
+        let fleet = Fleet::new(index, streams).timed(clock);
+        let fleet = Arc::new(fleet.learning(learner, routing.event_sync));
         let folder = config.snapshot_dir.as_deref();
         if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
             fleet.start_from(snapshot);
@@ -120,7 +133,7 @@ impl Node {
                 path: config.snapshot_dir.clone().unwrap_or_default(),
                 source,
             })?;
-        let probe = config.probe_interval.map(ProbeConfig::every);
+        let probe = ProbeConfig::of(config.probe_interval, routing.load_interval);
         let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
         Ok(Self {
             server,
@@ -170,6 +183,14 @@ impl Node {
     }
 }
 
+fn learn_config(routing: &RoutingConfig) -> LearnConfig {
+    LearnConfig {
+        speculative: routing.speculative_time,
+        approximate: routing.approximate_time,
+        max_blocks: routing.approximate_blocks,
+    }
+}
+
 fn server_config(config: &Config) -> ServerConfig {
     ServerConfig {
         listen: config.listen.clone(),
@@ -188,6 +209,7 @@ fn server_config(config: &Config) -> ServerConfig {
         idle_time: config.idle_timeout,
         drain_notice: config.drain_notice,
         drain_time: config.drain,
+        routing: config.routing.clone(),
         ..ServerConfig::default()
     }
 }

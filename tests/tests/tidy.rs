@@ -68,18 +68,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/quiet", &["limits"]),
     ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
-    ("io/fleet", &["limits", "status", "snapshot", "stream"]),
+    ("io/load", &["limits"]),
+    ("io/predict", &["limits", "status"]),
+    (
+        "io/fleet",
+        &["limits", "status", "snapshot", "stream", "load", "predict"],
+    ),
     // Below HTTP, which asks it; so it has a client of its own.
     (
         "io/tokenize",
         &["limits", "ids", "status", "fleet", "config"],
     ),
-    ("io/metrics", &["limits", "status", "fleet", "tokenize"]),
+    (
+        "io/metrics",
+        &["limits", "status", "load", "predict", "fleet", "tokenize"],
+    ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "fleet", "tokenize",
-            "metrics",
+            "limits", "ids", "address", "status", "stream", "snapshot", "load", "predict", "fleet",
+            "tokenize", "metrics", "config",
         ],
     ),
     (
@@ -87,11 +95,15 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
     ("io/config", &["limits", "address", "fleet"]),
-    ("io/probe", &["limits", "quiet", "status", "fleet", "http"]),
+    (
+        "io/probe",
+        &["limits", "quiet", "status", "load", "fleet", "http"],
+    ),
     (
         "io/node",
         &[
-            "limits", "address", "stream", "fleet", "tokenize", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "load", "predict", "fleet", "tokenize", "http", "probe",
+            "warm", "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),
@@ -151,7 +163,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "tokio::",
         &["io/src/http/", "io/src/probe/", "io/src/tokenize/"],
     ),
-    ("io/src/", "prometheus_client::", &["io/src/metrics.rs"]),
+    (
+        "io/src/",
+        "prometheus_client::",
+        &["io/src/metrics.rs", "io/src/metrics/"],
+    ),
     ("io/src/", "socket2::", &["io/src/http/"]),
     ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
     ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),

@@ -1,5 +1,7 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
+use crate::load::WorkerLoad;
+use crate::predict::Subject;
 use crate::snapshot::About;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::saved::Section;
@@ -20,6 +22,8 @@ pub struct WorkerInfo {
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
+    load: WorkerLoad,
+    subject: Arc<Subject>,
     problem: ArcSwapOption<String>,
     json: WorkerJson,
 }
@@ -30,6 +34,7 @@ impl WorkerInfo {
         pod: Arc<PodSpec>,
         endpoints: RankEndpoints,
         status: Arc<WorkerStatus>,
+        subject: Arc<Subject>,
     ) -> Self {
         /// Only told apart by it, so Relaxed.
         static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -41,6 +46,8 @@ impl WorkerInfo {
             pod,
             endpoints,
             status,
+            load: WorkerLoad::default(),
+            subject,
             problem: ArcSwapOption::empty(),
         }
     }
@@ -81,10 +88,22 @@ impl WorkerInfo {
         &self.endpoints
     }
 
-    /// Where it publishes events.
+    /// Where it publishes events; empty if it does not.
     #[must_use]
     pub fn events(&self) -> &str {
         &self.endpoints.events
+    }
+
+    /// What is learnt of it from decisions.
+    #[must_use]
+    pub fn subject(&self) -> &Arc<Subject> {
+        &self.subject
+    }
+
+    /// Whether nothing is known of it but what was learnt from decisions.
+    #[must_use]
+    pub fn is_approximate(&self) -> bool {
+        self.subject.is_approximate()
     }
 
     /// Where it answers replay requests.
@@ -103,6 +122,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn status(&self) -> &Arc<WorkerStatus> {
         &self.status
+    }
+
+    /// How busy it is.
+    #[must_use]
+    pub fn load(&self) -> &WorkerLoad {
+        &self.load
     }
 
     /// Why no events can be expected of it, as its engine's own description says.

@@ -4,6 +4,8 @@ use crate::client::Client;
 use kvroute::config::TokenizerConfig;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig, ServerError};
+use kvroute::load::Clock;
+use kvroute::predict::{LearnConfig, Learner};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
@@ -159,14 +161,34 @@ impl Fixture {
         Self::start(index, &ServerConfig::default(), None).unwrap()
     }
 
+    /// Over a fleet that learns from decisions.
+    pub(crate) fn learning(learn: LearnConfig, event_sync: bool) -> Self {
+        let index = Index::new(IndexConfig::default());
+        let learner = Learner::start(&index, learn).unwrap();
+        let learning = |fleet: Fleet| fleet.learning(learner, event_sync);
+        Self::start_with(index, &ServerConfig::default(), None, learning).unwrap()
+    }
+
     fn start(
         index: Arc<Index>,
         config: &ServerConfig,
         tokenizer: Option<&TokenizerConfig>,
     ) -> Result<Self, ServerError> {
+        Self::start_with(index, config, tokenizer, |fleet| fleet)
+    }
+
+    fn start_with(
+        index: Arc<Index>,
+        config: &ServerConfig,
+        tokenizer: Option<&TokenizerConfig>,
+        complete: impl FnOnce(Fleet) -> Fleet,
+    ) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
-        let fleet = Arc::new(Fleet::new(index, engines.clone()));
+        let routing = &config.routing;
+        let clock = Clock::new(routing.request_time, routing.load_interval);
+        let fleet = Fleet::new(index, engines.clone()).timed(clock);
+        let fleet = Arc::new(complete(fleet));
         let tokenizer = tokenizer.map(|config| Tokenizer::start(config, &fleet).unwrap());
         let way = tokenizer.as_ref().map(Running::tokenizer);
         Ok(Self {
@@ -195,6 +217,11 @@ impl Fixture {
     /// Adds a pod that serves model `m`.
     pub(crate) fn add_pod(&self, pod: &str) {
         self.add(serde_json::json!({"pod": pod, "model": "m", "events": events_of(pod)}));
+    }
+
+    /// The workers that are subscribed to.
+    pub(crate) fn followed(&self) -> Vec<String> {
+        self.engines.0.lock().unwrap().keys().cloned().collect()
     }
 
     pub(crate) fn status(&self, worker: &str) -> Arc<WorkerStatus> {

@@ -49,7 +49,7 @@ fn the_answer_is_as_documented() {
     let fixture = three();
     fixture.store("b#0", &Blocks::of(&prompt(12)));
     fixture.store("c#0", &Blocks::of(&prompt(4)));
-    let asked = json!({"model": "m", "token_ids": prompt(18), "stream": true});
+    let asked = json!({"model": "m", "token_ids": prompt(18), "stream": true, "dry_run": true});
     let response = fixture.client().post("/v1/route", &asked);
     assert_eq!(response.status, 200, "{response:?}");
     assert_target_headers(&response, "10.0.0.7:2", None);
@@ -66,6 +66,7 @@ fn the_answer_is_as_documented() {
         "target": {"pod": "b", "endpoint": "10.0.0.7:2", "rank": 0},
         "reason": "prefix_match",
         "matched_tokens": 12,
+        "speculative_tokens": 0,
         "headers": {"target-pod": "10.0.0.7:2", "x-gateway-destination-endpoint": "10.0.0.7:2"},
         "candidates": [candidate("b", "10.0.0.7:2", 3), candidate("c", "10.0.0.7:3", 1)],
     });
@@ -91,7 +92,7 @@ fn loads_decide_as_the_rules_say() {
     let with = |loads: Value| {
         route(
             &fixture,
-            &json!({"model": "m", "token_ids": prompt(12), "loads": loads}),
+            &json!({"model": "m", "token_ids": prompt(13), "loads": loads}),
         )
     };
     let one = |running: u32| json!({"running": running, "waiting": 0});
@@ -137,7 +138,7 @@ fn a_minimum_is_in_tokens() {
 fn only_named_pods_are_chosen() {
     let fixture = three();
     fixture.store("b#0", &Blocks::of(&prompt(8)));
-    let asked = |names: &[&str]| json!({"model": "m", "token_ids": prompt(8), "candidates": names});
+    let asked = |names: &[&str]| json!({"model": "m", "token_ids": prompt(9), "candidates": names});
     let one = route(&fixture, &asked(&["a"]));
     assert_eq!(brief(&one), ("a", "single_candidate", 0));
     let listed = one["candidates"].as_array().unwrap();
@@ -157,7 +158,7 @@ fn only_what_requests_can_be_sent_to_is_chosen() {
     let fixture = Fixture::new();
     fixture.add_pod("a");
     fixture.store("a#0", &Blocks::of(&prompt(8)));
-    let asked = json!({"model": "m", "token_ids": prompt(8)});
+    let asked = json!({"model": "m", "token_ids": prompt(9)});
     let nobody = fixture.client().post("/v1/route", &asked);
     assert_eq!(
         nobody.refusal(),
@@ -168,7 +169,7 @@ fn only_what_requests_can_be_sent_to_is_chosen() {
         brief(&route(&fixture, &asked)),
         ("b", "single_candidate", 0)
     );
-    let unknown = json!({"model": "n", "token_ids": prompt(8)});
+    let unknown = json!({"model": "n", "token_ids": prompt(9)});
     let unknown = fixture.client().post("/v1/route", &unknown);
     let expected = (404, "model_not_found".to_owned(), Some("model".to_owned()));
     assert_eq!(unknown.refusal(), expected);
@@ -179,7 +180,7 @@ fn who_is_distrusted_is_chosen_by_load_only() {
     let fixture = three();
     fixture.store("b#0", &Blocks::of(&prompt(8)));
     fixture.status("b#0").set_trust(Trust::Distrusted);
-    let asked = |loads: Value| json!({"model": "m", "token_ids": prompt(8), "loads": loads});
+    let asked = |loads: Value| json!({"model": "m", "token_ids": prompt(9), "loads": loads});
     let busy = json!({"a": {"running": 1}, "c": {"running": 1}});
     let answer = route(&fixture, &asked(busy));
     assert_eq!(brief(&answer), ("b", "least_request_fallback", 0));
@@ -192,10 +193,10 @@ fn openai_bodies_pass_as_they_are() {
     let mut client = fixture.client();
     let chat = json!({
         "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5,
-        "stream_options": {"include_usage": true}, "tools": [], "max_tokens": 7,
+        "stream_options": {"include_usage": true}, "tools": [], "max_tokens": 7, "dry_run": true,
     });
-    let text = json!({"model": "m", "prompt": "hi", "n": 1, "logprobs": null});
-    let ids = json!({"model": "m", "prompt": prompt(9), "max_tokens": 7});
+    let text = json!({"model": "m", "prompt": "hi", "n": 1, "logprobs": null, "dry_run": true});
+    let ids = json!({"model": "m", "prompt": prompt(9), "max_tokens": 7, "dry_run": true});
     for (path, body, reason) in [
         ("/v1/route/v1/chat/completions", &chat, "no_tokens"),
         ("/v1/route", &chat, "no_tokens"),
@@ -240,7 +241,8 @@ fn block_hashes_are_keys() {
     fixture.store("b#0", &Blocks::of(&prompt(8)));
     let key = |tokens: &[u32]| block_key(SEED_DEFAULT, tokens, ExtraDigest::NONE).get();
     let hashes = [key(&[1, 2, 3, 4]), key(&[5, 6, 7, 8]), 7];
-    let answer = route(&fixture, &json!({"model": "m", "block_hashes": hashes}));
+    let asked = json!({"model": "m", "block_hashes": hashes, "dry_run": true});
+    let answer = route(&fixture, &asked);
     assert_eq!(brief(&answer), ("b", "prefix_match", 8));
     let signed = hashes.map(u64::cast_signed);
     let answer = route(&fixture, &json!({"model": "m", "block_hashes": signed}));
@@ -277,15 +279,15 @@ fn salts_and_adapters_are_minded() {
         },
     );
     fixture.store("c#0", &Blocks::of(&prompt(8)));
-    let base = json!({"model": "m", "token_ids": prompt(8)});
+    let base = json!({"model": "m", "token_ids": prompt(9)});
     assert_eq!(brief(&route(&fixture, &base)), ("c", "prefix_match", 8));
-    let salted = json!({"model": "m", "token_ids": prompt(8), "cache_salt": "s"});
+    let salted = json!({"model": "m", "token_ids": prompt(9), "cache_salt": "s"});
     let answer = route(&fixture, &salted);
     assert_eq!(brief(&answer).1, "least_request_fallback");
     // c, which has not the adapter, is not chosen even if it is the idlest.
     let loads = json!({"a": {"running": 5}, "b": {"running": 6}});
     for (model, lora) in [("m", json!("ad")), ("ad", Value::Null)] {
-        let mut asked = json!({"model": model, "lora": lora, "token_ids": prompt(8)});
+        let mut asked = json!({"model": model, "lora": lora, "token_ids": prompt(9)});
         asked["loads"] = loads.clone();
         assert_eq!(brief(&route(&fixture, &asked)), ("b", "prefix_match", 8));
         asked["minimum_match"] = json!(9);
@@ -302,7 +304,7 @@ fn ranks_are_targets_of_their_own() {
         "ranks": 2}),
     );
     fixture.store("a#1", &Blocks::of(&prompt(8)));
-    let asked = json!({"model": "m", "token_ids": prompt(8)});
+    let asked = json!({"model": "m", "token_ids": prompt(9)});
     let response = fixture.client().post("/v1/route", &asked);
     assert_target_headers(&response, "h:1", Some("1"));
     let answer = response.json();
@@ -310,7 +312,7 @@ fn ranks_are_targets_of_their_own() {
     assert_eq!(answer["headers"]["x-data-parallel-rank"], "1");
     // The load of one rank by its name.
     let loads = json!({"a": {"running": 1}, "a#1": {"running": 20}});
-    let asked = json!({"model": "m", "token_ids": prompt(8), "loads": loads});
+    let asked = json!({"model": "m", "token_ids": prompt(9), "loads": loads});
     let answer = route(&fixture, &asked);
     assert_eq!(answer["target"]["rank"], 0, "{answer}");
     assert_eq!(answer["headers"]["x-data-parallel-rank"], "0");
@@ -322,7 +324,7 @@ fn the_other_policies_go_by_name() {
     fixture.store("b#0", &Blocks::of(&prompt(8)));
     let with = |policy: &str, dry_run: bool| {
         let loads = json!({"a": {"running": 1}, "b": {"running": 1}});
-        let asked = json!({"model": "m", "token_ids": prompt(8), "policy": policy,
+        let asked = json!({"model": "m", "token_ids": prompt(9), "policy": policy,
             "dry_run": dry_run, "loads": loads});
         let answer = route(&fixture, &asked);
         let (pod, reason, _) = brief(&answer);

@@ -17,7 +17,6 @@ use crate::http::text::{self, Text};
 use crate::tokenize::{Asker, Tokenizer};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderName};
-use kvroute_engine::choose::Policy;
 use kvroute_engine::types::TokenBytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -156,8 +155,9 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
             prompt: Prompt::Tokens(tokens.unwrap_or_default()),
         },
         tokens_known: tokens.is_some(),
-        policy: Policy::default(),
-        minimum_match: 0,
+        policy: None,
+        minimum_match: None,
+        session: router.session(call.headers),
         loads: None,
         named: None,
         dry_run: false,

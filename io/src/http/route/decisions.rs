@@ -3,8 +3,8 @@
 //! Each thread that answers writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use crate::fleet::WorkerInfo;
-use crate::limits::DECISIONS_PER_THREAD;
-use crate::status::Trust;
+use crate::load::Booking;
+use crate::status::{RouteStatus, Trust};
 use arc_swap::ArcSwapOption;
 use kvroute_engine::choose::{Gate, Load, Policy, Reason};
 use kvroute_engine::types::{TIERS, WorkerId};
@@ -70,6 +70,8 @@ pub(super) struct Considered {
     pub(super) serial: u64,
     /// Leading tokens, by tier. A body has fewer than fit.
     pub(super) matched: [u32; TIERS],
+    /// Leading tokens that it was expected to hold because of requests just sent there; zero unless that was asked for.
+    pub(super) expected: u32,
     pub(super) load: Load,
     pub(super) trust: Trust,
 }
@@ -90,10 +92,18 @@ pub(super) struct Decision {
     /// Length of the prompt in whole or part; `None` if it is not known.
     pub(super) prompt: Option<PromptLength>,
     pub(super) minimum_match: u64,
+    /// Tokens of the prompt, as far as they are known.
+    pub(super) prompt_tokens: u64,
+    /// Whether the request belongs to a session.
+    pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: Arc<WorkerInfo>,
-    /// Leading tokens that the target was credited with.
+    /// Leading tokens that the target would reuse of what it holds.
     pub(super) matched: u64,
+    /// The same with what was just sent there, which is what it was chosen for.
+    pub(super) credited: u64,
+    /// Of the target; none of a trial.
+    booking: Option<Booking>,
     pub(super) candidates: Box<[Considered]>,
     /// Candidates beyond those.
     pub(super) left_out: usize,
@@ -146,15 +156,20 @@ pub(super) struct Made<'m> {
     pub(super) dry_run: bool,
     pub(super) prompt: Option<PromptLength>,
     pub(super) minimum_match: u64,
+    pub(super) prompt_tokens: u64,
+    pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: &'m Arc<WorkerInfo>,
     pub(super) matched: u64,
+    pub(super) credited: u64,
+    pub(super) booking: Option<Booking>,
     pub(super) candidates: &'m [Considered],
     pub(super) left_out: usize,
 }
 
 impl Decision {
-    /// Takes note of feedback. What it does not say stays; once finished, a request stays finished.
+    /// Takes note of feedback. What it does not say stays; once finished, a request stays finished, and its booking is taken
+    /// back once.
     pub(super) fn note(&self, outcome: Outcome) {
         let Delivered {
             told,
@@ -164,8 +179,11 @@ impl Decision {
         if let Some(tokens) = outcome.cached_tokens {
             cached_tokens.store(tokens, Relaxed);
         }
-        if outcome.finished {
-            finished.store(true, Relaxed);
+        if outcome.finished
+            && !finished.swap(true, Relaxed)
+            && let Some(booking) = &self.booking
+        {
+            self.target.load().finish(booking);
         }
         // Release: pairs with the Acquire in `outcome`.
         told.store(true, Release);
@@ -191,6 +209,8 @@ type Ring = Box<[ArcSwapOption<Decision>]>;
 struct Rings {
     process: u32,
     threads: Box<[Ring]>,
+    /// What each thread has chosen.
+    counts: Arc<[RouteStatus]>,
     /// Shared, so that the policy goes round the pods and not each thread on its own; only a number, so Relaxed.
     turn: AtomicU64,
 }
@@ -204,19 +224,16 @@ pub(in crate::http) struct Seat {
     chance: RandomState,
 }
 
-/// A seat for each of so many threads, at most 65,536.
-pub(in crate::http) fn seats(threads: usize) -> impl Iterator<Item = Seat> {
+/// A seat for each of so many threads, at most 65,536, with room for so many decisions.
+pub(in crate::http) fn seats(threads: usize, decisions: usize) -> impl Iterator<Item = Seat> {
     let chance = RandomState::new();
     let process = (chance.hash_one(0) >> 32) as u32;
     let numbers = 0..=u16::MAX;
-    let ring = || {
-        (0..DECISIONS_PER_THREAD)
-            .map(|_| ArcSwapOption::empty())
-            .collect()
-    };
+    let ring = || (0..decisions).map(|_| ArcSwapOption::empty()).collect();
     let rings = Arc::new(Rings {
         process,
         threads: numbers.clone().take(threads).map(|_| ring()).collect(),
+        counts: (0..threads).map(|_| RouteStatus::default()).collect(),
         turn: AtomicU64::new(0),
     });
     numbers.take(threads).map(move |thread| Seat {
@@ -238,6 +255,16 @@ impl Seat {
         self.chance.hash_one(self.count)
     }
 
+    /// What each thread has chosen.
+    pub(super) fn counts(&self) -> &Arc<[RouteStatus]> {
+        &self.rings.counts
+    }
+
+    /// What this one has.
+    pub(super) fn own_counts(&self) -> &RouteStatus {
+        &self.rings.counts[usize::from(self.thread)]
+    }
+
     /// Remembers a decision, in place of an old one.
     pub(super) fn enter(&mut self, made: &Made<'_>) -> RequestId {
         let id = RequestId {
@@ -255,9 +282,13 @@ impl Seat {
             dry_run: made.dry_run,
             prompt: made.prompt,
             minimum_match: made.minimum_match,
+            prompt_tokens: made.prompt_tokens,
+            session: made.session,
             gate: made.gate,
             target: Arc::clone(made.target),
             matched: made.matched,
+            credited: made.credited,
+            booking: made.booking,
             candidates: made.candidates.into(),
             left_out: made.left_out,
             delivered: Delivered::default(),
@@ -278,7 +309,7 @@ impl Seat {
 impl Rings {
     fn slot(&self, id: RequestId) -> Option<&ArcSwapOption<Decision>> {
         let ring = self.threads.get(usize::from(id.thread))?;
-        let at = id.count % DECISIONS_PER_THREAD as u64;
+        let at = id.count.checked_rem(ring.len() as u64)?;
         ring.get(usize::try_from(at).ok()?)
     }
 }
@@ -310,7 +341,7 @@ mod tests {
 
     #[test]
     fn turns_go_on_over_all_seats() {
-        let seats: Vec<_> = seats(2).collect();
+        let seats: Vec<_> = seats(2, 3).collect();
         let turns = [
             seats[0].turn(false),
             seats[1].turn(true),

@@ -24,6 +24,8 @@ struct Answer<'a> {
     target: Target<'a>,
     reason: &'static str,
     matched_tokens: u64,
+    /// Further tokens that the target is expected to hold.
+    speculative_tokens: u64,
     headers: Headers<'a>,
     candidates: Vec<Candidate<'a>>,
 }
@@ -89,7 +91,8 @@ pub(super) fn full(
             rank: target.rank(),
         },
         reason: decided.reason.as_str(),
-        matched_tokens: decided.target.matched(),
+        matched_tokens: decided.matched,
+        speculative_tokens: decided.speculative,
         headers: Headers {
             target_pod: decided.endpoint(),
             x_gateway_destination_endpoint: decided.endpoint(),

@@ -53,8 +53,8 @@ struct Fields<'b> {
 /// How the choice is made, of a binary request.
 #[derive(Clone, Copy, Debug, Default)]
 struct How {
-    policy: Policy,
-    minimum_match: u64,
+    policy: Option<Policy>,
+    minimum_match: Option<u64>,
     dry_run: bool,
 }
 
@@ -143,7 +143,8 @@ fn with(
         query,
         tokens_known,
         policy: policy(fields.policy.as_deref())?,
-        minimum_match: fields.minimum_match.unwrap_or(0),
+        minimum_match: fields.minimum_match,
+        session: state.router.session(call.headers),
         loads: fields.loads.as_ref(),
         named,
         dry_run: fields.dry_run.unwrap_or(false),
@@ -208,6 +209,7 @@ fn octets(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
         tokens_known: true,
         policy: how.policy,
         minimum_match: how.minimum_match,
+        session: state.router.session(call.headers),
         loads: None,
         named,
         dry_run: how.dry_run,
@@ -223,7 +225,7 @@ impl How {
         for (name, value) in params::pairs(query) {
             match name {
                 "policy" => how.policy = policy(Some(&params::decode_value(name, value)?))?,
-                "minimum_match" => how.minimum_match = params::number(name, value)?,
+                "minimum_match" => how.minimum_match = Some(params::number(name, value)?),
                 "dry_run" => how.dry_run = params::number(name, value)?,
                 _ => {}
             }
@@ -232,14 +234,14 @@ impl How {
     }
 }
 
-fn policy(name: Option<&str>) -> Result<Policy, ApiError> {
-    let Some(name) = name else {
-        return Ok(Policy::default());
+fn policy(name: Option<&str>) -> Result<Option<Policy>, ApiError> {
+    let named = |name| {
+        Policy::named(name).ok_or_else(|| {
+            let known = Policy::ALL.map(Policy::as_str).join(", ");
+            ApiError::field("policy", format!("{name:?}; there are {known}"))
+        })
     };
-    Policy::named(name).ok_or_else(|| {
-        let known = Policy::ALL.map(Policy::as_str).join(", ");
-        ApiError::field("policy", format!("{name:?}; there are {known}"))
-    })
+    name.map(named).transpose()
 }
 
 /// Hashes of blocks as this node's keys. Only the default seed is known to clients, and what else is in a block's key
