@@ -536,6 +536,7 @@ pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// Longest such pause: a client is waiting.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// Decisions that wait to be learnt from: what a thousand clients may send while the thread is away.
 pub const PREDICT_QUEUE_MAX: usize = 4_096;
 /// Bytes of prompts among them.

@@ -1,6 +1,7 @@
 //! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
 //! go with the worker, and nothing is counted twice.
 mod routing;
+mod tokenizer;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::predict::LearnStatus;
@@ -50,11 +51,11 @@ impl Collector for NodeMetrics {
         let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
         self.http(&mut encoder)?;
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenizer::encode(&mut encoder, tokenizer)?;
+        }
         if let Some(learner) = self.fleet.learner() {
             learnt(&mut encoder, learner.status())?;
-        }
-        if let Some(tokenizer) = &self.tokenizer {
-            tokenized(&mut encoder, tokenizer)?;
         }
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
@@ -129,50 +130,6 @@ fn learnt(encoder: &mut DescriptorEncoder<'_>, status: &LearnStatus) -> Result {
     let help = "Predicted blocks that left, or were not taken in, for want of room.";
     let metric = counter(encoder, "kvroute_predicted_blocks_evicted", help)?;
     add_up(metric, status.evicted())
-}
-
-fn tokenized(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
-    let counts = tokenizer.counts();
-    let (cached, told) = counts.tokens();
-    let help = "Prompts that came as text, by where their tokens came from.";
-    let mut metric = counter(encoder, "kvroute_tokenizer_prompts", help)?;
-    for (from, count) in [("cache", cached), ("engine", told)] {
-        add_up(metric.encode_family(&[("from", from)])?, count)?;
-    }
-    let help = "Prompts that came as text and have no tokens.";
-    let mut metric = counter(encoder, "kvroute_tokenizer_failures", help)?;
-    for (why, count) in counts.failures() {
-        add_up(metric.encode_family(&[("reason", why)])?, count)?;
-    }
-    let [calls, hedges, retries] = counts.calls();
-    for (name, help, count) in [
-        ("kvroute_tokenizer_calls", "Calls of /tokenize.", calls),
-        (
-            "kvroute_tokenizer_hedges",
-            "Calls of a second pod beside a first one that is slow.",
-            hedges,
-        ),
-        (
-            "kvroute_tokenizer_retries",
-            "Calls after one that had failed.",
-            retries,
-        ),
-        (
-            "kvroute_tokenizer_shared",
-            "Prompts that shared the call of an equal one.",
-            counts.shared(),
-        ),
-    ] {
-        add_up(counter(encoder, name, help)?, count)?;
-    }
-    let help = "Calls of /tokenize under way.";
-    gauge(encoder, "kvroute_tokenizer_calls_now", help, None)?.encode_gauge(&counts.calls_now())?;
-    let (entries, bytes) = tokenizer.cache_size();
-    let help = "Prompts whose tokens are remembered.";
-    gauge(encoder, "kvroute_tokenizer_cache_entries", help, None)?.encode_gauge(&entries)?;
-    let help = "Memory that remembered tokens take.";
-    let unit = Some(&Unit::Bytes);
-    gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {

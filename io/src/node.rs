@@ -76,8 +76,11 @@ impl StartError {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
-            Self::Streams(_) | Self::Learner(_) | Self::Probe(_) | Self::Tokenizer(_) => false,
-            Self::Server(_) => false,
+            Self::Streams(_)
+            | Self::Learner(_)
+            | Self::Tokenizer(_)
+            | Self::Probe(_)
+            | Self::Server(_) => false,
         }
     }
 }

@@ -48,8 +48,8 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
 
 /// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
 pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let (fleet, routes) = (&state.fleet, state.router.counts());
-    let text = metrics::render(fleet, &state.http, routes, state.tokenizer.as_ref());
+    let (routes, tokenizer) = (state.router.counts(), state.tokenizer.as_ref());
+    let text = metrics::render(&state.fleet, &state.http, routes, tokenizer);
     let text = text.map_err(|error| ApiError::internal(&error))?;
     Ok(Reply {
         status: StatusCode::OK,

@@ -1,7 +1,7 @@
 //! The tokenizer's thread: takes prompts, lets equal ones share a call, and hands out what comes of it.
 use super::key::Key;
 use super::remote::{Made, Remote};
-use super::{Ask, Failure, Job, Outcome, Shared};
+use super::{Ask, Failure, Job, Outcome, Room, Shared};
 use crate::limits::TOKENIZER_ASKS_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,8 +21,14 @@ pub(super) struct Side {
     waiting: Cell<usize>,
 }
 
-/// Somebody who waits, with the room their prompt takes.
-type Waiter = (oneshot::Sender<Outcome>, super::Room);
+/// Somebody who waits.
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Outcome>,
+    deadline: Instant,
+    /// What their prompt takes.
+    _room: Room,
+}
 
 /// Until told to stop, or nobody is left who could ask.
 pub(super) async fn run(
@@ -61,7 +67,11 @@ impl Side {
             answer,
             room,
         } = job;
-        let waiter = (answer, room);
+        let waiter = Waiter {
+            answer,
+            deadline,
+            _room: room,
+        };
         if ask.is_afresh() {
             spawn_local(Rc::clone(self).alone(ask, deadline, waiter));
             return;
@@ -85,8 +95,15 @@ impl Side {
     async fn fly(self: Rc<Self>, ask: Ask, deadline: Instant) {
         let cache = &self.remote.shared.cache;
         let generation = cache.generation();
-        let since = Instant::now();
-        let made = self.remote_tokens(&ask, deadline).await;
+        let mut since = Instant::now();
+        let mut made = self.remote_tokens(&ask, deadline).await;
+        // Whoever came later has time left.
+        while let Err(Failure::Timeout) = made
+            && let Some(deadline) = self.give_up(&ask)
+        {
+            since = Instant::now();
+            made = self.remote_tokens(&ask, deadline).await;
+        }
         let insert = |made: &Made| {
             let life = made.by.life;
             // Not if they are another one meanwhile, of whom nothing was asked.
@@ -111,6 +128,19 @@ impl Side {
         }
     }
 
+    /// Tells those who have no time left; the latest deadline of the others, if there are any.
+    fn give_up(&self, ask: &Ask) -> Option<Instant> {
+        let now = Instant::now();
+        let mut flights = self.flights.borrow_mut();
+        let waiters = flights.get_mut(&ask.key())?;
+        let late: Vec<_> = waiters
+            .extract_if(.., |waiter| waiter.deadline <= now)
+            .collect();
+        let left = waiters.iter().map(|waiter| waiter.deadline).max();
+        self.hand_out(late, &Err(Failure::Timeout));
+        left
+    }
+
     async fn remote_tokens(&self, ask: &Ask, deadline: Instant) -> Result<Made, Failure> {
         let made = self.remote.tokens(ask, deadline);
         let made = timeout_at(deadline.into(), made).await;
@@ -119,9 +149,9 @@ impl Side {
 
     fn hand_out(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
         self.waiting.set(self.waiting.get() - waiters.len());
-        for (answer, _room) in waiters {
+        for waiter in waiters {
             // Whoever asked may have gone.
-            let _ = answer.send(outcome.clone());
+            let _ = waiter.answer.send(outcome.clone());
         }
     }
 }

@@ -381,6 +381,27 @@ fn equal_prompts_share_a_call() {
 }
 
 #[test]
+fn whoever_joins_a_call_late_has_their_own_time() {
+    let engine = Engine::scripted(|n, _| match n {
+        0 => Reply::Silence,
+        _ => Reply::Tokens,
+    });
+    let config = TokenizerConfig {
+        deadline: Duration::from_secs(1),
+        ..patient()
+    };
+    let (fixture, mut client) = serving(&config, &[&engine]);
+    let mut other = fixture.client();
+    let first = thread::spawn(move || ask(&mut client, "1 2"));
+    wait_until(|| engine.calls() == 1);
+    // Whether it comes in time to join does not matter, as long as it is not at once.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(ask(&mut other, "1 2"), Ok(2));
+    assert!(first.join().unwrap().unwrap_err().contains("in time"));
+    assert_eq!(engine.calls(), 2);
+}
+
+#[test]
 fn connections_are_kept() {
     let engine = Engine::new();
     let (_fixture, mut client) = serving(&patient(), &[&engine]);

@@ -172,8 +172,12 @@ impl Server {
             requests_max: config.requests_max,
             status: Arc::clone(&status),
         });
-        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
-        let tls = tls.map(Arc::new);
+        let tls = config
+            .tls
+            .as_ref()
+            .map(Tls::load)
+            .transpose()?
+            .map(Arc::new);
         let mut binds = Vec::new();
         for address in &config.listen {
             binds.push(bind("listen", address, config.threads)?);

@@ -1,0 +1,51 @@
+//! What became of prompts that came as text.
+use super::{add_up, counter, gauge};
+use crate::tokenize::Tokenizer;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Unit;
+use std::fmt::Result;
+
+/// Appends them.
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+    let counts = tokenizer.counts();
+    let (cached, told) = counts.tokens();
+    let help = "Prompts that came as text, by where their tokens came from.";
+    let mut metric = counter(encoder, "kvroute_tokenizer_prompts", help)?;
+    for (from, count) in [("cache", cached), ("engine", told)] {
+        add_up(metric.encode_family(&[("from", from)])?, count)?;
+    }
+    let help = "Prompts that came as text and have no tokens.";
+    let mut metric = counter(encoder, "kvroute_tokenizer_failures", help)?;
+    for (why, count) in counts.failures() {
+        add_up(metric.encode_family(&[("reason", why)])?, count)?;
+    }
+    let [calls, hedges, retries] = counts.calls();
+    for (name, help, count) in [
+        ("kvroute_tokenizer_calls", "Calls of /tokenize.", calls),
+        (
+            "kvroute_tokenizer_hedges",
+            "Calls of a second pod beside a first one that is slow.",
+            hedges,
+        ),
+        (
+            "kvroute_tokenizer_retries",
+            "Calls after one that had failed.",
+            retries,
+        ),
+        (
+            "kvroute_tokenizer_shared",
+            "Prompts that shared the call of an equal one.",
+            counts.shared(),
+        ),
+    ] {
+        add_up(counter(encoder, name, help)?, count)?;
+    }
+    let help = "Calls of /tokenize under way.";
+    gauge(encoder, "kvroute_tokenizer_calls_now", help, None)?.encode_gauge(&counts.calls_now())?;
+    let (entries, bytes) = tokenizer.cache_size();
+    let help = "Prompts whose tokens are remembered.";
+    gauge(encoder, "kvroute_tokenizer_cache_entries", help, None)?.encode_gauge(&entries)?;
+    let help = "Memory that remembered tokens take.";
+    let unit = Some(&Unit::Bytes);
+    gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)
+}
