@@ -63,6 +63,8 @@ pub const COMMANDS_MAX: usize = 4_096;
 /// Time without progress, from the request of a replay to its end marker, after which it has failed.
 /// Engines answer within 100 ms when idle; one that stores a huge step may take a second.
 pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Shortest such time that can be set: a replay answered in less is no exception.
+pub const REPLAY_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// Data-parallel ranks of one pod.
 pub const RANKS_MAX: u32 = 1_024;

@@ -66,6 +66,10 @@ impl NodeMetrics {
     }
 
     fn http(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let help = "1 unless event synchronisation was asked for without the tokenizer that it needs for texts.";
+        let name = "aibrix_kv_sync_configuration_valid";
+        gauge(encoder, name, help, None)?
+            .encode_gauge(&u64::from(self.http.sync_mode().is_valid()))?;
         let help = "Connections of HTTP clients.";
         gauge(encoder, "kvroute_http_connections", help, None)?
             .encode_gauge(&self.http.connections())?;

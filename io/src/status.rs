@@ -2,8 +2,10 @@
 //! adapters it has seen, behind a lock that is taken only for a name that is new to the writer or
 //! unknown to the reader.
 mod http;
+mod mode;
 
 pub use http::{HttpStatus, Refused, Reloaded};
+pub use mode::SyncMode;
 
 use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX};
 use std::collections::BTreeSet;

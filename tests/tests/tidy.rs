@@ -80,7 +80,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
-    ("io/config", &["limits", "address", "fleet"]),
+    ("io/config", &["limits", "address", "status", "fleet"]),
     ("io/probe", &["limits", "quiet", "status", "fleet", "http"]),
     (
         "io/node",

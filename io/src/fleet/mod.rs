@@ -1,5 +1,6 @@
 //! The fleet: which pods there are, and the snapshot of them that lookups read without waiting.
 mod change;
+mod check;
 mod file;
 mod probes;
 mod spec;
@@ -7,6 +8,7 @@ mod spec;
 mod tests;
 mod view;
 
+pub use check::check_pods;
 pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};

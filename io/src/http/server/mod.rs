@@ -25,7 +25,7 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
-use crate::status::HttpStatus;
+use crate::status::{HttpStatus, SyncMode};
 use accept::{Listener, accept};
 use hyper::server::conn::http1;
 use listen::{Bind, Bound, SocketFile};
@@ -55,6 +55,8 @@ pub struct ServerConfig {
     pub threads: usize,
     /// The share of the workers that must have left `replaying` for `/readyz` to say so, 0 to 1.
     pub ready_share: f64,
+    /// Where knowledge of pods' caches comes from: `/readyz` and a metric tell of it.
+    pub sync_mode: SyncMode,
     /// TLS on all TCP listeners.
     pub tls: Option<TlsFiles>,
     /// The file of the bearer tokens that clients need.
@@ -85,6 +87,7 @@ impl Default for ServerConfig {
             admin_listen: None,
             threads: 1,
             ready_share: 1.0,
+            sync_mode: SyncMode::default(),
             tls: None,
             token_file: None,
             admin_token_file: None,
@@ -149,7 +152,7 @@ pub struct Server {
 impl Server {
     /// Binds, and starts the threads. Fails if an address is in use, even by another node.
     pub fn start(config: &ServerConfig, fleet: &Arc<Fleet>) -> Result<Self, ServerError> {
-        let status = Arc::<HttpStatus>::default();
+        let status = Arc::new(HttpStatus::of(config.sync_mode));
         let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
         let gate = Arc::new(Gate {
             tokens: tokens("token_file", &config.token_file)?,
@@ -290,6 +293,17 @@ fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, Se
         address: address.clone(),
         source,
     })
+}
+
+/// Whether the certificate and the files of tokens can be used, without starting anything.
+///
+/// # Errors
+/// The first that cannot.
+pub fn check_files(config: &ServerConfig) -> Result<(), ServerError> {
+    load_tokens("token_file", config.token_file.as_deref())?;
+    load_tokens("admin_token_file", config.admin_token_file.as_deref())?;
+    config.tls.as_ref().map(Tls::load).transpose()?;
+    Ok(())
 }
 
 fn load_tokens(key: &'static str, path: Option<&Path>) -> Result<Option<Tokens>, ServerError> {

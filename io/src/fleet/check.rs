@@ -1,0 +1,34 @@
+//! Whether pods can make a fleet together, without subscribing to any.
+use super::{AddError, Fleet, PodSpec, Subscribe};
+use crate::stream::saved::SaveTo;
+use crate::stream::{NewWorker, QueueFull};
+use kvroute_engine::types::WorkerId;
+use kvroute_engine::{Index, IndexConfig};
+use std::time::Duration;
+
+/// Subscribes to nothing.
+#[derive(Debug)]
+struct Nobody;
+
+impl Subscribe for Nobody {
+    fn add(&self, _: NewWorker) -> Result<(), QueueFull> {
+        Ok(())
+    }
+
+    fn remove(&self, _: WorkerId) {}
+
+    fn verify(&self, _: WorkerId) {}
+
+    fn unheard(&self, _: WorkerId) {}
+
+    fn save(&self, _: WorkerId, _: SaveTo) {}
+}
+
+/// What [`Fleet::add_all`] would say of these pods in an empty fleet.
+///
+/// # Errors
+/// The first pod that cannot be added, by its place.
+pub fn check_pods(pods: Vec<PodSpec>) -> Result<(), (usize, AddError)> {
+    let fleet = Fleet::new(Index::new(IndexConfig::default()), Nobody);
+    fleet.add_all(pods, Duration::ZERO)
+}
