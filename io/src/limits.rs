@@ -455,6 +455,14 @@ pub const LOAD_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 pub const LOAD_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Longest pause that can be set.
 pub const LOAD_INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Intervals after which what an engine said of its load does not count any more. Generous: the node's own count goes on from
+/// it, and without it is all that is known.
+pub const LOAD_AGE_INTERVALS: u32 = 10;
+/// The same as a time, at least: when many engines are asked, rounds take longer than the interval.
+pub const LOAD_AGE_MIN: Duration = Duration::from_secs(30);
+/// Times that a choice is made anew because somebody else booked its target meanwhile; then it is booked all the same. Each
+/// time somebody else has succeeded.
+pub const BOOKING_TRIES_MAX: usize = 8;
 /// Time after which a routed request is taken for finished, unless it is set: longer than most answers take.
 pub const REQUEST_TIME_DEFAULT: Duration = Duration::from_mins(1);
 /// Shortest that can be set.
@@ -479,3 +487,25 @@ pub const WEIGHT_MAX: f64 = 1_000.0;
 pub const DECISIONS_DEFAULT: usize = DECISIONS_PER_THREAD;
 /// Most that can be set, by their memory.
 pub const DECISIONS_MAX: usize = 1 << 20;
+
+/// Latest comparisons of a worker's predictions with what its engine delivered that are judged together.
+pub const FEEDBACK_WINDOW: usize = 32;
+/// Blocks that an engine may deliver less than predicted without a doubt: one evicted between decision and prefill, one computed anyway.
+pub const FEEDBACK_TOLERANCE_BLOCKS: u64 = 2;
+/// What a delivery that is too short and that nothing excuses counts.
+pub const SHORTAGE_WEIGHT: u32 = 4;
+/// What one counts that evictions may explain, or that is nothing at all: engines say 0 for requests that want the
+/// probabilities of their prompt, whatever is cached.
+pub const EXCUSED_WEIGHT: u32 = 1;
+/// What the window must come to for a worker to be distrusted: a quarter of it without excuse, or all of it.
+pub const DISTRUST_WEIGHT: u32 = FEEDBACK_WINDOW as u32;
+/// Pause before a worker that is distrusted for the second time is had anew: its engine answers a replay in the thread that publishes.
+pub const RESYNC_PAUSE_MIN: Duration = Duration::from_mins(1);
+/// Longest such pause.
+pub const RESYNC_PAUSE_MAX: Duration = Duration::from_hours(1);
+/// Time after which earlier distrust is forgotten.
+pub const RESYNC_FORGET: Duration = Duration::from_hours(4);
+/// Bytes of the name of a target that a caller says: a pod's name with its namespace, or an address.
+pub const TARGET_BYTES_MAX: usize = 1_024;
+/// Time between two lines of the log that sum up what shadow decisions came to.
+pub const SHADOW_LOG_INTERVAL: Duration = Duration::from_mins(1);

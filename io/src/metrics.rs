@@ -1,7 +1,10 @@
 //! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
 //! go with the worker, and nothing is counted twice.
+mod feedback;
+mod routing;
+
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
-use crate::status::{HttpStatus, WorkerStatus};
+use crate::status::{HttpStatus, RouteStatus, WorkerStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
@@ -14,11 +17,16 @@ use std::fmt::{Error, Result, Write};
 use std::sync::Arc;
 
 /// All metrics as text. O(workers).
-pub fn render(fleet: &Arc<Fleet>, http: &Arc<HttpStatus>) -> std::result::Result<String, Error> {
+pub fn render(
+    fleet: &Arc<Fleet>,
+    http: &Arc<HttpStatus>,
+    routes: &Arc<[RouteStatus]>,
+) -> std::result::Result<String, Error> {
     let mut registry = Registry::default();
     let metrics = NodeMetrics {
         fleet: Arc::clone(fleet),
         http: Arc::clone(http),
+        routes: Arc::clone(routes),
     };
     registry.register_collector(Box::new(metrics));
     let mut text = String::new();
@@ -30,6 +38,7 @@ pub fn render(fleet: &Arc<Fleet>, http: &Arc<HttpStatus>) -> std::result::Result
 struct NodeMetrics {
     fleet: Arc<Fleet>,
     http: Arc<HttpStatus>,
+    routes: Arc<[RouteStatus]>,
 }
 
 impl Collector for NodeMetrics {
@@ -39,6 +48,10 @@ impl Collector for NodeMetrics {
         self.http(&mut encoder)?;
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
+        routing::choices(&mut encoder, &self.routes)?;
+        routing::loads(&mut encoder, &self.fleet, &view)?;
+        feedback::feedback(&mut encoder, &self.fleet, &view)?;
+        feedback::shadows(&mut encoder, &self.fleet, &view)?;
         counts(&mut encoder, &view)?;
         skipped(&mut encoder, &view)
     }

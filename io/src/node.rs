@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::fleet::{AddError, FileError, Fleet, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::limits::FLEET_LOAD_TIME_MAX;
+use crate::load::Clock;
 use crate::probe::{Probe, ProbeConfig};
 use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
@@ -104,7 +105,9 @@ impl Node {
         };
         raise_file_limit();
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
-        let fleet = Arc::new(Fleet::new(index, streams));
+        let routing = &config.routing;
+        let clock = Clock::new(routing.request_time, routing.load_interval);
+        let fleet = Arc::new(Fleet::new(index, streams).timed(clock));
         let folder = config.snapshot_dir.as_deref();
         if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
             fleet.start_from(snapshot);
@@ -216,6 +219,7 @@ fn server_config(config: &Config) -> ServerConfig {
         idle_time: config.idle_timeout,
         drain_notice: config.drain_notice,
         drain_time: config.drain,
+        routing: config.routing.clone(),
         ..ServerConfig::default()
     }
 }

@@ -68,12 +68,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/quiet", &["limits"]),
     ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
-    ("io/fleet", &["limits", "status", "snapshot", "stream"]),
-    ("io/metrics", &["limits", "status", "fleet"]),
+    ("io/load", &["limits"]),
+    ("io/accuracy", &["limits"]),
+    (
+        "io/fleet",
+        &[
+            "limits", "accuracy", "status", "snapshot", "stream", "load",
+        ],
+    ),
+    (
+        "io/metrics",
+        &["limits", "accuracy", "status", "load", "fleet"],
+    ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "fleet", "metrics",
+            "limits", "ids", "address", "status", "stream", "snapshot", "load", "fleet", "metrics",
+            "config",
         ],
     ),
     (
@@ -81,11 +92,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
     ("io/config", &["limits", "address", "status", "fleet"]),
-    ("io/probe", &["limits", "quiet", "status", "fleet", "http"]),
+    (
+        "io/probe",
+        &["limits", "quiet", "status", "load", "fleet", "http"],
+    ),
     (
         "io/node",
         &[
-            "limits", "address", "stream", "fleet", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "load", "fleet", "http", "probe", "warm", "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),
@@ -129,7 +143,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     ("io/src/", "hyper_util::", &["io/src/http/"]),
     ("io/src/", "http_body_util::", &["io/src/http/"]),
     ("io/src/", "tokio::", &["io/src/http/", "io/src/probe/"]),
-    ("io/src/", "prometheus_client::", &["io/src/metrics.rs"]),
+    (
+        "io/src/",
+        "prometheus_client::",
+        &["io/src/metrics.rs", "io/src/metrics/"],
+    ),
     ("io/src/", "socket2::", &["io/src/http/"]),
     ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
     ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),

@@ -162,6 +162,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons, in order.
+    pub const ALL: [Self; 10] = [
+        Self::PrefixMatch,
+        Self::PrefixMatchSkipped,
+        Self::LeastRequestFallback,
+        Self::NoTokens,
+        Self::SingleCandidate,
+        Self::Session,
+        Self::Cost,
+        Self::LeastRequest,
+        Self::RoundRobin,
+        Self::Random,
+    ];
+
     /// The word used in answers and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -7,6 +7,8 @@ use std::error::Error;
 use std::fmt::Write;
 
 #[derive(Debug, clap::Args)]
+// The group of this name is that of `serve`.
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     serve: serve::Args,

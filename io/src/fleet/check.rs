@@ -21,6 +21,8 @@ impl Subscribe for Nobody {
 
     fn unheard(&self, _: WorkerId) {}
 
+    fn distrust(&self, _: WorkerId) {}
+
     fn save(&self, _: WorkerId, _: SaveTo) {}
 }
 

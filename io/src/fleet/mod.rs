@@ -15,6 +15,8 @@ pub use probes::{ProbeCounts, ProbeFailure};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
 pub use view::{FleetView, WorkerInfo, WorkerJson};
 
+use crate::accuracy::FeedbackCounts;
+use crate::load::Clock;
 use crate::snapshot::Snapshot;
 use crate::stream::saved::{Kept, SaveTo};
 use crate::stream::{NewWorker, QueueFull, Streams};
@@ -75,6 +77,9 @@ pub trait Subscribe: Debug + Send + Sync {
     /// Takes note that the engine computed what should have been told in events, and nothing was heard. Must not
     /// block. An unknown worker is ignored.
     fn unheard(&self, worker: WorkerId);
+    /// Has what a worker holds anew: its engine does not deliver it. Nothing is credited meanwhile. Must not block. An unknown
+    /// worker is ignored.
+    fn distrust(&self, worker: WorkerId);
     /// Saves a worker, soon and on another thread. Must not block. For an unknown worker `to` is dropped.
     fn save(&self, worker: WorkerId, to: SaveTo);
 }
@@ -96,6 +101,10 @@ impl Subscribe for Streams {
         Self::unheard(self, worker);
     }
 
+    fn distrust(&self, worker: WorkerId) {
+        Self::distrust(self, worker);
+    }
+
     fn save(&self, worker: WorkerId, to: SaveTo) {
         Self::save(self, worker, to);
     }
@@ -110,6 +119,8 @@ pub struct Fleet {
     /// Held while the fleet changes, so that changes follow one another.
     changing: Mutex<Taken>,
     probes: ProbeCounts,
+    feedback: FeedbackCounts,
+    clock: Clock,
     /// Workers that come are looked for in it.
     warm: OnceLock<Snapshot>,
 }
@@ -124,8 +135,22 @@ impl Fleet {
             view: ArcSwap::default(),
             changing: Mutex::default(),
             probes: ProbeCounts::default(),
+            feedback: FeedbackCounts::default(),
+            clock: Clock::default(),
             warm: OnceLock::new(),
         }
+    }
+
+    /// The same fleet, whose workers' loads go by this clock.
+    #[must_use]
+    pub fn timed(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// What the workers' loads go by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Workers that come from now on begin with what a snapshot has of them. Only the first one given counts.
@@ -242,6 +267,17 @@ impl Fleet {
     /// Tells the streams that an engine computed what it did not publish. Never blocks.
     pub fn unheard(&self, worker: WorkerId) {
         self.streams.unheard(worker);
+    }
+
+    /// Tells the streams that an engine does not deliver what its worker is said to hold. Never blocks.
+    pub fn distrust(&self, worker: WorkerId) {
+        self.streams.distrust(worker);
+    }
+
+    /// What feedback on decisions came to.
+    #[must_use]
+    pub fn feedback(&self) -> &FeedbackCounts {
+        &self.feedback
     }
 
     /// What asking the engines over HTTP came to.

@@ -1,5 +1,7 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
+use crate::accuracy::WorkerAccuracy;
+use crate::load::WorkerLoad;
 use crate::snapshot::About;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::saved::Section;
@@ -20,6 +22,8 @@ pub struct WorkerInfo {
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
+    load: WorkerLoad,
+    accuracy: WorkerAccuracy,
     problem: ArcSwapOption<String>,
     json: WorkerJson,
 }
@@ -41,6 +45,8 @@ impl WorkerInfo {
             pod,
             endpoints,
             status,
+            load: WorkerLoad::default(),
+            accuracy: WorkerAccuracy::default(),
             problem: ArcSwapOption::empty(),
         }
     }
@@ -103,6 +109,18 @@ impl WorkerInfo {
     #[must_use]
     pub fn status(&self) -> &Arc<WorkerStatus> {
         &self.status
+    }
+
+    /// How busy it is.
+    #[must_use]
+    pub fn load(&self) -> &WorkerLoad {
+        &self.load
+    }
+
+    /// What it was said to hold against what its engine delivered.
+    #[must_use]
+    pub fn accuracy(&self) -> &WorkerAccuracy {
+        &self.accuracy
     }
 
     /// Why no events can be expected of it, as its engine's own description says.

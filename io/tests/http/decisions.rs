@@ -47,12 +47,13 @@ fn a_choice_is_explained() {
     let candidate = |pod: &str, endpoint: &str, tokens: u64, load: (u64, u64), state: &str| {
         json!({"pod": pod, "endpoint": endpoint, "rank": 0, "matched_tokens": tokens,
             "tiers": {"gpu": tokens, "cpu": tokens, "disk": tokens},
-            "running": load.0, "waiting": load.1, "admitted": pod != "a", "score": tokens,
-            "state": state, "chosen": pod == "b"})
+            "running": load.0, "waiting": load.1, "queued_tokens": 0, "active_tokens": 0,
+            "credit": if state == "stale" { 0.5 } else { 1.0 }, "cost": (14 - tokens) * 1_000,
+            "admitted": pod != "a", "score": tokens, "state": state, "chosen": pod == "b"})
     };
     let expected = json!({
         "request_id": id, "at_ms": null, "model": "m", "policy": "prefix-cache",
-        "reason": "prefix_match", "dry_run": false, "tokens": 14, "blocks": null, "minimum_match": 4,
+        "reason": "prefix_match", "dry_run": false, "tokens": 14, "blocks": null, "minimum_match": 4, "session": false,
         "target": {"pod": "b", "endpoint": "h:2", "rank": 0}, "matched_tokens": 8, "gate": null,
         "candidates": [
             candidate("a", "h:1", 12, (6, 1), "exact"),
@@ -131,7 +132,7 @@ fn of_many_candidates_the_best_are_remembered() {
     }
     fixture.store("p3#3", &Blocks::of(&prompt(8)));
     let loads = json!({"p3#3": {"running": 50}, "p2": {"running": 1}});
-    let asked = json!({"model": "m", "token_ids": prompt(8), "loads": loads});
+    let asked = json!({"model": "m", "token_ids": prompt(9), "loads": loads});
     let id = route(&fixture, &asked);
     let explained = fixture.client().get(&format!("/v1/explain/{id}")).json();
     assert_eq!(explained["left_out"], 44);

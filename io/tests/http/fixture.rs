@@ -3,6 +3,7 @@
 use crate::client::Client;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig, ServerError};
+use kvroute::load::Clock;
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
@@ -66,6 +67,16 @@ impl Subscribe for Engines {
     fn verify(&self, _: WorkerId) {}
 
     fn unheard(&self, _: WorkerId) {}
+
+    /// A distrusted worker stays so: nobody replays here.
+    fn distrust(&self, id: WorkerId) {
+        let workers = self.0.lock().unwrap();
+        let worker = workers.values().find(|worker| worker.writer.id() == id);
+        if let Some(worker) = worker {
+            worker.status.add_distrusts(1);
+            worker.status.set_trust(Trust::Distrusted);
+        }
+    }
 
     fn save(&self, id: WorkerId, to: SaveTo) {
         let mut held_up = self.1.lock().unwrap();
@@ -152,7 +163,9 @@ impl Fixture {
     fn start(index: Arc<Index>, config: &ServerConfig) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
-        let fleet = Arc::new(Fleet::new(index, engines.clone()));
+        let routing = &config.routing;
+        let clock = Clock::new(routing.request_time, routing.load_interval);
+        let fleet = Arc::new(Fleet::new(index, engines.clone()).timed(clock));
         Ok(Self {
             server: Server::start(config, &fleet)?,
             fleet,

@@ -13,6 +13,7 @@ mod decisions;
 mod dump;
 mod fixture;
 mod listeners;
+mod loads;
 mod lookups;
 mod metrics;
 mod openapi;

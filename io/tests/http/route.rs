@@ -91,7 +91,7 @@ fn loads_decide_as_the_rules_say() {
     let with = |loads: Value| {
         route(
             &fixture,
-            &json!({"model": "m", "token_ids": prompt(12), "loads": loads}),
+            &json!({"model": "m", "token_ids": prompt(13), "loads": loads}),
         )
     };
     let one = |running: u32| json!({"running": running, "waiting": 0});
@@ -137,7 +137,7 @@ fn a_minimum_is_in_tokens() {
 fn only_named_pods_are_chosen() {
     let fixture = three();
     fixture.store("b#0", &Blocks::of(&prompt(8)));
-    let asked = |names: &[&str]| json!({"model": "m", "token_ids": prompt(8), "candidates": names});
+    let asked = |names: &[&str]| json!({"model": "m", "token_ids": prompt(9), "candidates": names});
     let one = route(&fixture, &asked(&["a"]));
     assert_eq!(brief(&one), ("a", "single_candidate", 0));
     let listed = one["candidates"].as_array().unwrap();
@@ -157,7 +157,7 @@ fn only_what_requests_can_be_sent_to_is_chosen() {
     let fixture = Fixture::new();
     fixture.add_pod("a");
     fixture.store("a#0", &Blocks::of(&prompt(8)));
-    let asked = json!({"model": "m", "token_ids": prompt(8)});
+    let asked = json!({"model": "m", "token_ids": prompt(9)});
     let nobody = fixture.client().post("/v1/route", &asked);
     assert_eq!(
         nobody.refusal(),
@@ -168,7 +168,7 @@ fn only_what_requests_can_be_sent_to_is_chosen() {
         brief(&route(&fixture, &asked)),
         ("b", "single_candidate", 0)
     );
-    let unknown = json!({"model": "n", "token_ids": prompt(8)});
+    let unknown = json!({"model": "n", "token_ids": prompt(9)});
     let unknown = fixture.client().post("/v1/route", &unknown);
     let expected = (404, "model_not_found".to_owned(), Some("model".to_owned()));
     assert_eq!(unknown.refusal(), expected);
@@ -179,7 +179,7 @@ fn who_is_distrusted_is_chosen_by_load_only() {
     let fixture = three();
     fixture.store("b#0", &Blocks::of(&prompt(8)));
     fixture.status("b#0").set_trust(Trust::Distrusted);
-    let asked = |loads: Value| json!({"model": "m", "token_ids": prompt(8), "loads": loads});
+    let asked = |loads: Value| json!({"model": "m", "token_ids": prompt(9), "loads": loads});
     let busy = json!({"a": {"running": 1}, "c": {"running": 1}});
     let answer = route(&fixture, &asked(busy));
     assert_eq!(brief(&answer), ("b", "least_request_fallback", 0));
@@ -277,15 +277,15 @@ fn salts_and_adapters_are_minded() {
         },
     );
     fixture.store("c#0", &Blocks::of(&prompt(8)));
-    let base = json!({"model": "m", "token_ids": prompt(8)});
+    let base = json!({"model": "m", "token_ids": prompt(9)});
     assert_eq!(brief(&route(&fixture, &base)), ("c", "prefix_match", 8));
-    let salted = json!({"model": "m", "token_ids": prompt(8), "cache_salt": "s"});
+    let salted = json!({"model": "m", "token_ids": prompt(9), "cache_salt": "s"});
     let answer = route(&fixture, &salted);
     assert_eq!(brief(&answer).1, "least_request_fallback");
     // c, which has not the adapter, is not chosen even if it is the idlest.
     let loads = json!({"a": {"running": 5}, "b": {"running": 6}});
     for (model, lora) in [("m", json!("ad")), ("ad", Value::Null)] {
-        let mut asked = json!({"model": model, "lora": lora, "token_ids": prompt(8)});
+        let mut asked = json!({"model": model, "lora": lora, "token_ids": prompt(9)});
         asked["loads"] = loads.clone();
         assert_eq!(brief(&route(&fixture, &asked)), ("b", "prefix_match", 8));
         asked["minimum_match"] = json!(9);
@@ -302,7 +302,7 @@ fn ranks_are_targets_of_their_own() {
         "ranks": 2}),
     );
     fixture.store("a#1", &Blocks::of(&prompt(8)));
-    let asked = json!({"model": "m", "token_ids": prompt(8)});
+    let asked = json!({"model": "m", "token_ids": prompt(9)});
     let response = fixture.client().post("/v1/route", &asked);
     assert_target_headers(&response, "h:1", Some("1"));
     let answer = response.json();
@@ -310,7 +310,7 @@ fn ranks_are_targets_of_their_own() {
     assert_eq!(answer["headers"]["x-data-parallel-rank"], "1");
     // The load of one rank by its name.
     let loads = json!({"a": {"running": 1}, "a#1": {"running": 20}});
-    let asked = json!({"model": "m", "token_ids": prompt(8), "loads": loads});
+    let asked = json!({"model": "m", "token_ids": prompt(9), "loads": loads});
     let answer = route(&fixture, &asked);
     assert_eq!(answer["target"]["rank"], 0, "{answer}");
     assert_eq!(answer["headers"]["x-data-parallel-rank"], "0");
@@ -322,7 +322,7 @@ fn the_other_policies_go_by_name() {
     fixture.store("b#0", &Blocks::of(&prompt(8)));
     let with = |policy: &str, dry_run: bool| {
         let loads = json!({"a": {"running": 1}, "b": {"running": 1}});
-        let asked = json!({"model": "m", "token_ids": prompt(8), "policy": policy,
+        let asked = json!({"model": "m", "token_ids": prompt(9), "policy": policy,
             "dry_run": dry_run, "loads": loads});
         let answer = route(&fixture, &asked);
         let (pod, reason, _) = brief(&answer);

@@ -6,6 +6,7 @@
 use super::choice::Wish;
 use super::render;
 use super::request::{PROMPT, TOKEN_IDS, is_completion, is_ids};
+use super::shadow;
 use crate::http::error::{ApiError, Reply};
 use crate::http::json;
 use crate::http::lookup::{Prompt, Query};
@@ -15,7 +16,6 @@ use crate::http::prompt::Scratch;
 use crate::http::state::{Call, ThreadState};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderName};
-use kvroute_engine::choose::Policy;
 use kvroute_engine::types::TokenBytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -143,12 +143,14 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
             prompt: Prompt::Tokens(seen.tokens.unwrap_or_default()),
         },
         tokens_known: seen.tokens.is_some(),
-        policy: Policy::default(),
-        minimum_match: 0,
+        policy: None,
+        minimum_match: None,
+        session: router.session(call.headers),
         loads: None,
         named: None,
         dry_run: false,
         body: call.body,
+        actual: shadow::said(call.headers),
     };
     let known = fleet.view().has_model(&model) || !lookup.models_with(fleet, &model).is_empty();
     if !known {

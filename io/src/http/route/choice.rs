@@ -1,11 +1,16 @@
 //! From a query to the worker that should serve it.
+use super::credit;
 use super::decisions::{Considered, Made, PromptLength, RequestId, Seat};
+use super::shadow;
+use crate::config::RoutingConfig;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::http::error::ApiError;
 use crate::http::lookup::{Found, Lookup, Prompt, Query, Scores};
-use crate::limits::DECISION_CANDIDATES_MAX;
-use crate::status::now_ms;
-use hyper::StatusCode;
+use crate::limits::{BOOKING_TRIES_MAX, DECISION_CANDIDATES_MAX};
+use crate::load::{Booking, Moment};
+use crate::status::{RouteStatus, now_ms};
+use hyper::header::HeaderName;
+use hyper::{HeaderMap, StatusCode};
 use kvroute_engine::choose::{self, Ask, Candidate, Choice, Load, Policy, Reason, Rules, tie};
 use kvroute_engine::hash::checksum;
 use kvroute_engine::types::{TIERS, Tier};
@@ -19,7 +24,15 @@ use std::sync::Arc;
 pub(in crate::http) struct Router {
     pub(super) seat: Seat,
     rules: Rules,
+    policy: Policy,
+    /// In tokens.
+    minimum_match: u64,
+    session_header: Option<HeaderName>,
+    /// Whether nobody obeys.
+    shadow: bool,
     candidates: Vec<Candidate>,
+    /// By candidate: how often it was booked when its load was read.
+    booked: Vec<u64>,
     considered: Vec<Considered>,
 }
 
@@ -30,9 +43,12 @@ pub(super) struct Wish<'q> {
     pub(super) query: Query<'q>,
     /// Whether the prompt is known.
     pub(super) tokens_known: bool,
-    pub(super) policy: Policy,
-    /// In tokens.
-    pub(super) minimum_match: u64,
+    /// The node's own unless it is said.
+    pub(super) policy: Option<Policy>,
+    /// In tokens; the node's own unless it is said.
+    pub(super) minimum_match: Option<u64>,
+    /// Stands for the session that the request belongs to.
+    pub(super) session: Option<u64>,
     pub(super) loads: Option<&'q Loads>,
     /// The pods that may be chosen; all if not given.
     pub(super) named: Option<&'q [String]>,
@@ -40,17 +56,21 @@ pub(super) struct Wish<'q> {
     pub(super) dry_run: bool,
     /// Decides ties if the prompt is not known; may be empty.
     pub(super) body: &'q [u8],
+    /// Where the caller says that the request goes, whatever is chosen.
+    pub(super) actual: Option<&'q str>,
 }
 
 /// The load of pods, by name, or of single ranks, by `name#rank`.
 pub(super) type Loads = BTreeMap<String, LoadOf>;
 
-/// The requests of one pod or rank.
+/// What one pod or rank has to do, as the caller counts it.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct LoadOf {
     running: u32,
     waiting: u32,
+    queued_tokens: u64,
+    active_tokens: u64,
 }
 
 /// A choice that was made.
@@ -59,19 +79,46 @@ pub(super) struct Decided<'v> {
     pub(super) id: RequestId,
     pub(super) reason: Reason,
     pub(super) target: Found<'v>,
+    /// Leading tokens of the prompt that the target is expected to reuse.
+    pub(super) matched: u64,
     /// Whether the target's pod has other ranks than the first.
     pub(super) ranked: bool,
+    /// Whether nobody is to obey.
+    pub(super) shadow: bool,
 }
 
 impl Router {
     /// For the thread that has this seat.
-    pub(in crate::http) fn new(seat: Seat) -> Self {
+    pub(in crate::http) fn new(seat: Seat, config: &RoutingConfig) -> Self {
+        let header = config.session_header.as_deref();
         Self {
             seat,
-            rules: Rules::default(),
+            rules: config.rules,
+            policy: config.policy,
+            minimum_match: config.minimum_match,
+            session_header: header.and_then(|name| name.parse().ok()),
+            shadow: config.shadow,
             candidates: Vec::new(),
+            booked: Vec::new(),
             considered: Vec::new(),
         }
+    }
+
+    /// The numbers of the policies.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What all threads have chosen.
+    pub(in crate::http) fn counts(&self) -> &Arc<[RouteStatus]> {
+        self.seat.counts()
+    }
+
+    /// The session that a request names, if sessions are minded. Of its name, which may be as long as heads are, only a hash is
+    /// kept.
+    pub(super) fn session(&self, headers: &HeaderMap) -> Option<u64> {
+        let name = headers.get(self.session_header.as_ref()?)?.as_bytes();
+        (!name.is_empty()).then(|| checksum(name))
     }
 
     /// Looks the prompt up, chooses, and hands the choice to `read` with all scores. 404 if nobody serves the
@@ -87,54 +134,125 @@ impl Router {
         let adapted = lookup.models_with(fleet, query.model);
         lookup.run(fleet, query, |scores| {
             let found = eligible(scores, wish, &adapted);
-            let decided = self.choose(scores.view(), wish, &found)?;
+            let decided = self.choose(fleet, scores.view(), wish, &found)?;
             Ok(read(&decided, scores))
         })?
     }
 
     fn choose<'v>(
         &mut self,
+        fleet: &Fleet,
         view: &FleetView,
         wish: &Wish<'_>,
         found: &[Found<'v>],
     ) -> Result<Decided<'v>, ApiError> {
+        let now = fleet.clock().now();
+        let ask = self.ask(wish, found);
         self.candidates.clear();
         self.candidates.extend(found.iter().map(|found| Candidate {
             identity: found.info.identity(),
-            matched: matched(found),
-            credit: choose::FULL_CREDIT,
-            load: load_of(view, found.info, wish.loads),
+            matched: reusable(found, wish),
+            credit: credit::of(found.trust),
+            load: Load::default(),
         }));
-        let ask = Ask {
-            policy: wish.policy,
-            minimum_match: wish.minimum_match,
-            tokens_known: wish.tokens_known,
-            prompt_tokens: match wish.query.prompt {
-                Prompt::Tokens(tokens) => tokens.len() as u64,
-                Prompt::Keys(_) => 0,
-            },
-            session: None,
-            turn: match wish.policy {
-                Policy::RoundRobin => self.seat.turn(wish.dry_run),
-                _ => 0,
-            },
-            draw: self.seat.draw(),
-        };
-        let prefix = |matched| prefix(wish, found, matched, ask.draw);
-        let choice = choose::choose(&self.candidates, &ask, &self.rules, prefix);
-        let choice = choice.ok_or_else(|| nobody(wish))?;
+        let (choice, booking) = self.choose_and_book(view, wish, &ask, found, now)?;
         let target = found[choice.at];
-        let id = self.enter(wish, &choice, found);
+        let matched = self.candidates[choice.at].matched();
+        if !wish.dry_run {
+            self.seat.own_counts().decided(ask.policy, choice.reason);
+        }
+        let id = self.enter(wish, &ask, &choice, found, booking);
+        if self.shadow && !wish.dry_run {
+            shadow::told(fleet, &self.seat, id, wish.actual);
+        }
         Ok(Decided {
             id,
             reason: choice.reason,
             target,
+            matched,
             ranked: is_ranked(view, target.info),
+            shadow: self.shadow,
         })
     }
 
+    /// What is asked of the candidates.
+    fn ask(&self, wish: &Wish<'_>, found: &[Found<'_>]) -> Ask {
+        let policy = wish.policy.unwrap_or(self.policy);
+        Ask {
+            policy,
+            minimum_match: wish.minimum_match.unwrap_or(self.minimum_match),
+            tokens_known: wish.tokens_known,
+            prompt_tokens: prompt_tokens(wish, found),
+            session: wish.session,
+            turn: match policy {
+                Policy::RoundRobin => self.seat.turn(wish.dry_run),
+                _ => 0,
+            },
+            draw: self.seat.draw(),
+        }
+    }
+
+    /// One step: the target is booked only if nobody has booked it since its load was read, else all is read and
+    /// chosen anew, a bounded number of times. Loads that the caller gives stay as they are, so there is nothing to read anew.
+    fn choose_and_book(
+        &mut self,
+        view: &FleetView,
+        wish: &Wish<'_>,
+        ask: &Ask,
+        found: &[Found<'_>],
+        now: Moment,
+    ) -> Result<(Choice, Option<Booking>), ApiError> {
+        let mut tries = match (wish.loads, ask.policy) {
+            (Some(_), _) | (None, Policy::RoundRobin | Policy::Random) => 0,
+            _ => BOOKING_TRIES_MAX,
+        };
+        loop {
+            self.read_loads(view, wish, found, now);
+            let prefix = |matched| prefix(wish, found, matched, ask.draw);
+            let choice = choose::choose(&self.candidates, ask, &self.rules, prefix);
+            let choice = choice.ok_or_else(|| nobody(wish))?;
+            // What is sent elsewhere is no load of the target.
+            if wish.dry_run || self.shadow {
+                return Ok((choice, None));
+            }
+            let load = found[choice.at].info.load();
+            let matched = self.candidates[choice.at].matched();
+            let uncached = ask.prompt_tokens.saturating_sub(matched);
+            if tries == 0 {
+                let booking = load.book_blindly(now, uncached, ask.prompt_tokens);
+                return Ok((choice, Some(booking)));
+            }
+            let seen = self.booked[choice.at];
+            if let Some(booking) = load.book(seen, now, uncached, ask.prompt_tokens) {
+                return Ok((choice, Some(booking)));
+            }
+            tries -= 1;
+            self.seat.own_counts().conflict(tries == 0);
+        }
+    }
+
+    /// What each candidate has to do now.
+    fn read_loads(&mut self, view: &FleetView, wish: &Wish<'_>, found: &[Found<'_>], now: Moment) {
+        self.booked.clear();
+        for (candidate, found) in self.candidates.iter_mut().zip(found) {
+            let reading = found.info.load().read(now);
+            self.booked.push(reading.booked);
+            candidate.load = match wish.loads {
+                Some(loads) => given_load(view, found.info, loads),
+                None => reading.load,
+            };
+        }
+    }
+
     /// Remembers a choice.
-    fn enter(&mut self, wish: &Wish<'_>, choice: &Choice, found: &[Found<'_>]) -> RequestId {
+    fn enter(
+        &mut self,
+        wish: &Wish<'_>,
+        ask: &Ask,
+        choice: &Choice,
+        found: &[Found<'_>],
+        booking: Option<Booking>,
+    ) -> RequestId {
         let candidates = found.iter().zip(&self.candidates);
         self.considered.clear();
         self.considered.extend(candidates.map(|(found, candidate)| {
@@ -154,23 +272,26 @@ impl Router {
             rest.select_nth_unstable_by_key(DECISION_CANDIDATES_MAX - 1, order);
         }
         let kept = self.considered.len().min(DECISION_CANDIDATES_MAX);
-        let target = &found[choice.at];
         self.seat.enter(&Made {
             at_ms: now_ms(),
             model: wish.query.model,
-            policy: wish.policy,
+            policy: ask.policy,
             reason: choice.reason,
             dry_run: wish.dry_run,
             prompt: wish.tokens_known.then_some(match wish.query.prompt {
                 Prompt::Tokens(tokens) => PromptLength::Tokens(tokens.len()),
                 Prompt::Keys(keys) => PromptLength::Blocks(keys.len()),
             }),
-            minimum_match: wish.minimum_match,
+            minimum_match: ask.minimum_match,
+            prompt_tokens: ask.prompt_tokens,
+            session: ask.session.is_some(),
             gate: choice.gate,
-            target: target.info,
-            matched: target.matched(),
+            target: found[choice.at].info,
+            matched: self.candidates[choice.at].matched(),
+            booking,
             candidates: &self.considered[..kept],
             left_out: self.considered.len() - kept,
+            shadow: self.shadow && !wish.dry_run,
         })
     }
 }
@@ -216,16 +337,37 @@ fn has_adapter(info: &WorkerInfo, adapter: &str) -> bool {
     info.pod().lora.iter().any(|name| name == adapter) || info.status().knows_adapter(adapter)
 }
 
-fn matched(found: &Found<'_>) -> [u64; TIERS] {
-    let score = found.score;
-    Tier::ALL.map(|tier| score.map_or(0, |score| score.tokens(tier)))
+/// Leading tokens of the prompt that a worker would reuse, by tier: what it holds, but never the last token, which engines
+/// always compute, and so not the block that it is in. Of a prompt that came as keys of blocks the end is not known.
+fn reusable(found: &Found<'_>, wish: &Wish<'_>) -> [u64; TIERS] {
+    let Some(score) = found.score else {
+        return [0; TIERS];
+    };
+    let most = match wish.query.prompt {
+        Prompt::Keys(_) => u64::MAX,
+        Prompt::Tokens(tokens) => {
+            let (before_last, block) = (tokens.len().saturating_sub(1), score.block_size);
+            before_last as u64 / u64::from(block.max(1)) * u64::from(block)
+        }
+    };
+    Tier::ALL.map(|tier| score.tokens(tier).min(most))
 }
 
-/// A pod that is not named has nothing to do; all ranks of one that is share its number.
-fn load_of(view: &FleetView, info: &WorkerInfo, loads: Option<&Loads>) -> Load {
-    let Some(loads) = loads else {
-        return Load::default();
-    };
+/// How long the prompt is; of one that came as keys of blocks, by the largest block among those that hold some of it.
+fn prompt_tokens(wish: &Wish<'_>, found: &[Found<'_>]) -> u64 {
+    match wish.query.prompt {
+        Prompt::Tokens(tokens) => tokens.len() as u64,
+        Prompt::Keys(keys) => {
+            let scores = found.iter().filter_map(|found| found.score);
+            let block = scores.map(|score| score.block_size).max().unwrap_or(0);
+            keys.len() as u64 * u64::from(block)
+        }
+    }
+}
+
+/// A load as the caller says it, who knows best what it has sent: nothing that this node counts is added. A pod that is
+/// not named has nothing to do; all ranks of one that is share its numbers.
+fn given_load(view: &FleetView, info: &WorkerInfo, loads: &Loads) -> Load {
     let of_rank = is_ranked(view, info)
         .then(|| loads.get(&info.label()))
         .flatten();
@@ -233,7 +375,8 @@ fn load_of(view: &FleetView, info: &WorkerInfo, loads: Option<&Loads>) -> Load {
     load.map_or_else(Load::default, |load| Load {
         running: load.running,
         waiting: load.waiting,
-        ..Load::default()
+        queued_tokens: load.queued_tokens,
+        active_tokens: load.active_tokens,
     })
 }
 

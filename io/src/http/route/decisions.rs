@@ -3,19 +3,19 @@
 //! Each thread that answers writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use crate::fleet::WorkerInfo;
-use crate::limits::DECISIONS_PER_THREAD;
-use crate::status::Trust;
+use crate::load::Booking;
+use crate::status::{RouteStatus, Trust};
 use arc_swap::ArcSwapOption;
 use kvroute_engine::choose::{Gate, Load, Policy, Reason};
 use kvroute_engine::types::{TIERS, WorkerId};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use std::sync::{Arc, OnceLock};
 
 /// The name of a decision: 24 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +90,36 @@ pub(super) struct Decision {
     /// Length of the prompt in whole or part; `None` if it is not known.
     pub(super) prompt: Option<PromptLength>,
     pub(super) minimum_match: u64,
+    /// Tokens of the prompt, as far as they are known.
+    pub(super) prompt_tokens: u64,
+    /// Whether the request belongs to a session.
+    pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: Arc<WorkerInfo>,
-    /// Leading tokens that the target was credited with.
+    /// Leading tokens that the target is expected to reuse.
     pub(super) matched: u64,
+    /// Of the target; none of a trial.
+    booking: Option<Booking>,
     pub(super) candidates: Box<[Considered]>,
     /// Candidates beyond those.
     pub(super) left_out: usize,
+    /// Whether nobody was to obey it.
+    pub(super) shadow: bool,
+    /// Removals that the target's engine had told of.
+    pub(super) removals: u64,
+    actual: OnceLock<Actual>,
     delivered: Delivered,
+}
+
+/// Where the caller sent a request that the node was not to decide.
+#[derive(Debug)]
+pub(super) struct Actual {
+    /// As the caller said it.
+    pub(super) name: Box<str>,
+    /// Whether the node would have done the same.
+    pub(super) agreed: bool,
+    /// Leading tokens that could have been reused there; `None` if it was not a candidate.
+    pub(super) matched: Option<u64>,
 }
 
 /// How long a prompt is.
@@ -146,29 +168,50 @@ pub(super) struct Made<'m> {
     pub(super) dry_run: bool,
     pub(super) prompt: Option<PromptLength>,
     pub(super) minimum_match: u64,
+    pub(super) prompt_tokens: u64,
+    pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: &'m Arc<WorkerInfo>,
     pub(super) matched: u64,
+    pub(super) booking: Option<Booking>,
     pub(super) candidates: &'m [Considered],
     pub(super) left_out: usize,
+    pub(super) shadow: bool,
 }
 
 impl Decision {
-    /// Takes note of feedback. What it does not say stays; once finished, a request stays finished.
-    pub(super) fn note(&self, outcome: Outcome) {
+    /// Takes note of feedback. What it does not say stays; once finished, a request stays finished, and its booking is taken
+    /// back once. Whether the cached tokens are said for the first time.
+    pub(super) fn note(&self, outcome: Outcome) -> bool {
         let Delivered {
             told,
             cached_tokens,
             finished,
         } = &self.delivered;
-        if let Some(tokens) = outcome.cached_tokens {
-            cached_tokens.store(tokens, Relaxed);
-        }
-        if outcome.finished {
-            finished.store(true, Relaxed);
+        let first = outcome.cached_tokens.is_some_and(|tokens| {
+            // So many tokens no prompt has.
+            let tokens = tokens.min(UNKNOWN - 1);
+            cached_tokens.swap(tokens, Relaxed) == UNKNOWN
+        });
+        if outcome.finished
+            && !finished.swap(true, Relaxed)
+            && let Some(booking) = &self.booking
+        {
+            self.target.load().finish(booking);
         }
         // Release: pairs with the Acquire in `outcome`.
         told.store(true, Release);
+        first
+    }
+
+    /// Takes note of where the caller sent the request; `false` if that is known already.
+    pub(super) fn tell(&self, actual: Actual) -> bool {
+        self.actual.set(actual).is_ok()
+    }
+
+    /// Where the caller sent the request, if it has said so.
+    pub(super) fn actual(&self) -> Option<&Actual> {
+        self.actual.get()
     }
 
     /// What feedback said, if there was any.
@@ -191,6 +234,8 @@ type Ring = Box<[ArcSwapOption<Decision>]>;
 struct Rings {
     process: u32,
     threads: Box<[Ring]>,
+    /// What each thread has chosen.
+    counts: Arc<[RouteStatus]>,
     /// Shared, so that the policy goes round the pods and not each thread on its own; only a number, so Relaxed.
     turn: AtomicU64,
 }
@@ -204,19 +249,20 @@ pub(in crate::http) struct Seat {
     chance: RandomState,
 }
 
-/// A seat for each of so many threads, at most 65,536.
-pub(in crate::http) fn seats(threads: usize) -> impl Iterator<Item = Seat> {
+/// A seat for each of so many threads, at most 65,536, each of which remembers so many decisions.
+pub(in crate::http) fn seats(threads: usize, decisions: usize) -> impl Iterator<Item = Seat> {
     let chance = RandomState::new();
     let process = (chance.hash_one(0) >> 32) as u32;
     let numbers = 0..=u16::MAX;
     let ring = || {
-        (0..DECISIONS_PER_THREAD)
+        (0..decisions.max(1))
             .map(|_| ArcSwapOption::empty())
             .collect()
     };
     let rings = Arc::new(Rings {
         process,
         threads: numbers.clone().take(threads).map(|_| ring()).collect(),
+        counts: (0..threads).map(|_| RouteStatus::default()).collect(),
         turn: AtomicU64::new(0),
     });
     numbers.take(threads).map(move |thread| Seat {
@@ -238,6 +284,16 @@ impl Seat {
         self.chance.hash_one(self.count)
     }
 
+    /// What each thread has chosen.
+    pub(super) fn counts(&self) -> &Arc<[RouteStatus]> {
+        &self.rings.counts
+    }
+
+    /// What this one has.
+    pub(super) fn own_counts(&self) -> &RouteStatus {
+        &self.rings.counts[usize::from(self.thread)]
+    }
+
     /// Remembers a decision, in place of an old one.
     pub(super) fn enter(&mut self, made: &Made<'_>) -> RequestId {
         let id = RequestId {
@@ -255,11 +311,17 @@ impl Seat {
             dry_run: made.dry_run,
             prompt: made.prompt,
             minimum_match: made.minimum_match,
+            prompt_tokens: made.prompt_tokens,
+            session: made.session,
             gate: made.gate,
             target: Arc::clone(made.target),
             matched: made.matched,
+            booking: made.booking,
             candidates: made.candidates.into(),
             left_out: made.left_out,
+            shadow: made.shadow,
+            removals: made.target.status().removals(),
+            actual: OnceLock::new(),
             delivered: Delivered::default(),
         };
         if let Some(slot) = self.rings.slot(id) {
@@ -278,7 +340,7 @@ impl Seat {
 impl Rings {
     fn slot(&self, id: RequestId) -> Option<&ArcSwapOption<Decision>> {
         let ring = self.threads.get(usize::from(id.thread))?;
-        let at = id.count % DECISIONS_PER_THREAD as u64;
+        let at = id.count % ring.len() as u64;
         ring.get(usize::try_from(at).ok()?)
     }
 }
@@ -310,7 +372,7 @@ mod tests {
 
     #[test]
     fn turns_go_on_over_all_seats() {
-        let seats: Vec<_> = seats(2).collect();
+        let seats: Vec<_> = seats(2, 1).collect();
         let turns = [
             seats[0].turn(false),
             seats[1].turn(true),

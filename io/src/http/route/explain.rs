@@ -1,5 +1,6 @@
 //! `GET /v1/explain/{request_id}`: how a choice was made. Neither token ids nor prompts are remembered.
 use super::choice::order;
+use super::credit;
 use super::decisions::{Considered, Decision, PromptLength};
 use super::feedback::unknown;
 use super::render::Target;
@@ -9,7 +10,7 @@ use crate::http::matching::Tiers;
 use crate::http::params;
 use crate::http::state::{Call, ThreadState};
 use hyper::StatusCode;
-use kvroute_engine::choose::Policy;
+use kvroute_engine::choose::{self, Ask, FULL_CREDIT, Policy, Rules};
 use kvroute_engine::types::Tier;
 use serde::Serialize;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ struct Explanation<'a> {
     tokens: Option<usize>,
     blocks: Option<usize>,
     minimum_match: u64,
+    /// Whether the request belongs to a session.
+    session: bool,
     target: Target<'a>,
     matched_tokens: u64,
     gate: Gate,
@@ -33,6 +36,17 @@ struct Explanation<'a> {
     /// Candidates that are not listed.
     left_out: usize,
     feedback: Option<Feedback>,
+    /// Null if the decision was to be obeyed.
+    shadow: Option<Shadow<'a>>,
+}
+
+/// Where the caller sent the request; nulls until it has said so.
+#[derive(Debug, Serialize)]
+struct Shadow<'a> {
+    actual: Option<&'a str>,
+    agreed: Option<bool>,
+    /// What could have been reused there; null if it was not a candidate.
+    matched_tokens: Option<u64>,
 }
 
 /// What the loads of all candidates allowed, in requests.
@@ -56,6 +70,12 @@ struct Candidate<'a> {
     tiers: Tiers,
     running: u32,
     waiting: u32,
+    queued_tokens: u64,
+    active_tokens: u64,
+    /// What counts of its match, up to 1.
+    credit: f64,
+    /// The work that it would have with the request, in thousandths of a token; null if the prompt's length is not known.
+    cost: Option<u64>,
     /// Whether its load allowed to choose it for its match.
     admitted: bool,
     /// What the policy compares, the highest first; null for policies that compare nothing.
@@ -76,14 +96,16 @@ pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Resul
     let found = name.parse().ok().and_then(|id| state.router.seat.find(id));
     let decision = found.ok_or_else(|| unknown(&name))?;
     let view = state.fleet.view();
-    Reply::json(StatusCode::OK, &explain(&decision, &view))
+    let explanation = explain(&decision, &view, state.router.rules());
+    Reply::json(StatusCode::OK, &explanation)
 }
 
-fn explain<'a>(decision: &'a Decision, view: &'a FleetView) -> Explanation<'a> {
+fn explain<'a>(decision: &'a Decision, view: &'a FleetView, rules: &Rules) -> Explanation<'a> {
     let (gate, target) = (&decision.gate, &decision.target);
     let mut considered: Vec<_> = decision.candidates.iter().collect();
     considered.sort_by_key(|considered| order(considered));
-    let candidates = considered.into_iter().map(|c| candidate(decision, view, c));
+    let candidates = considered.into_iter();
+    let candidates = candidates.map(|c| candidate(decision, view, rules, c));
     Explanation {
         request_id: decision.id.to_string(),
         at_ms: decision.at_ms,
@@ -100,6 +122,7 @@ fn explain<'a>(decision: &'a Decision, view: &'a FleetView) -> Explanation<'a> {
             _ => None,
         },
         minimum_match: decision.minimum_match,
+        session: decision.session,
         target: Target {
             pod: &target.pod().pod,
             endpoint: target.pod().endpoint.as_deref(),
@@ -120,12 +143,21 @@ fn explain<'a>(decision: &'a Decision, view: &'a FleetView) -> Explanation<'a> {
             cached_tokens: outcome.cached_tokens,
             finished: outcome.finished,
         }),
+        shadow: decision.shadow.then(|| {
+            let actual = decision.actual();
+            Shadow {
+                actual: actual.map(|actual| &*actual.name),
+                agreed: actual.map(|actual| actual.agreed),
+                matched_tokens: actual.and_then(|actual| actual.matched),
+            }
+        }),
     }
 }
 
 fn candidate<'a>(
     decision: &'a Decision,
     view: &'a FleetView,
+    rules: &Rules,
     considered: &Considered,
 ) -> Candidate<'a> {
     let is_it = |info: &&Arc<WorkerInfo>| info.serial() == considered.serial;
@@ -133,10 +165,18 @@ fn candidate<'a>(
     let info = target.or_else(|| view.worker(considered.worker).filter(is_it));
     let tokens = |tier: Tier| u64::from(considered.matched[tier.index()]);
     let requests = considered.load.requests();
+    let weighed = weighed(considered);
+    let ask = Ask {
+        prompt_tokens: decision.prompt_tokens,
+        ..Ask::default()
+    };
+    let cost = choose::cost(&weighed, &ask, rules).0;
+    let most = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let score = match decision.policy {
-        Policy::PrefixCache => Some(i64::try_from(tokens(Tier::Disk)).unwrap_or(i64::MAX)),
-        Policy::LeastRequest => Some(i64::try_from(requests).map_or(i64::MIN, |n| -n)),
-        Policy::Cost | Policy::RoundRobin | Policy::Random => None,
+        Policy::PrefixCache => Some(most(weighed.credited())),
+        Policy::Cost => Some(-most(cost)),
+        Policy::LeastRequest => Some(-most(requests)),
+        Policy::RoundRobin | Policy::Random => None,
     };
     Candidate {
         pod: info.map(|info| info.pod().pod.as_str()),
@@ -150,9 +190,23 @@ fn candidate<'a>(
         },
         running: considered.load.running,
         waiting: considered.load.waiting,
+        queued_tokens: considered.load.queued_tokens,
+        active_tokens: considered.load.active_tokens,
+        credit: f64::from(weighed.credit) / f64::from(FULL_CREDIT),
+        cost: (decision.prompt_tokens != 0).then_some(cost),
         admitted: decision.gate.admits(considered.load),
         score,
         state: considered.trust.as_str(),
         chosen: target.is_some(),
+    }
+}
+
+/// A candidate as the policies saw it, but for what only ties ask for.
+fn weighed(considered: &Considered) -> choose::Candidate {
+    choose::Candidate {
+        identity: 0,
+        matched: considered.matched.map(u64::from),
+        credit: credit::of(considered.trust),
+        load: considered.load,
     }
 }

@@ -1,6 +1,7 @@
 //! `POST /v1/route`: the fields of a match and those of the choice, or an OpenAI body as it is.
 use super::choice::{Loads, Wish};
 use super::render;
+use super::shadow;
 use crate::http::error::{ApiError, Reply};
 use crate::http::extra::Entry;
 use crate::http::lookup::{Prompt, Query};
@@ -49,8 +50,8 @@ struct Fields<'b> {
 /// How the choice is made, of a binary request.
 #[derive(Clone, Copy, Debug, Default)]
 struct How {
-    policy: Policy,
-    minimum_match: u64,
+    policy: Option<Policy>,
+    minimum_match: Option<u64>,
     dry_run: bool,
 }
 
@@ -131,11 +132,13 @@ fn with(
         query,
         tokens_known,
         policy: policy(fields.policy.as_deref())?,
-        minimum_match: fields.minimum_match.unwrap_or(0),
+        minimum_match: fields.minimum_match,
+        session: state.router.session(call.headers),
         loads: fields.loads.as_ref(),
         named,
         dry_run: fields.dry_run.unwrap_or(false),
         body: call.body,
+        actual: shadow::said(call.headers),
     };
     respond(state, call, &wish, limit)
 }
@@ -176,10 +179,12 @@ fn octets(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
         tokens_known: true,
         policy: how.policy,
         minimum_match: how.minimum_match,
+        session: state.router.session(call.headers),
         loads: None,
         named,
         dry_run: how.dry_run,
         body: call.body,
+        actual: shadow::said(call.headers),
     };
     respond(state, call, &wish, request.limit()?)
 }
@@ -191,7 +196,7 @@ impl How {
         for (name, value) in params::pairs(query) {
             match name {
                 "policy" => how.policy = policy(Some(&params::decode_value(name, value)?))?,
-                "minimum_match" => how.minimum_match = params::number(name, value)?,
+                "minimum_match" => how.minimum_match = Some(params::number(name, value)?),
                 "dry_run" => how.dry_run = params::number(name, value)?,
                 _ => {}
             }
@@ -200,14 +205,14 @@ impl How {
     }
 }
 
-fn policy(name: Option<&str>) -> Result<Policy, ApiError> {
-    let Some(name) = name else {
-        return Ok(Policy::default());
+fn policy(name: Option<&str>) -> Result<Option<Policy>, ApiError> {
+    let named = |name| {
+        Policy::named(name).ok_or_else(|| {
+            let known = Policy::ALL.map(Policy::as_str).join(", ");
+            ApiError::field("policy", format!("{name:?}; there are {known}"))
+        })
     };
-    Policy::named(name).ok_or_else(|| {
-        let known = Policy::ALL.map(Policy::as_str).join(", ");
-        ApiError::field("policy", format!("{name:?}; there are {known}"))
-    })
+    name.map(named).transpose()
 }
 
 /// Hashes of blocks as this node's keys. Only the default seed is known to clients, and what else is in a block's key

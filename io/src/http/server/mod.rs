@@ -20,6 +20,7 @@ use super::route::{Router, Seat, seats};
 use super::state::ThreadState;
 use super::tokens::{Tokens, TokensError};
 use crate::address::Address;
+use crate::config::RoutingConfig;
 use crate::fleet::Fleet;
 use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
@@ -77,6 +78,8 @@ pub struct ServerConfig {
     pub drain_notice: Duration,
     /// Time for requests in flight after that.
     pub drain_time: Duration,
+    /// How pods are chosen.
+    pub routing: RoutingConfig,
 }
 
 impl Default for ServerConfig {
@@ -98,6 +101,7 @@ impl Default for ServerConfig {
             head_time: HEAD_TIME_MAX,
             drain_notice: Duration::ZERO,
             drain_time: DRAIN_TIME_DEFAULT,
+            routing: RoutingConfig::default(),
         }
     }
 }
@@ -178,9 +182,9 @@ impl Server {
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
-        let mut seats = seats(threads + answer_aside);
-        let (fleet, share) = (Arc::clone(fleet), config.ready_share);
-        let states = states(seats.by_ref().take(answer_aside), &fleet, &status, share);
+        let mut seats = seats(threads + answer_aside, config.routing.decisions);
+        let fleet = Arc::clone(fleet);
+        let states = states(seats.by_ref().take(answer_aside), &fleet, &status, config);
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -278,11 +282,12 @@ fn states(
     seats: impl Iterator<Item = Seat>,
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
-    ready_share: f64,
+    config: &ServerConfig,
 ) -> impl Iterator<Item = impl FnOnce() -> ThreadState + Send + 'static> {
     seats.map(move |seat| {
         let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-        move || ThreadState::new(fleet, status, ready_share, Router::new(seat))
+        let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
+        move || ThreadState::new(fleet, status, share, router)
     })
 }
 
@@ -387,7 +392,7 @@ impl Thread {
                 self.fleet,
                 status,
                 config.ready_share,
-                Router::new(self.seat),
+                Router::new(self.seat, &config.routing),
             )),
             held: Held::new(config.body_max),
             aside: self.aside,
