@@ -72,9 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/accuracy", &["limits"]),
     (
         "io/fleet",
-        &[
-            "limits", "accuracy", "status", "snapshot", "stream", "load",
-        ],
+        &["limits", "accuracy", "status", "snapshot", "stream", "load"],
     ),
     (
         "io/metrics",

@@ -11,11 +11,10 @@ use super::apply::Applier;
 use super::distrust::Distrust;
 use super::saved::Standing;
 use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence, Tally};
+pub use super::timing::Timing;
 use super::trust::{self, Facts};
 use crate::limits::{
-    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FORGET,
-    COOL_DOWN_FREE, COOL_DOWN_MAX, COOL_DOWN_MIN, REPLAY_TIME_MAX, REPLAY_WHOLE_TIME_MAX,
-    RESYNC_PAUSE_MIN,
+    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FREE,
 };
 use crate::quiet::Throttle;
 use crate::status::{SkipReason, Trust, WorkerStatus};
@@ -27,41 +26,6 @@ use std::time::{Duration, Instant};
 
 static DROPPED: Throttle = Throttle::new();
 static UNANSWERED: Throttle = Throttle::new();
-
-/// How patient a follower is.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// Time without progress after which a replay has failed; also how long the first connection is
-    /// waited for.
-    pub replay: Duration,
-    /// Time after which a replay has failed in any case.
-    pub replay_whole: Duration,
-    /// First pause between two replays of a worker, once the first ones are used up.
-    pub cool_down: Duration,
-    /// Longest such pause.
-    pub cool_down_max: Duration,
-    /// Without a replay for so long, the next one comes at once again.
-    pub cool_down_forget: Duration,
-    /// Second pause of a worker that is distrusted, before it is had anew; the first is none.
-    pub resync: Duration,
-    /// Where chance begins. Workers with different ones do not act in step.
-    pub seed: u64,
-}
-
-impl Default for Timing {
-    /// The node's bounds, and always the same chance.
-    fn default() -> Self {
-        Self {
-            replay: REPLAY_TIME_MAX,
-            replay_whole: REPLAY_WHOLE_TIME_MAX,
-            cool_down: COOL_DOWN_MIN,
-            cool_down_max: COOL_DOWN_MAX,
-            cool_down_forget: COOL_DOWN_FORGET,
-            resync: RESYNC_PAUSE_MIN,
-            seed: 0,
-        }
-    }
-}
 
 /// What a follower wants of whoever has the sockets.
 #[must_use]

@@ -19,6 +19,7 @@ mod resolve;
 pub mod saved;
 pub mod sequence;
 pub mod socket;
+mod timing;
 mod trust;
 mod worker;
 

@@ -3,6 +3,7 @@
 //! Every expected value is worked out by hand from the prompts: blocks of four tokens, so that the
 //! prompt 1, 2, 3, … has the blocks (1 2 3 4), (5 6 7 8), …
 mod abuse;
+mod accuracy;
 mod authz;
 mod batch;
 mod bounds;
@@ -22,6 +23,7 @@ mod rfc1403;
 mod route;
 mod salts;
 mod schemathesis;
+mod shadow;
 mod tls;
 mod tokens;
 mod workers;
