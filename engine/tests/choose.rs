@@ -437,3 +437,28 @@ fn a_session_stays_where_it_is_unless_it_is_too_busy_there() {
     let alone = chosen(&[(64, 0)], &ask(1), 1);
     assert_eq!(alone.reason, Reason::SingleCandidate);
 }
+
+#[test]
+fn equal_work_goes_by_requests_then_by_the_prefix() {
+    let ask = Ask {
+        policy: Policy::Cost,
+        ..ASK
+    };
+    let idle = working([0, 0, 0], 0, 0);
+    let mut more = idle;
+    more.identity = identity("ns/other", 0);
+    more.load.waiting = 1;
+    for seed in 0..50 {
+        let choice = choose(&[more, idle], &ask, &Rules::default(), |_| seed).unwrap();
+        assert_eq!(choice.at, 1);
+    }
+    // 400 cached and 400 in use are as much work as nothing of either; the prefix reaches as far as any of them holds.
+    let mut asked = None;
+    let tied = [idle, working([400, 400, 400], 0, 400)];
+    let choice = choose(&tied, &ask, &Rules::default(), |matched| {
+        asked = Some(matched);
+        7
+    });
+    assert_eq!(choice.unwrap().reason, Reason::Cost);
+    assert_eq!(asked, Some(400));
+}

@@ -125,7 +125,7 @@ impl Node {
                 path: config.snapshot_dir.clone().unwrap_or_default(),
                 source,
             })?;
-        let probe = config.probe_interval.map(ProbeConfig::every);
+        let probe = ProbeConfig::of(config.probe_interval, routing.load_interval);
         let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
         Ok(Self {
             server,

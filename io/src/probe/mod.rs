@@ -1,10 +1,13 @@
-//! One side thread that asks every engine over HTTP what its events cannot tell: whether it has restarted,
+//! One side thread that asks every engine over HTTP what its events cannot tell: how busy it is, whether it has restarted,
 //! whether it computes what nobody hears of, and where its ranks publish.
 //!
 //! `text`, `sources` and `silence` are pure: an answer's meaning. `ask` is one engine's questions; `target` is
 //! what is remembered of an engine and what follows from an answer; `schedule` says whose turn it is. Answers
 //! are judged on the one thread, one after another, so nothing here is shared. What is found goes to the fleet,
 //! whose streams do the rest; nothing waits for the probe.
+//!
+//! All of that is in one answer but the last, so loads and lives are read from the same one, as often as the one that is wanted
+//! more often; what the other needs it for is judged over times, not over answers.
 //!
 //! Each engine is asked once an interval, at a moment of its own within it, by a connection of its own. An
 //! engine that does not answer is asked less often. If there are more engines than can be asked
@@ -19,7 +22,7 @@ pub mod text;
 
 use crate::fleet::Fleet;
 use crate::http::GetLimits;
-use crate::limits::{PROBES_MAX, SILENCE_TIME_MIN};
+use crate::limits::{PROBES_MAX, PROBES_PER_SOURCES, SILENCE_TIME_MIN};
 use schedule::Schedule;
 use std::io;
 use std::sync::Arc;
@@ -34,21 +37,44 @@ use tokio::task::JoinSet;
 pub struct ProbeConfig {
     /// Between two probes of one engine; not zero.
     pub interval: Duration,
-    /// Shortest time over which silence is judged.
-    pub silence_time: Duration,
+    /// Shortest time over which silence is judged; `None` if lives, silence and sources are not looked at.
+    pub silence_time: Option<Duration>,
+    /// Whether loads are taken.
+    pub loads: bool,
+    /// Probes of one engine between two questions for its event sources, unless it may have restarted.
+    pub probes_per_sources: u32,
     /// Bounds of each request.
     pub limits: GetLimits,
 }
 
 impl ProbeConfig {
-    /// The default bounds, with silence judged over two intervals at least.
+    /// Loads and lives every so often, with the default bounds, and silence judged over two intervals at least.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
         Self {
             interval,
-            silence_time: SILENCE_TIME_MIN.max(interval * 2),
+            silence_time: Some(SILENCE_TIME_MIN.max(interval * 2)),
+            loads: true,
+            probes_per_sources: PROBES_PER_SOURCES,
             limits: GetLimits::default(),
         }
+    }
+
+    /// Lives and loads, each every so often or not at all; `None` if it is neither.
+    #[must_use]
+    pub fn of(lives: Option<Duration>, loads: Option<Duration>) -> Option<Self> {
+        let interval = match (lives, loads) {
+            (Some(lives), Some(loads)) => lives.min(loads),
+            (one, other) => one.or(other)?,
+        };
+        let per_life = lives.map_or(1, |lives| lives.as_nanos() / interval.as_nanos().max(1));
+        let per_life = u32::try_from(per_life).unwrap_or(u32::MAX);
+        Some(Self {
+            silence_time: lives.map(|lives| SILENCE_TIME_MIN.max(lives * 2)),
+            loads: loads.is_some(),
+            probes_per_sources: PROBES_PER_SOURCES.saturating_mul(per_life),
+            ..Self::every(interval)
+        })
     }
 }
 
@@ -109,8 +135,9 @@ async fn run(config: &ProbeConfig, fleet: &Fleet, mut stopped: oneshot::Receiver
             look = now + look_time;
         }
         while asked.len() < PROBES_MAX
-            && let Some(question) = schedule.next(now)
+            && let Some(mut question) = schedule.next(now, fleet.clock().now())
         {
+            question.sources &= config.silence_time.is_some();
             asked.spawn(ask::ask(question, config.limits.clone()));
         }
         let due = schedule.due().filter(|_| asked.len() < PROBES_MAX);

@@ -2,6 +2,7 @@
 use super::ask::Question;
 use super::target::Target;
 use crate::fleet::{FleetView, PodSpec, WorkerInfo};
+use crate::load::Moment;
 use ahash::{AHashMap, RandomState};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -93,12 +94,13 @@ impl Schedule {
         }
     }
 
-    /// The next question, if somebody is due; the pod's turn is over until [`Schedule::answered`].
-    pub(super) fn next(&mut self, now: Instant) -> Option<Question> {
+    /// The next question, if somebody is due; the pod's turn is over until [`Schedule::answered`]. `asked` is now by the
+    /// clock of the loads.
+    pub(super) fn next(&mut self, now: Instant, asked: Moment) -> Option<Question> {
         let &(due, key) = self.queue.first().filter(|(due, _)| *due <= now)?;
         self.queue.remove(&(due, key));
         let entry = self.entries.get_mut(&key)?;
-        Some(entry.target.question())
+        Some(entry.target.question(asked))
     }
 
     /// When somebody is due.
@@ -156,7 +158,7 @@ mod tests {
 
     /// All that is due now, by name.
     fn due(schedule: &mut Schedule, now: Instant) -> Vec<Arc<PodSpec>> {
-        let mut pods: Vec<_> = std::iter::from_fn(|| schedule.next(now))
+        let mut pods: Vec<_> = std::iter::from_fn(|| schedule.next(now, Moment::default()))
             .map(|question| question.pod)
             .collect();
         pods.sort_by(|a, b| a.pod.cmp(&b.pod));

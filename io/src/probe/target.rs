@@ -7,8 +7,10 @@ use super::silence::{Sample, Silence};
 use super::sources::{self, Sources};
 use super::text::{EngineMetrics, RankMetrics};
 use crate::fleet::{AddError, Fleet, PodSpec, ProbeFailure, WorkerInfo};
-use crate::limits::{BLOCK_SIZE_ASSUMED, PROBE_BACKOFF_MAX, PROBES_PER_SOURCES};
+use crate::limits::{BLOCK_SIZE_ASSUMED, PROBE_BACKOFF_MAX};
+use crate::load::{Marks, Moment, Scrape};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One engine: the ranks that share a pod's description.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Target {
 struct Watched {
     info: Arc<WorkerInfo>,
     silence: Silence,
+    /// What was booked when the engine was asked; `None` before the first question.
+    marks: Option<Marks>,
 }
 
 impl Target {
@@ -60,12 +64,16 @@ impl Target {
             self.workers.push(Watched {
                 info: Arc::clone(info),
                 silence: Silence::default(),
+                marks: None,
             });
         }
     }
 
-    /// What it is asked this time.
-    pub(super) fn question(&self) -> Question {
+    /// What it is asked this time, which is now.
+    pub(super) fn question(&mut self, now: Moment) -> Question {
+        for worker in &mut self.workers {
+            worker.marks = Some(worker.info.load().marks(now));
+        }
         Question {
             pod: Arc::clone(&self.pod),
             sources: self.sources_in == 0,
@@ -76,7 +84,7 @@ impl Target {
     pub(super) fn judge(&mut self, answer: &Answer, config: &ProbeConfig, fleet: &Fleet) -> Again {
         let asked_sources = self.sources_in == 0;
         self.sources_in = match asked_sources {
-            true => PROBES_PER_SOURCES,
+            true => config.probes_per_sources,
             false => self.sources_in - 1,
         };
         let again = match &answer.metrics {
@@ -113,8 +121,14 @@ impl Target {
         if back {
             log::info(&self.pod.pod, format_args!("the engine answers again"));
         }
-        let restarted = self.verify(metrics, fleet);
-        self.listen(metrics, at_ms, config, fleet);
+        if config.loads {
+            self.take_loads(metrics);
+        }
+        let mut restarted = false;
+        if let Some(silence_time) = config.silence_time {
+            restarted = self.verify(metrics, fleet);
+            self.listen(metrics, at_ms, silence_time, fleet);
+        }
         if back || restarted {
             self.sources_in = 0;
             return Again::Now;
@@ -160,9 +174,21 @@ impl Target {
         true
     }
 
+    /// Tells each rank's load. One set of counts for several ranks is nobody's.
+    fn take_loads(&mut self, metrics: &EngineMetrics) {
+        for worker in &mut self.workers {
+            let rank = of_rank(metrics, worker.info.rank(), self.alone);
+            if let Some(scrape) = rank.and_then(scrape)
+                && let Some(marks) = worker.marks.take()
+            {
+                worker.info.load().take(&scrape, &marks);
+            }
+        }
+    }
+
     /// Looks for ranks that compute and are not heard.
-    fn listen(&mut self, metrics: &EngineMetrics, at_ms: u64, config: &ProbeConfig, fleet: &Fleet) {
-        let window = u64::try_from(config.silence_time.as_millis()).unwrap_or(u64::MAX);
+    fn listen(&mut self, metrics: &EngineMetrics, at_ms: u64, window: Duration, fleet: &Fleet) {
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         for worker in &mut self.workers {
             let rank = of_rank(metrics, worker.info.rank(), self.alone);
             let Some((rank, sample)) = rank.and_then(|rank| Some((rank, sample(rank, at_ms)?)))
@@ -248,6 +274,22 @@ fn sample(rank: &RankMetrics, at_ms: u64) -> Option<Sample> {
     })
 }
 
+/// `None` if it does not say how many requests there are.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "no numbers below zero are taken, and a float that is too large becomes the largest number"
+)]
+fn scrape(rank: &RankMetrics) -> Option<Scrape> {
+    let tokens = rank.usage.zip(rank.room);
+    Some(Scrape {
+        running: rank.running? as u32,
+        waiting: rank.waiting.unwrap_or(0.0) as u32,
+        active_tokens: tokens.map_or(0, |(usage, room)| (usage.min(1.0) * room) as u64),
+        usage: rank.usage,
+    })
+}
+
 /// The larger of what events and the engine say: with too large a block nothing is taken for silence that is
 /// none.
 fn block_size(told: Option<u32>, rank: &RankMetrics) -> u32 {
@@ -282,6 +324,40 @@ mod tests {
             let found = of_rank(&metrics, rank, alone).is_some();
             assert_eq!(found, expected, "{labels:?} {rank} {alone}");
         }
+    }
+
+    #[test]
+    fn loads_are_told_as_far_as_they_are_known() {
+        let full = RankMetrics {
+            running: Some(3.0),
+            waiting: Some(2.0),
+            usage: Some(0.5),
+            room: Some(3_840.0),
+            ..RankMetrics::default()
+        };
+        let expected = Scrape {
+            running: 3,
+            waiting: 2,
+            active_tokens: 1_920,
+            usage: Some(0.5),
+        };
+        assert_eq!(scrape(&full), Some(expected));
+        let no_room = RankMetrics { room: None, ..full };
+        let unknown = Scrape {
+            active_tokens: 0,
+            ..expected
+        };
+        assert_eq!(scrape(&no_room), Some(unknown));
+        let none = RankMetrics {
+            running: None,
+            ..full
+        };
+        assert_eq!(scrape(&none), None);
+        let absurd = RankMetrics {
+            running: Some(1e300),
+            ..full
+        };
+        assert_eq!(scrape(&absurd).unwrap().running, u32::MAX);
     }
 
     #[test]

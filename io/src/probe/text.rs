@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 pub struct EngineMetrics {
     /// When its process began, in seconds since 1970.
     pub start_time: Option<f64>,
-    /// By the label `engine`, which is the data-parallel rank; `None` for series without.
+    /// By the label `engine` (vLLM) or `dp_rank` (SGLang), which is the data-parallel rank; `None` for series without.
     pub ranks: BTreeMap<Option<u32>, RankMetrics>,
     /// Lines that look like a sample, known or not: none in what is no text of metrics.
     pub samples: usize,
 }
 
-/// What one rank tells, summed over all labels but the rank.
+/// What one rank tells. vLLM's series are summed over all labels but the rank. SGLang's are the largest: each of a
+/// rank's processes (`tp_rank`) may tell of the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RankMetrics {
     /// Prompt tokens that were looked up in the prefix cache.
@@ -26,77 +27,119 @@ pub struct RankMetrics {
     pub running: Option<f64>,
     /// Requests that wait.
     pub waiting: Option<f64>,
+    /// Share of the cache that requests use, 0 to 1.
+    pub usage: Option<f64>,
+    /// Tokens that the cache has room for.
+    pub room: Option<f64>,
     /// Tokens per block, as configured.
     pub block_size: Option<u32>,
 }
 
 /// Reads a text; lines that are not understood are passed over. O(bytes); allocates for ranks only.
+///
+/// Of several hundred lines a dozen matter, so names are compared as bytes, and only what stands behind a known one is read.
 #[must_use]
 pub fn parse(text: &[u8]) -> EngineMetrics {
     let mut metrics = EngineMetrics::default();
-    for line in text.split(|&byte| byte == b'\n') {
-        if let Ok(line) = std::str::from_utf8(line) {
-            metrics.read(line.trim_ascii());
-        }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        metrics.read(rest[..end].trim_ascii_start());
+        rest = rest.get(end + 1..).unwrap_or_default();
     }
     metrics
 }
 
+/// How the samples of a series become one number.
+type Join = fn(f64, f64) -> f64;
+/// Where it goes.
+type Field = fn(&mut RankMetrics) -> &mut Option<f64>;
+
+const SUM: Join = |one, other| one + other;
+const MOST: Join = f64::max;
+
+/// The series that are numbers of a rank.
+fn known(name: &[u8]) -> Option<(Field, Join)> {
+    let known: (Field, Join) = match name {
+        b"vllm:prefix_cache_queries_total" => (|rank| &mut rank.queries, SUM),
+        b"vllm:prefix_cache_hits_total" => (|rank| &mut rank.hits, SUM),
+        b"vllm:request_success_total" => (|rank| &mut rank.ended, SUM),
+        b"vllm:num_requests_running" => (|rank| &mut rank.running, SUM),
+        b"vllm:num_requests_waiting" => (|rank| &mut rank.waiting, SUM),
+        // From 0.9.2, and up to 0.11: some say both.
+        b"vllm:kv_cache_usage_perc" | b"vllm:gpu_cache_usage_perc" => {
+            (|rank| &mut rank.usage, MOST)
+        }
+        b"sglang:num_running_reqs" => (|rank| &mut rank.running, MOST),
+        b"sglang:num_queue_reqs" => (|rank| &mut rank.waiting, MOST),
+        b"sglang:token_usage" => (|rank| &mut rank.usage, MOST),
+        b"sglang:max_total_num_tokens" => (|rank| &mut rank.room, MOST),
+        _ => return None,
+    };
+    Some(known)
+}
+
 impl EngineMetrics {
-    fn read(&mut self, line: &str) {
-        let of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        let Some(end) = line.find(|c| !of_name(c)) else {
+    fn read(&mut self, line: &[u8]) {
+        let Some(end) = memchr::memchr3(b'{', b' ', b'\t', line) else {
             return;
         };
         let (name, rest) = line.split_at(end);
-        let begins = name.starts_with(|c: char| !c.is_ascii_digit());
-        if !begins || !rest.starts_with(['{', ' ', '\t']) {
+        let of_name = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b':');
+        let begins = name.first().is_some_and(|c| !c.is_ascii_digit());
+        if !begins || !name.iter().all(of_name) {
             return;
         }
         self.samples += 1;
-        let field: fn(&mut RankMetrics) -> &mut Option<f64> = match name {
-            "vllm:prefix_cache_queries_total" => |rank| &mut rank.queries,
-            "vllm:prefix_cache_hits_total" => |rank| &mut rank.hits,
-            "vllm:request_success_total" => |rank| &mut rank.ended,
-            "vllm:num_requests_running" => |rank| &mut rank.running,
-            "vllm:num_requests_waiting" => |rank| &mut rank.waiting,
-            "process_start_time_seconds" | "vllm:cache_config_info" => {
-                return self.note(name, rest);
-            }
-            _ => return,
+        let noted = matches!(
+            name,
+            b"process_start_time_seconds" | b"vllm:cache_config_info"
+        );
+        let known = known(name);
+        if !noted && known.is_none() {
+            return;
+        }
+        let sample = std::str::from_utf8(rest).ok().and_then(sample);
+        let Some((labels, value)) = sample else {
+            return;
         };
-        if let Some((labels, value)) = sample(rest)
-            && let Some(rank) = self.rank(&labels)
-        {
-            *field(rank).get_or_insert(0.0) += value;
+        match known {
+            None => self.note(name, &labels, value),
+            Some((field, join)) => {
+                if let Some(rank) = self.rank(&labels) {
+                    let field = field(rank);
+                    *field = Some(field.map_or(value, |other| join(other, value)));
+                }
+            }
         }
     }
 
-    /// Takes what is not a count of a rank.
-    fn note(&mut self, name: &str, rest: &str) {
-        let Some((labels, value)) = sample(rest) else {
-            return;
-        };
-        if name == "process_start_time_seconds" {
+    /// Takes what is not a number of a rank.
+    fn note(&mut self, name: &[u8], labels: &Labels, value: f64) {
+        if name == b"process_start_time_seconds" {
             self.start_time = Some(value);
-        } else if let Some(rank) = self.rank(&labels) {
+        } else if let Some(rank) = self.rank(labels) {
             rank.block_size = labels.block_size.or(rank.block_size);
+            let room = labels.block_size.zip(labels.blocks);
+            let room = room.map(|(size, blocks)| f64::from(size) * f64::from(blocks));
+            rank.room = room.or(rank.room);
         }
     }
 
     /// The entry of a rank, if there is room for it.
     fn rank(&mut self, labels: &Labels) -> Option<&mut RankMetrics> {
-        let known = self.ranks.contains_key(&labels.engine);
+        let known = self.ranks.contains_key(&labels.rank);
         let room = self.ranks.len() < RANKS_MAX as usize;
-        (known || room).then(|| self.ranks.entry(labels.engine).or_default())
+        (known || room).then(|| self.ranks.entry(labels.rank).or_default())
     }
 }
 
 /// The labels that matter.
 #[derive(Debug, Default, PartialEq)]
 struct Labels {
-    engine: Option<u32>,
+    rank: Option<u32>,
     block_size: Option<u32>,
+    blocks: Option<u32>,
 }
 
 /// Labels and value of a sample, from what follows its name. A value that is no count is not taken.
@@ -122,8 +165,9 @@ fn labels(mut text: &str) -> Option<(Labels, &str)> {
         let end = closing_quote(quoted)?;
         let value = &quoted[..end];
         match name.trim_end() {
-            "engine" => labels.engine = value.parse().ok(),
+            "engine" | "dp_rank" => labels.rank = value.parse().ok().or(labels.rank),
             "block_size" => labels.block_size = value.parse().ok().filter(|&size| size != 0),
+            "num_gpu_blocks" => labels.blocks = value.parse().ok(),
             _ => {}
         }
         text = &quoted[end + 1..];
@@ -154,6 +198,7 @@ process_cpu_seconds_total 38.41
 vllm:num_requests_running{engine="0",model_name="tiny"} 2.0
 vllm:num_requests_waiting{engine="0",model_name="tiny"} 1.0
 vllm:num_requests_waiting_by_reason{engine="0",model_name="tiny",reason="capacity"} 7.0
+vllm:kv_cache_usage_perc{engine="0",model_name="tiny"} 0.25
 vllm:prefix_cache_queries_total{engine="0",model_name="tiny"} 87577.0
 vllm:prefix_cache_queries_created{engine="0",model_name="tiny"} 1.7953536369488244e+09
 vllm:prefix_cache_hits_total{engine="0",model_name="tiny"} 34208.0
@@ -173,12 +218,15 @@ vllm:cache_config_info{_block_size_resolved="True",block_size="32",engine="0",nu
             ended: Some(324.0),
             running: Some(2.0),
             waiting: Some(1.0),
+            usage: Some(0.25),
+            // 120 blocks of 32.
+            room: Some(3_840.0),
             block_size: Some(32),
         };
         let expected = EngineMetrics {
             start_time: Some(1_795_353_347.98),
             ranks: BTreeMap::from([(Some(0), rank)]),
-            samples: 13,
+            samples: 14,
         };
         assert_eq!(metrics, expected);
     }
@@ -197,6 +245,42 @@ vllm:cache_config_info{_block_size_resolved="True",block_size="32",engine="0",nu
             .map(|(&rank, metrics)| (rank, metrics.running.unwrap()))
             .collect();
         assert_eq!(running, [(None, 7.0), (Some(0), 3.0), (Some(1), 7.0)]);
+    }
+
+    /// As documented by SGLang, with data-parallel ranks of two processes each.
+    #[test]
+    fn sglang_has_names_of_its_own() {
+        let metrics = parse(
+            b"# TYPE sglang:num_running_reqs gauge\n\
+              sglang:num_running_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 4.0\n\
+              sglang:num_running_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"1\"} 4.0\n\
+              sglang:num_running_reqs{dp_rank=\"1\",model_name=\"m\",tp_rank=\"2\"} 1.0\n\
+              sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 2.0\n\
+              sglang:token_usage{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 0.5\n\
+              sglang:max_total_num_tokens{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 8192.0\n\
+              sglang:num_used_tokens{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 4096.0\n",
+        );
+        let first = RankMetrics {
+            running: Some(4.0),
+            waiting: Some(2.0),
+            usage: Some(0.5),
+            room: Some(8_192.0),
+            ..RankMetrics::default()
+        };
+        let second = RankMetrics {
+            running: Some(1.0),
+            ..RankMetrics::default()
+        };
+        let expected = BTreeMap::from([(Some(0), first), (Some(1), second)]);
+        assert_eq!(metrics.ranks, expected);
+    }
+
+    #[test]
+    fn usage_by_both_names_is_told_once() {
+        let metrics = parse(
+            b"vllm:gpu_cache_usage_perc{engine=\"0\"} 0.75\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.75\n",
+        );
+        assert_eq!(metrics.ranks[&Some(0)].usage, Some(0.75));
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn the_answer_is_as_documented() {
     let fixture = three();
     fixture.store("b#0", &Blocks::of(&prompt(12)));
     fixture.store("c#0", &Blocks::of(&prompt(4)));
-    let asked = json!({"model": "m", "token_ids": prompt(18), "stream": true});
+    let asked = json!({"model": "m", "token_ids": prompt(18), "stream": true, "dry_run": true});
     let response = fixture.client().post("/v1/route", &asked);
     assert_eq!(response.status, 200, "{response:?}");
     assert_target_headers(&response, "10.0.0.7:2", None);
@@ -192,10 +192,10 @@ fn openai_bodies_pass_as_they_are() {
     let mut client = fixture.client();
     let chat = json!({
         "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5,
-        "stream_options": {"include_usage": true}, "tools": [], "max_tokens": 7,
+        "stream_options": {"include_usage": true}, "tools": [], "max_tokens": 7, "dry_run": true,
     });
-    let text = json!({"model": "m", "prompt": "hi", "n": 1, "logprobs": null});
-    let ids = json!({"model": "m", "prompt": prompt(9), "max_tokens": 7});
+    let text = json!({"model": "m", "prompt": "hi", "n": 1, "logprobs": null, "dry_run": true});
+    let ids = json!({"model": "m", "prompt": prompt(9), "max_tokens": 7, "dry_run": true});
     for (path, body, reason) in [
         ("/v1/route/v1/chat/completions", &chat, "no_tokens"),
         ("/v1/route", &chat, "no_tokens"),
@@ -240,7 +240,8 @@ fn block_hashes_are_keys() {
     fixture.store("b#0", &Blocks::of(&prompt(8)));
     let key = |tokens: &[u32]| block_key(SEED_DEFAULT, tokens, ExtraDigest::NONE).get();
     let hashes = [key(&[1, 2, 3, 4]), key(&[5, 6, 7, 8]), 7];
-    let answer = route(&fixture, &json!({"model": "m", "block_hashes": hashes}));
+    let asked = json!({"model": "m", "block_hashes": hashes, "dry_run": true});
+    let answer = route(&fixture, &asked);
     assert_eq!(brief(&answer), ("b", "prefix_match", 8));
     let signed = hashes.map(u64::cast_signed);
     let answer = route(&fixture, &json!({"model": "m", "block_hashes": signed}));

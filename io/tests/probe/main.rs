@@ -5,6 +5,7 @@
 mod engine;
 mod failures;
 mod lives;
+mod loads;
 mod node;
 mod ranks;
 mod rig;

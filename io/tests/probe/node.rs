@@ -1,7 +1,7 @@
 //! A whole node that finds an engine's ranks by asking, and then follows them.
 use crate::engine::HttpEngine;
 use crate::rig::{PATIENCE, until};
-use kvroute::config::Config;
+use kvroute::config::{Config, RoutingConfig};
 use kvroute::fake::{FakeEngine, Options};
 use kvroute::node::Node;
 use rmpv::Value;
@@ -81,6 +81,10 @@ fn a_node_without_probes_asks_nobody() {
     let http = HttpEngine::new();
     let config = Config {
         probe_interval: None,
+        routing: RoutingConfig {
+            load_interval: None,
+            ..RoutingConfig::default()
+        },
         ..Config::default()
     };
     let node = Node::start(&config).unwrap();

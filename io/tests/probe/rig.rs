@@ -92,8 +92,9 @@ impl Rig {
         let fleet = Arc::new(Fleet::new(index, streams.clone()));
         let config = ProbeConfig {
             interval: Duration::from_millis(10),
-            silence_time: Duration::from_millis(20),
+            silence_time: Some(Duration::from_millis(20)),
             limits,
+            ..ProbeConfig::every(Duration::from_millis(10))
         };
         Self {
             _probe: Probe::start(config, &fleet).unwrap(),
