@@ -89,6 +89,14 @@ impl Index {
         Ok(Writer::new(Arc::clone(self), id, model))
     }
 
+    /// Numbers of workers that are taken, those included that lookups may still report. It may be off by what other
+    /// threads take and free meanwhile.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        let ids = &self.workers.ids;
+        ids.bound().saturating_sub(ids.free.len())
+    }
+
     pub(crate) fn begin_use(
         &self,
         context: Context<'_>,

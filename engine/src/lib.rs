@@ -69,10 +69,12 @@ mod xxh3;
 
 pub use budget::Budget;
 pub use index::{ContextView, Index, IndexConfig, Participant, Pinned, TooManyWorkers};
-pub use predict::{ExpireReport, PredictConfig, Predictions, Prompt, RecordReport};
+pub use predict::{Blocks, ExpireReport, PredictConfig, Predictions, Prompt, RecordReport};
 pub use tree::hit::Hit;
 pub use tree::keys::{Keys, Slots, TokenKeys};
 pub use tree::read::Matches;
 pub use writer::{DUMP_RECORD_MAX, Dump, DumpError, Restore, RestoreError, RestoreReport};
 pub use writer::{Dumped, DumpedName, DumpedParent, DumpedRun};
-pub use writer::{RemoveReport, Store, StoreError, StoreReport, WindowError, WindowGroup, Writer};
+pub use writer::{
+    RemoveReport, Store, StoreError, StoreKeys, StoreReport, WindowError, WindowGroup, Writer,
+};

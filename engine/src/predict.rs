@@ -48,13 +48,13 @@
 //! the requests, not with the blocks. To lower a deadline without knowing them would take from other
 //! requests what they still vouch for. A record that turns out to be wrong therefore stays until its
 //! deadline; the time to live is the bound of that error.
-use crate::hash::{ExtraDigest, block_key, checksum};
+use crate::hash::{BlockHasher, ExtraDigest, checksum};
 use crate::index::Participant;
 use crate::limits::{
     BLOCK_SIZE_MAX, PREDICTED_BLOCKS_DEFAULT, PREDICTED_BLOCKS_MAX, PREDICTED_STEP,
 };
-use crate::types::{EngineHash, Tier, WorkerId};
-use crate::writer::{Store, StoreError, Writer};
+use crate::types::{BlockKey, EngineHash, Tier, TokenBytes, WorkerId};
+use crate::writer::{StoreError, StoreKeys, Writer};
 use ahash::AHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -89,10 +89,22 @@ pub struct Prompt<'a> {
     pub adapter: Option<&'a str>,
     /// Tokens per block, 1 to [`BLOCK_SIZE_MAX`].
     pub block_size: u32,
-    /// All token ids; those past the last whole block count for nothing.
-    pub tokens: &'a [u32],
-    /// One for each whole block, or empty if no block has extra keys.
-    pub extra: &'a [ExtraDigest],
+    /// What is in its blocks.
+    pub blocks: Blocks<'a>,
+}
+
+/// The content of a prompt's blocks.
+#[derive(Clone, Copy, Debug)]
+pub enum Blocks<'a> {
+    /// By token ids.
+    Tokens {
+        /// All of them; those past the last whole block count for nothing.
+        tokens: &'a [TokenBytes],
+        /// One for each whole block, or empty if no block has extra keys.
+        extra: &'a [ExtraDigest],
+    },
+    /// By the blocks' keys, which are under the index's own seed.
+    Keys(&'a [BlockKey]),
 }
 
 /// What a record did, in blocks. The whole blocks of its prompt are `recorded + renewed + dropped`.
@@ -164,7 +176,8 @@ impl Predictions {
     /// Holds every whole block of the prompt until `now + ttl` (milliseconds), those that are held already
     /// until then at least. If that is more than the bound, the blocks with the earliest deadlines leave, the
     /// deepest first among equals, be they others or of this prompt. Meanwhile up to
-    /// [`PREDICTED_STEP`] blocks more than the bound are held.
+    /// [`PREDICTED_STEP`] blocks more than the bound are held. If the index has no bytes left, all that is
+    /// predicted here goes: it is worth less than anything that an engine has told.
     ///
     /// O(blocks of the prompt + log prompts), and O(log prompts) for each block that leaves.
     ///
@@ -181,47 +194,66 @@ impl Predictions {
     ) -> Result<RecordReport, StoreError> {
         let whole = prompt.whole_blocks()?;
         let deadline = now.saturating_add(self.config.ttl_ms);
-        let seed = at.index().hash_seed();
+        let hasher = BlockHasher::new(at.index().hash_seed());
         let mut report = RecordReport::default();
-        let mut names = [EngineHash(0); PREDICTED_STEP];
-        let mut parent = None;
+        let mut step = Step::new(prompt);
         let mut done = 0;
-        // In steps: names need no allocation, and the bound is exceeded by a step, not by a prompt.
+        // In steps: keys and names need no allocation, and the bound is exceeded by a step, not by a prompt.
         // The blocks held already come first, so all of them are renewed before any block leaves:
         // the prompt cannot push out its own beginning.
         while done < whole {
-            let step = prompt.part(done, PREDICTED_STEP.min(whole - done));
-            let names = step.name(seed, parent, &mut names);
-            done += names.len();
-            if !self.take_in(at, &step, parent, names, deadline, &mut report)? {
-                report.dropped += whole - done;
-                break;
+            step.go_on(prompt, &hasher, done, PREDICTED_STEP.min(whole - done));
+            done += step.len;
+            match self.take_in(at, prompt, &step, deadline, &mut report)? {
+                Taken::Whole => {}
+                Taken::Part => {
+                    report.dropped += whole - done;
+                    break;
+                }
+                Taken::NoMemory => {
+                    let known = report.recorded + report.renewed;
+                    report = RecordReport {
+                        dropped: whole,
+                        evicted: report.evicted + self.blocks().saturating_sub(known),
+                        ..RecordReport::default()
+                    };
+                    self.clear(at);
+                    break;
+                }
             }
-            parent = names.last().copied();
         }
         Ok(report)
     }
 
-    /// Takes in at most a step's blocks after `parent`; whether all of them are held now.
+    /// Takes in a step's blocks.
     fn take_in(
         &mut self,
         at: &Participant,
-        step: &Prompt<'_>,
-        parent: Option<EngineHash>,
-        names: &[EngineHash],
+        prompt: &Prompt<'_>,
+        step: &Step,
         deadline: u64,
         report: &mut RecordReport,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Taken, StoreError> {
+        let (keys, names) = (step.keys(), step.names());
         let known = self.held.renew(names, deadline);
         report.renewed += known;
         let (old, new) = names.split_at(known);
         if new.is_empty() {
-            return Ok(true);
+            return Ok(Taken::Whole);
         }
-        let parent = old.last().copied().or(parent);
-        let rest = step.part(known, new.len());
+        let parent = old.last().copied().or(step.parent);
+        let event = StoreKeys {
+            adapter: prompt.adapter,
+            block_size: prompt.block_size,
+            parent,
+            hashes: new,
+            keys: &keys[known..],
+        };
         // Only a context that is new here can be refused. Then nothing was known, and nothing has changed.
-        self.writer.store(at, &rest.stored(parent, new))?;
+        let stored = self.writer.store_keys(at, &event)?;
+        if stored.evicted > 0 || stored.dropped > 0 {
+            return Ok(Taken::NoMemory);
+        }
         let linked = self.held.link(parent, new, deadline);
         let (linked, refused) = new.split_at(linked);
         if !refused.is_empty() {
@@ -236,7 +268,10 @@ impl Predictions {
         report.recorded += kept;
         report.dropped += new.len() - kept;
         report.evicted += gone - lost;
-        Ok(kept == new.len())
+        Ok(match kept == new.len() {
+            true => Taken::Whole,
+            false => Taken::Part,
+        })
     }
 
     /// Takes out blocks whose deadline has come (`deadline <= now`, in milliseconds), at most
@@ -285,64 +320,92 @@ impl Predictions {
     }
 }
 
-impl<'a> Prompt<'a> {
+/// What became of a step.
+enum Taken {
+    /// All of it is held.
+    Whole,
+    /// Its end is not held.
+    Part,
+    /// The index has no bytes for it: what the writer forgot to make room is not known here.
+    NoMemory,
+}
+
+impl Prompt<'_> {
     /// How many whole blocks it has, if it fits together.
     fn whole_blocks(&self) -> Result<usize, StoreError> {
         if self.block_size == 0 || self.block_size > BLOCK_SIZE_MAX {
             return Err(StoreError::BlockSize(self.block_size));
         }
-        let hashes = self.tokens.len() / self.block_size as usize;
-        match self.extra.len() {
-            extra if extra == 0 || extra == hashes => Ok(hashes),
-            extra => Err(StoreError::ExtraCount { extra, hashes }),
+        match self.blocks {
+            Blocks::Keys(keys) => Ok(keys.len()),
+            Blocks::Tokens { tokens, extra } => {
+                let (extra, hashes) = (extra.len(), tokens.len() / self.block_size as usize);
+                match extra == 0 || extra == hashes {
+                    true => Ok(hashes),
+                    false => Err(StoreError::ExtraCount { extra, hashes }),
+                }
+            }
         }
     }
 
-    /// `blocks` of its blocks from block `first` on; it has that many.
-    fn part(&self, first: usize, blocks: usize) -> Self {
-        let size = self.block_size as usize;
-        Self {
-            tokens: &self.tokens[first * size..(first + blocks) * size],
-            extra: self.extra.get(first..first + blocks).unwrap_or_default(),
-            ..*self
+    /// The keys of its blocks from block `first` on, as many as `keys` has room for; it has that many.
+    fn keys(&self, hasher: &BlockHasher, first: usize, keys: &mut [BlockKey]) {
+        match self.blocks {
+            Blocks::Keys(known) => keys.copy_from_slice(&known[first..first + keys.len()]),
+            Blocks::Tokens { tokens, extra } => {
+                let size = self.block_size as usize;
+                let blocks = tokens[first * size..].chunks_exact(size);
+                for (at, (key, tokens)) in keys.iter_mut().zip(blocks).enumerate() {
+                    let extra = extra.get(first + at).copied().unwrap_or_default();
+                    *key = hasher.key_of_bytes(tokens, extra);
+                }
+            }
         }
     }
+}
 
-    /// The names of its blocks after `parent`, in `names`, which has room for them.
-    fn name<'n>(
-        &self,
-        seed: u64,
-        parent: Option<EngineHash>,
-        names: &'n mut [EngineHash],
-    ) -> &'n [EngineHash] {
+/// Blocks of a prompt that are handled at once.
+struct Step {
+    len: usize,
+    keys: [BlockKey; PREDICTED_STEP],
+    names: [EngineHash; PREDICTED_STEP],
+    /// The block before them.
+    parent: Option<EngineHash>,
+    /// What the next block's name follows from.
+    last: u64,
+}
+
+impl Step {
+    /// Before the first block of a prompt.
+    fn new(prompt: &Prompt<'_>) -> Self {
         // The adapter "" is none, as it is for the contexts of an index.
-        let adapter = self.adapter.unwrap_or_default();
-        let mut last = parent.map_or_else(
-            || chained(checksum(adapter.as_bytes()), u64::from(self.block_size)),
-            |parent| parent.0,
-        );
-        let blocks = self.tokens.chunks_exact(self.block_size as usize);
-        let count = blocks.len();
-        for (at, (tokens, name)) in blocks.zip(names.iter_mut()).enumerate() {
-            let extra = self.extra.get(at).copied().unwrap_or_default();
-            last = chained(last, block_key(seed, tokens, extra).get());
-            *name = EngineHash(last);
+        let adapter = prompt.adapter.unwrap_or_default();
+        Self {
+            len: 0,
+            keys: [BlockKey::new(0); PREDICTED_STEP],
+            names: [EngineHash(0); PREDICTED_STEP],
+            parent: None,
+            last: chained(checksum(adapter.as_bytes()), u64::from(prompt.block_size)),
         }
-        &names[..count]
     }
 
-    /// The event that stores all of its blocks.
-    fn stored(&self, parent: Option<EngineHash>, hashes: &'a [EngineHash]) -> Store<'a> {
-        Store {
-            adapter: self.adapter,
-            block_size: self.block_size,
-            tier: Tier::Gpu,
-            parent,
-            hashes,
-            tokens: self.tokens,
-            extra: self.extra,
-            says_extra: true,
+    /// The prompt's `len` blocks from block `first` on, which follow those of the step before.
+    fn go_on(&mut self, prompt: &Prompt<'_>, hasher: &BlockHasher, first: usize, len: usize) {
+        self.parent = self.names().last().copied();
+        self.len = len;
+        prompt.keys(hasher, first, &mut self.keys[..len]);
+        for (key, name) in self.keys[..len].iter().zip(&mut self.names) {
+            self.last = chained(self.last, key.get());
+            *name = EngineHash(self.last);
         }
+    }
+
+    fn keys(&self) -> &[BlockKey] {
+        &self.keys[..self.len]
+    }
+
+    fn names(&self) -> &[EngineHash] {
+        &self.names[..self.len]
     }
 }
 

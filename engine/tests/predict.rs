@@ -6,8 +6,8 @@ use kvroute_engine::hash::{ExtraDigest, ExtraHasher, block_key};
 use kvroute_engine::limits::{BLOCK_SIZE_MAX, CONTEXTS_MAX, PREDICTED_STEP};
 use kvroute_engine::types::{BlockKey, EngineHash, Tier, WorkerId};
 use kvroute_engine::{
-    ExpireReport, Index, IndexConfig, Matches, Participant, PredictConfig, Predictions, Prompt,
-    RecordReport, Store, StoreError,
+    Blocks, Budget, ExpireReport, Index, IndexConfig, Matches, Participant, PredictConfig,
+    Predictions, Prompt, RecordReport, Store, StoreError,
 };
 use model::{Model, Path};
 use proptest::prelude::*;
@@ -24,6 +24,8 @@ struct Request {
     context: usize,
     salted: bool,
     tokens: Vec<u32>,
+    /// Recorded by the keys of its blocks, which come to the same.
+    by_keys: bool,
 }
 
 impl Request {
@@ -32,6 +34,7 @@ impl Request {
             context: 0,
             salted: false,
             tokens: tokens.to_vec(),
+            by_keys: false,
         }
     }
 
@@ -74,7 +77,14 @@ struct Bench {
 
 impl Bench {
     fn new(max_blocks: usize) -> Self {
-        let index = Index::new(IndexConfig::default());
+        Self::within(max_blocks, Budget::default())
+    }
+
+    fn within(max_blocks: usize, budget: Budget) -> Self {
+        let index = Index::new(IndexConfig {
+            budget,
+            ..IndexConfig::default()
+        });
         let config = PredictConfig {
             ttl_ms: TTL,
             max_blocks,
@@ -89,11 +99,18 @@ impl Bench {
 
     fn record(&mut self, request: &Request, now: u64) -> RecordReport {
         let (adapter, block_size) = CONTEXTS[request.context];
+        let (extra, keys) = (request.extra(), request.path());
+        let blocks = match request.by_keys {
+            true => Blocks::Keys(&keys),
+            false => Blocks::Tokens {
+                tokens: bytemuck::cast_slice(&request.tokens),
+                extra: &extra,
+            },
+        };
         let prompt = Prompt {
             adapter,
             block_size,
-            tokens: &request.tokens,
-            extra: &request.extra(),
+            blocks,
         };
         self.predictions.record(&self.at, &prompt, now).unwrap()
     }
@@ -277,6 +294,37 @@ fn no_room_at_all_is_no_fault() {
     assert_eq!(bench.record(&Request::plain(&[]), 0), recorded(0));
 }
 
+/// What the writer forgets for want of bytes is not known here, so all goes rather than some be wrong.
+#[test]
+fn without_bytes_all_predictions_go() {
+    let budget = Budget {
+        bytes: Some(40_000),
+        ..Budget::default()
+    };
+    let mut bench = Bench::within(100_000, budget);
+    let mut all = 0;
+    for n in 0.. {
+        let request = Request::plain(&vec![n; 200]);
+        let report = bench.record(&request, u64::from(n));
+        if report.recorded == 200 {
+            all += 200;
+            assert_eq!(bench.score(&request), 200);
+            continue;
+        }
+        let expected = RecordReport {
+            dropped: 200,
+            evicted: all,
+            ..RecordReport::default()
+        };
+        assert_eq!((report, bench.score(&request)), (expected, 0));
+        break;
+    }
+    assert!(all > 0);
+    assert_eq!(bench.predictions.blocks(), 0);
+    assert_eq!(bench.predictions.next_deadline(), None);
+    assert_eq!(bench.record(&Request::plain(&[1, 2]), 0), recorded(2));
+}
+
 #[test]
 fn contexts_and_extra_keys_keep_prompts_apart() {
     let mut bench = Bench::new(100);
@@ -285,6 +333,7 @@ fn contexts_and_extra_keys_keep_prompts_apart() {
         context,
         salted,
         tokens: tokens.clone(),
+        by_keys: false,
     };
     assert_eq!(bench.record(&request(0, false), 0), recorded(5));
     assert_eq!(bench.record(&request(1, false), 1), recorded(5));
@@ -339,8 +388,10 @@ fn a_prompt_that_does_not_fit_together_is_refused() {
     let prompt = |block_size, extra| Prompt {
         adapter: None,
         block_size,
-        tokens: &[1, 2, 3],
-        extra,
+        blocks: Blocks::Tokens {
+            tokens: bytemuck::cast_slice(&[1_u32, 2, 3]),
+            extra,
+        },
     };
     let mut refused = |prompt| bench.predictions.record(&bench.at, &prompt, 0).unwrap_err();
     assert_eq!(refused(prompt(0, &[])), StoreError::BlockSize(0));
@@ -376,8 +427,7 @@ fn a_context_without_room_pushes_nothing_out() {
     let prompt = Prompt {
         adapter: Some("one too many"),
         block_size: 1,
-        tokens: &[1, 2],
-        extra: &[],
+        blocks: Blocks::Keys(&[BlockKey::new(1), BlockKey::new(2)]),
     };
     let refused = bench.predictions.record(&bench.at, &prompt, 5);
     assert!(matches!(refused, Err(StoreError::TooManyContexts(_))));
@@ -473,13 +523,16 @@ fn request(stem: usize) -> impl Strategy<Value = Request> {
     let tail = prop::collection::vec(0..2_u32, 0..9);
     let own_way = prop::bool::weighted(0.2);
     let salted = prop::bool::weighted(0.15);
-    (context, salted, own_way, tail).prop_map(move |(context, salted, own_way, tail)| {
+    let by_keys = prop::bool::weighted(0.3);
+    let all = (context, salted, by_keys, own_way, tail);
+    all.prop_map(move |(context, salted, by_keys, own_way, tail)| {
         let mut tokens = vec![7; if own_way { 0 } else { stem }];
         tokens.extend(tail);
         Request {
             context,
             salted,
             tokens,
+            by_keys,
         }
     })
 }

@@ -488,6 +488,82 @@ pub const DECISIONS_DEFAULT: usize = DECISIONS_PER_THREAD;
 /// Most that can be set, by their memory.
 pub const DECISIONS_MAX: usize = 1 << 20;
 
+/// Prompts that wait for the tokenizer's thread, which takes them at once.
+pub const TOKENIZER_QUEUE_MAX: usize = 1_024;
+
+/// Different prompts that are being tokenized or wait for it, and equal ones that wait for one of them.
+pub const TOKENIZER_ASKS_MAX: usize = 4_096;
+
+/// Bytes of all prompts as text that are being tokenized or wait for it.
+pub const TOKENIZER_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of an engine's answer to `/tokenize`: two million ids of seven digits.
+pub const TOKENIZER_ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of an engine's answer that is no list of tokens: an error's message, a version.
+pub const TOKENIZER_WORDS_BYTES_MAX: usize = 64 << 10;
+
+/// Tokens of one prompt. The longest contexts have some ten million, and most one.
+pub const TOKENIZED_TOKENS_MAX: usize = 2 << 20;
+
+/// Time to connect to an engine for `/tokenize`. Within a cluster it takes milliseconds.
+pub const TOKENIZER_CONNECT_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Time without a call after which a connection to an engine is closed. Engines close theirs after 5 s.
+pub const TOKENIZER_IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Idle connections to one engine that are kept.
+pub const TOKENIZER_IDLE_MAX: usize = 16;
+
+/// Threads that resolve names for the tokenizer.
+pub const TOKENIZER_RESOLVERS: usize = 2;
+
+/// After this time an engine is asked for its version again, with the next prompt that it gets.
+pub const VERSION_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Endpoints that are remembered beyond those of the fleet before the others are forgotten.
+pub const ENDPOINTS_SPARE: usize = 256;
+
+/// Failures in a row after which an endpoint gets a pause.
+pub const BREAKER_FAILURES: u32 = 5;
+
+/// First such pause, doubled with each trial that fails.
+pub const BREAKER_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// Longest such pause.
+pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// First pause before a call that failed is made again, doubled each time; half of it is chance.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// Longest such pause: a client is waiting.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Decisions that wait to be learnt from: what a thousand clients may send while the thread is away.
+pub const PREDICT_QUEUE_MAX: usize = 4_096;
+/// Bytes of prompts among them.
+pub const PREDICT_QUEUED_BYTES_MAX: usize = 32 << 20;
+/// Decisions that are learnt from in one go; then come the deadlines.
+pub const PREDICT_BATCH: usize = 64;
+/// Bytes of one prompt that are learnt from: 262,144 tokens. Of a longer one the beginning counts.
+pub const PREDICT_PROMPT_BYTES_MAX: usize = 1 << 20;
+/// After a decision, the thread that learns looks for further ones at this pace instead of waiting to be woken, which
+/// would cost those who answer a system call for each decision.
+pub const PREDICT_PAUSE: Duration = Duration::from_micros(500);
+/// For so long after the last decision.
+pub const PREDICT_LINGER: Duration = Duration::from_millis(20);
+/// Between two looks for restarted engines. Lookups notice those themselves; this only frees memory.
+pub const PREDICT_SWEEP: Duration = Duration::from_secs(1);
+/// After which a worker that nothing is expected of any more gives its second number back.
+pub const PREDICT_IDLE: Duration = Duration::from_mins(1);
+/// Blocks that are taken out at once when their time is up; then come the decisions that wait.
+pub const PREDICT_EXPIRE_MAX: usize = 4_096;
+/// Numbers of the index that are left to workers yet to come: what is expected takes one for each worker.
+pub const PREDICT_NUMBERS_RESERVED: usize = 4_096;
+/// Tokens of a block where neither the pod's description nor another pod of its model says it: the engines' default on
+/// GPUs. It matters to the node's own bookkeeping only.
+pub const BLOCK_SIZE_APPROXIMATE: u32 = 16;
+
+const _: () = assert!(PREDICT_PROMPT_BYTES_MAX <= PREDICT_QUEUED_BYTES_MAX);
 /// Latest comparisons of a worker's predictions with what its engine delivered that are judged together.
 pub const FEEDBACK_WINDOW: usize = 32;
 /// Blocks that an engine may deliver less than predicted without a doubt: one evicted between decision and prefill, one computed anyway.

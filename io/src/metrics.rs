@@ -4,7 +4,9 @@ mod feedback;
 mod routing;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::predict::LearnStatus;
 use crate::status::{HttpStatus, RouteStatus, WorkerStatus};
+use crate::tokenize::Tokenizer;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
@@ -21,12 +23,14 @@ pub fn render(
     fleet: &Arc<Fleet>,
     http: &Arc<HttpStatus>,
     routes: &Arc<[RouteStatus]>,
+    tokenizer: Option<&Tokenizer>,
 ) -> std::result::Result<String, Error> {
     let mut registry = Registry::default();
     let metrics = NodeMetrics {
         fleet: Arc::clone(fleet),
         http: Arc::clone(http),
         routes: Arc::clone(routes),
+        tokenizer: tokenizer.cloned(),
     };
     registry.register_collector(Box::new(metrics));
     let mut text = String::new();
@@ -39,6 +43,7 @@ struct NodeMetrics {
     fleet: Arc<Fleet>,
     http: Arc<HttpStatus>,
     routes: Arc<[RouteStatus]>,
+    tokenizer: Option<Tokenizer>,
 }
 
 impl Collector for NodeMetrics {
@@ -46,6 +51,12 @@ impl Collector for NodeMetrics {
         let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
         self.http(&mut encoder)?;
+        if let Some(learner) = self.fleet.learner() {
+            learnt(&mut encoder, learner.status())?;
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenized(&mut encoder, tokenizer)?;
+        }
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
         routing::choices(&mut encoder, &self.routes)?;
@@ -100,6 +111,75 @@ impl NodeMetrics {
         }
         Ok(())
     }
+}
+
+/// What was learnt from decisions.
+fn learnt(encoder: &mut DescriptorEncoder<'_>, status: &LearnStatus) -> Result {
+    let help = "Blocks that were learnt from decisions: of workers without events, and of others until their events come.";
+    let mut metric = gauge(encoder, "kvroute_predicted_blocks", help, None)?;
+    for (kind, blocks) in [
+        ("approximate", status.approximate_blocks()),
+        ("speculative", status.speculative_blocks()),
+    ] {
+        let labels = [("kind", kind)];
+        metric.encode_family(&labels)?.encode_gauge(&blocks)?;
+    }
+    let help = "Decisions that were learnt from.";
+    let metric = counter(encoder, "kvroute_predictions", help)?;
+    add_up(metric, status.learnt())?;
+    let help = "Decisions that were not learnt from, or not wholly.";
+    let mut metric = counter(encoder, "kvroute_predictions_dropped", help)?;
+    for (why, count) in status.unlearnt() {
+        let labels = [("reason", why.as_str())];
+        add_up(metric.encode_family(&labels)?, count)?;
+    }
+    let help = "Predicted blocks that left, or were not taken in, for want of room.";
+    let metric = counter(encoder, "kvroute_predicted_blocks_evicted", help)?;
+    add_up(metric, status.evicted())
+}
+
+fn tokenized(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+    let counts = tokenizer.counts();
+    let (cached, told) = counts.tokens();
+    let help = "Prompts that came as text, by where their tokens came from.";
+    let mut metric = counter(encoder, "kvroute_tokenizer_prompts", help)?;
+    for (from, count) in [("cache", cached), ("engine", told)] {
+        add_up(metric.encode_family(&[("from", from)])?, count)?;
+    }
+    let help = "Prompts that came as text and have no tokens.";
+    let mut metric = counter(encoder, "kvroute_tokenizer_failures", help)?;
+    for (why, count) in counts.failures() {
+        add_up(metric.encode_family(&[("reason", why)])?, count)?;
+    }
+    let [calls, hedges, retries] = counts.calls();
+    for (name, help, count) in [
+        ("kvroute_tokenizer_calls", "Calls of /tokenize.", calls),
+        (
+            "kvroute_tokenizer_hedges",
+            "Calls of a second pod beside a first one that is slow.",
+            hedges,
+        ),
+        (
+            "kvroute_tokenizer_retries",
+            "Calls after one that had failed.",
+            retries,
+        ),
+        (
+            "kvroute_tokenizer_shared",
+            "Prompts that shared the call of an equal one.",
+            counts.shared(),
+        ),
+    ] {
+        add_up(counter(encoder, name, help)?, count)?;
+    }
+    let help = "Calls of /tokenize under way.";
+    gauge(encoder, "kvroute_tokenizer_calls_now", help, None)?.encode_gauge(&counts.calls_now())?;
+    let (entries, bytes) = tokenizer.cache_size();
+    let help = "Prompts whose tokens are remembered.";
+    gauge(encoder, "kvroute_tokenizer_cache_entries", help, None)?.encode_gauge(&entries)?;
+    let help = "Memory that remembered tokens take.";
+    let unit = Some(&Unit::Bytes);
+    gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {

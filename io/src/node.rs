@@ -1,13 +1,15 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, RoutingConfig, TokenizerMode};
 use crate::fleet::{AddError, FileError, Fleet, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::limits::FLEET_LOAD_TIME_MAX;
 use crate::load::Clock;
+use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
 use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
+use crate::tokenize::{self, Tokenizer};
 use crate::warm::{self, Keeper};
 use kvroute_engine::{Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,6 +23,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Node {
     server: Server,
+    tokenizer: Option<tokenize::Running>,
     keeper: Option<Keeper>,
     probe: Option<Probe>,
     fleet: Arc<Fleet>,
@@ -63,9 +66,15 @@ pub enum StartError {
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
+    /// The thread that learns from decisions cannot be started.
+    #[error("cannot start the thread that learns from decisions: {0}")]
+    Learner(io::Error),
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
+    /// The tokenizer's thread cannot be started.
+    #[error("cannot start the tokenizer: {0}")]
+    Tokenizer(io::Error),
     /// An address to listen on cannot be had, or the HTTP server cannot be started for another reason.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -79,7 +88,8 @@ impl StartError {
             Self::FleetFile(_) | Self::Snapshot { .. } | Self::LocalTokenizer { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
-            Self::Streams(_) | Self::Probe(_) | Self::Server(_) => false,
+            Self::Streams(_) | Self::Learner(_) | Self::Probe(_) | Self::Tokenizer(_) => false,
+            Self::Server(_) => false,
         }
     }
 }
@@ -107,7 +117,9 @@ impl Node {
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
         let routing = &config.routing;
         let clock = Clock::new(routing.request_time, routing.load_interval);
-        let fleet = Arc::new(Fleet::new(index, streams).timed(clock));
+        let learner = Learner::start(&index, learn_config(routing)).map_err(StartError::Learner)?;
+        let fleet = Fleet::new(index, streams).timed(clock);
+        let fleet = Arc::new(fleet.learning(learner, routing.event_sync));
         let folder = config.snapshot_dir.as_deref();
         if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
             fleet.start_from(snapshot);
@@ -115,7 +127,13 @@ impl Node {
         fleet
             .add_all(pods.unwrap_or_default(), FLEET_LOAD_TIME_MAX)
             .map_err(|(at, source)| pod_error(config, at, source))?;
-        let server = Server::start(&server_config(config), &fleet)?;
+        let tokenizer = match config.tokenizer.mode {
+            TokenizerMode::Off => None,
+            TokenizerMode::Remote => Some(Tokenizer::start(&config.tokenizer, &fleet)),
+        };
+        let tokenizer = tokenizer.transpose().map_err(StartError::Tokenizer)?;
+        let way = tokenizer.as_ref().map(tokenize::Running::tokenizer);
+        let server = Server::start_with(&server_config(config), &fleet, way)?;
         let keeper = config
             .snapshot_dir
             .clone()
@@ -129,6 +147,7 @@ impl Node {
         let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
         Ok(Self {
             server,
+            tokenizer,
             keeper,
             probe: probe.map_err(StartError::Probe)?,
             fleet,
@@ -187,6 +206,7 @@ impl Node {
     /// the fleet, the IO threads.
     pub fn stop(self) {
         self.server.stop();
+        drop(self.tokenizer);
         drop(self.probe);
         drop(self.keeper);
     }
@@ -197,6 +217,14 @@ fn pod_error(config: &Config, at: usize, source: AddError) -> StartError {
         path: config.fleet.as_deref().unwrap_or(Path::new("")).to_owned(),
         at,
         source,
+    }
+}
+
+fn learn_config(routing: &RoutingConfig) -> LearnConfig {
+    LearnConfig {
+        speculative: routing.speculative_time,
+        approximate: routing.approximate_time,
+        max_blocks: routing.approximate_blocks,
     }
 }
 

@@ -2,7 +2,7 @@
 //! counted. The client and the test's own thread allocate nothing meanwhile.
 //!
 //! The lookup itself allocates nothing (`engine/tests/alloc.rs`); what is counted here is HTTP, parsing and the answer.
-use kvroute::config::Config;
+use kvroute::config::{Config, RoutingConfig};
 use kvroute::fake::{FakeEngine, Options};
 use kvroute::node::Node;
 use kvroute_bench::frames::{payload, stored};
@@ -144,6 +144,10 @@ fn is_whole(answer: &[u8]) -> bool {
 fn node(tokens: &[u32]) -> (Node, Vec<FakeEngine>) {
     let config = Config {
         probe_interval: None,
+        routing: RoutingConfig {
+            load_interval: None,
+            ..RoutingConfig::default()
+        },
         ..Config::default()
     };
     let node = Node::start(&config).expect("a node");

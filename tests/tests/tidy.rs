@@ -70,19 +70,29 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
+    ("io/predict", &["limits", "status"]),
     (
         "io/fleet",
-        &["limits", "accuracy", "status", "snapshot", "stream", "load"],
+        &[
+            "limits", "accuracy", "status", "snapshot", "stream", "load", "predict",
+        ],
+    ),
+    // Below HTTP, which asks it; so it has a client of its own.
+    (
+        "io/tokenize",
+        &["limits", "ids", "status", "fleet", "config"],
     ),
     (
         "io/metrics",
-        &["limits", "accuracy", "status", "load", "fleet"],
+        &[
+            "limits", "accuracy", "status", "load", "predict", "fleet", "tokenize",
+        ],
     ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "load", "fleet", "metrics",
-            "config",
+            "limits", "ids", "address", "status", "stream", "snapshot", "load", "predict", "fleet",
+            "tokenize", "metrics", "config",
         ],
     ),
     (
@@ -97,7 +107,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/node",
         &[
-            "limits", "address", "stream", "load", "fleet", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "load", "predict", "fleet", "tokenize", "http", "probe",
+            "warm", "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),
@@ -137,10 +148,26 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "rmp::",
         &["io/src/wire/", "io/src/fake/encode.rs"],
     ),
-    ("io/src/", "hyper::", &["io/src/http/"]),
-    ("io/src/", "hyper_util::", &["io/src/http/"]),
-    ("io/src/", "http_body_util::", &["io/src/http/"]),
-    ("io/src/", "tokio::", &["io/src/http/", "io/src/probe/"]),
+    (
+        "io/src/",
+        "hyper::",
+        &["io/src/http/", "io/src/tokenize/client.rs"],
+    ),
+    (
+        "io/src/",
+        "hyper_util::",
+        &["io/src/http/", "io/src/tokenize/client.rs"],
+    ),
+    (
+        "io/src/",
+        "http_body_util::",
+        &["io/src/http/", "io/src/tokenize/client.rs"],
+    ),
+    (
+        "io/src/",
+        "tokio::",
+        &["io/src/http/", "io/src/probe/", "io/src/tokenize/"],
+    ),
     (
         "io/src/",
         "prometheus_client::",
@@ -149,7 +176,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     ("io/src/", "socket2::", &["io/src/http/"]),
     ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
     ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),
-    ("io/src/", "ring::digest", &["io/src/http/tokens.rs"]),
+    (
+        "io/src/",
+        "ring::digest",
+        &["io/src/http/tokens.rs", "io/src/tokenize/key.rs"],
+    ),
     ("io/src/", "subtle::", &["io/src/http/tokens.rs"]),
     ("io/src/", "signal_hook::", &["io/src/cli/"]),
     (
@@ -157,6 +188,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "clap::",
         &["io/src/cli/", "io/src/config/settings.rs"],
     ),
+    ("io/src/", "quick_cache::", &["io/src/tokenize/cache.rs"]),
     ("io/src/", "crossbeam_epoch", &[]),
     // What the process prints is the command line's business; the rest logs.
     ("io/src/", "println!", &["io/src/cli/"]),

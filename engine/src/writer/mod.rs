@@ -64,6 +64,21 @@ pub struct Store<'a> {
     pub says_extra: bool,
 }
 
+/// Consecutive blocks of one chain on the GPU, whose keys are known already, under names of the caller's own.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreKeys<'a> {
+    /// The LoRA adapter's name.
+    pub adapter: Option<&'a str>,
+    /// Tokens per block.
+    pub block_size: u32,
+    /// The block before `hashes[0]`, `None` at the beginning of a prompt.
+    pub parent: Option<EngineHash>,
+    /// The names of the blocks, in order.
+    pub hashes: &'a [EngineHash],
+    /// One for each name, under the index's own seed.
+    pub keys: &'a [BlockKey],
+}
+
 /// What a stored event did, in blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
@@ -115,6 +130,14 @@ pub enum StoreError {
     ExtraCount {
         /// Entries given.
         extra: usize,
+        /// Hashes given.
+        hashes: usize,
+    },
+    /// Not one key for each block.
+    #[error("{keys} keys for {hashes} blocks")]
+    KeyCount {
+        /// Keys given.
+        keys: usize,
         /// Hashes given.
         hashes: usize,
     },
@@ -227,23 +250,78 @@ impl Writer {
                     self.store_unplaced(hash, event.tier, &mut report);
                 }
             } else {
-                result = self.store_blocks(event, &mut report, pin);
+                let (seed, tokens) = (self.index.hash_seed(), event.tokens);
+                let hasher = BlockHasher::new(seed);
+                let block_size = event.block_size as usize;
+                let keys = |from: usize, keys: &mut [u64; STEP]| {
+                    let blocks = tokens[from * block_size..].chunks_exact(block_size);
+                    for (at, (key, tokens)) in keys.iter_mut().zip(blocks).enumerate() {
+                        let extra = event.extra.get(from + at).copied().unwrap_or_default();
+                        *key = hasher.key(tokens, extra).get();
+                    }
+                };
+                result = self.store_blocks(event, keys, &mut report, pin);
             }
         }
         self.end(pin);
         result.map(|()| report)
     }
 
+    /// The same for blocks whose keys are known. O(blocks).
+    ///
+    /// # Errors
+    /// A block size that cannot be, not one key for each name, or no room for the context: nothing was applied.
+    ///
+    /// # Panics
+    /// If `at` belongs to another index.
+    pub fn store_keys(
+        &mut self,
+        at: &Participant,
+        event: &StoreKeys<'_>,
+    ) -> Result<StoreReport, StoreError> {
+        let (keys, hashes) = (event.keys.len(), event.hashes.len());
+        if event.block_size == 0 || event.block_size > BLOCK_SIZE_MAX {
+            return Err(StoreError::BlockSize(event.block_size));
+        }
+        if keys != hashes {
+            return Err(StoreError::KeyCount { keys, hashes });
+        }
+        let pin = &self.begin(at);
+        let mut report = StoreReport::default();
+        let mut result = Ok(());
+        if self.make_room(hashes, &mut report, pin) {
+            let named = Store {
+                adapter: event.adapter,
+                block_size: event.block_size,
+                tier: Tier::Gpu,
+                parent: event.parent,
+                hashes: event.hashes,
+                tokens: &[],
+                extra: &[],
+                says_extra: true,
+            };
+            let keys = |from: usize, keys: &mut [u64; STEP]| {
+                for (to, key) in keys.iter_mut().zip(&event.keys[from..]) {
+                    *to = key.get();
+                }
+            };
+            result = self.store_blocks(&named, keys, &mut report, pin);
+        }
+        self.end(pin);
+        result.map(|()| report)
+    }
+
+    /// `fill` gives the keys from one block of the event on.
     fn store_blocks(
         &mut self,
         event: &Store<'_>,
+        fill: impl Fn(usize, &mut [u64; STEP]),
         report: &mut StoreReport,
         pin: &Pin,
     ) -> Result<(), StoreError> {
         // A cache miss costs as much as the work on ten blocks, so what will be read is asked for as early as
         // its address is known: the names and the parent's, then where the parent stands, then its run.
-        let (hashes, tokens) = (event.hashes, event.tokens);
-        let block_size = event.block_size as usize;
+        let hashes = event.hashes;
         self.prefetch_names(event.parent.as_slice());
         self.prefetch_names(hashes);
         let context = Context {
@@ -253,7 +331,6 @@ impl Writer {
         };
         let context = self.contexts.number(&self.index, context, &pin.guard)?;
         self.clock = self.clock.wrapping_add(1);
-        let hasher = BlockHasher::new(self.index.hash_seed());
         let mut cursor = Cursor::Root;
         for from in (0..hashes.len()).step_by(STEP) {
             let hashes = &hashes[from..hashes.len().min(from + STEP)];
@@ -261,11 +338,7 @@ impl Writer {
                 self.prefetch_names(hashes);
             }
             let mut keys = [0; STEP];
-            let blocks = tokens[from * block_size..].chunks_exact(block_size);
-            for (at, (key, tokens)) in keys.iter_mut().zip(blocks).enumerate() {
-                let extra = event.extra.get(from + at).copied().unwrap_or_default();
-                *key = hasher.key(tokens, extra).get();
-            }
+            fill(from, &mut keys);
             if from == 0 {
                 cursor = self.first_cursor(event.parent, context);
             }

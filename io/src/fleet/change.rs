@@ -1,7 +1,8 @@
 //! One change of the fleet: it shows as a whole when it is committed, and is undone if it is not.
 use super::view::label;
-use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, WorkerInfo};
-use crate::status::WorkerStatus;
+use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, SpecError, WorkerInfo};
+use crate::predict::Subject;
+use crate::status::{Trust, WorkerStatus};
 use crate::stream::NewWorker;
 use ahash::AHashSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -115,8 +116,16 @@ impl<'f> Change<'f> {
         self.fleet
             .view
             .store(Arc::new(std::mem::take(&mut self.view)));
-        for info in &self.removed {
+        self.removed.iter().for_each(|info| self.let_go(info));
+    }
+
+    /// Ends what was begun for a worker.
+    fn let_go(&self, info: &WorkerInfo) {
+        if !info.is_approximate() {
             self.fleet.streams.remove(info.id());
+        }
+        if let Some(learner) = &self.fleet.learner {
+            learner.remove(info.subject());
         }
     }
 
@@ -144,6 +153,7 @@ impl<'f> Change<'f> {
         if let Some(known) = known.iter().find(|info| info.rank() == endpoints.rank) {
             return Err(AddError::Duplicate(known.label()));
         }
+        // Nobody's events are empty.
         if self.taken.contains(endpoints.events.as_str()) {
             let mut workers = self.view.workers();
             let other = workers.find(|info| info.events() == endpoints.events);
@@ -154,13 +164,15 @@ impl<'f> Change<'f> {
             });
         }
         let info = self.subscribe(pod, endpoints)?;
-        self.taken.insert(info.events().into());
+        if !info.events().is_empty() {
+            self.taken.insert(info.events().into());
+        }
         self.added.push(Arc::clone(&info));
         self.view.insert(info);
         Ok(())
     }
 
-    /// Hands one rank to the IO threads, again and again until there is room or it is too late.
+    /// Hands one rank to the IO threads, or to what learns if it publishes nothing, again and again until there is room or it is too late.
     fn subscribe(
         &self,
         pod: &Arc<PodSpec>,
@@ -170,28 +182,45 @@ impl<'f> Change<'f> {
             pod: pod.pod.clone(),
             why,
         };
-        let kept = self.fleet.kept(pod, &endpoints);
+        let approximate = !pod.kv_events || !self.fleet.event_sync;
+        let learner = self.fleet.learner.as_ref();
+        if approximate && learner.is_none() {
+            let field = "kv_events";
+            let message = "false, and nothing is learnt from decisions here".to_owned();
+            return Err(SpecError { field, message }.into());
+        }
+        let kept = self.fleet.kept(pod, &endpoints).filter(|_| !approximate);
         loop {
             let writer = self.fleet.index.writer(&pod.model);
             let writer = writer.map_err(|full| no_room(full.to_string()))?;
             let id = writer.id();
             let status = Arc::new(WorkerStatus::default());
-            let worker = NewWorker {
-                writer,
-                events: endpoints.events.clone(),
-                replay: endpoints.replay.clone(),
-                status: Arc::clone(&status),
-                name: label(&pod.pod, endpoints.rank),
-                kept: kept.clone(),
+            let subject = Subject::new(&pod.model, Arc::clone(&status), approximate);
+            let subject = Arc::new(subject);
+            let taken = match learner.filter(|_| approximate) {
+                Some(learner) => {
+                    status.set_trust(Trust::Approximate);
+                    let added = learner.add(&subject, writer);
+                    added.map_err(|busy| busy.to_string())
+                }
+                None => {
+                    let added = self.fleet.streams.add(NewWorker {
+                        writer,
+                        events: endpoints.events.clone(),
+                        replay: endpoints.replay.clone(),
+                        status: Arc::clone(&status),
+                        name: label(&pod.pod, endpoints.rank),
+                        kept: kept.clone(),
+                    });
+                    added.map_err(|full| full.to_string())
+                }
             };
-            match self.fleet.streams.add(worker) {
+            match taken {
                 Ok(()) => {
-                    let info = WorkerInfo::new(id, Arc::clone(pod), endpoints, status);
+                    let info = WorkerInfo::new(id, Arc::clone(pod), endpoints, status, subject);
                     return Ok(Arc::new(info));
                 }
-                Err(full) if Instant::now() >= self.deadline => {
-                    return Err(no_room(full.to_string()));
-                }
+                Err(why) if Instant::now() >= self.deadline => return Err(no_room(why)),
                 Err(_) => std::thread::sleep(PAUSE),
             }
         }
@@ -204,11 +233,13 @@ impl Drop for Change<'_> {
             return;
         }
         for info in &self.added {
-            self.fleet.streams.remove(info.id());
+            self.let_go(info);
             self.taken.remove(info.events());
         }
         for info in &self.removed {
-            self.taken.insert(info.events().into());
+            if !info.events().is_empty() {
+                self.taken.insert(info.events().into());
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub use view::{FleetView, WorkerInfo, WorkerJson};
 
 use crate::accuracy::FeedbackCounts;
 use crate::load::Clock;
+use crate::predict::Learner;
 use crate::snapshot::Snapshot;
 use crate::stream::saved::{Kept, SaveTo};
 use crate::stream::{NewWorker, QueueFull, Streams};
@@ -115,6 +116,9 @@ impl Subscribe for Streams {
 pub struct Fleet {
     index: Arc<Index>,
     streams: Box<dyn Subscribe>,
+    learner: Option<Learner>,
+    /// Whether pods' events are used.
+    event_sync: bool,
     view: ArcSwap<FleetView>,
     /// Held while the fleet changes, so that changes follow one another.
     changing: Mutex<Taken>,
@@ -132,6 +136,8 @@ impl Fleet {
         Self {
             index,
             streams: Box::new(streams),
+            learner: None,
+            event_sync: true,
             view: ArcSwap::default(),
             changing: Mutex::default(),
             probes: ProbeCounts::default(),
@@ -151,6 +157,20 @@ impl Fleet {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The same fleet, which learns from decisions, too. Without `event_sync` that is all: it subscribes to nobody.
+    #[must_use]
+    pub fn learning(mut self, learner: Learner, event_sync: bool) -> Self {
+        self.learner = Some(learner);
+        self.event_sync = event_sync;
+        self
+    }
+
+    /// What learns from decisions.
+    #[must_use]
+    pub fn learner(&self) -> Option<&Learner> {
+        self.learner.as_ref()
     }
 
     /// Workers that come from now on begin with what a snapshot has of them. Only the first one given counts.
@@ -190,7 +210,8 @@ impl Fleet {
         self.view.load()
     }
 
-    /// Adds a pod with all its ranks and subscribes to them. O(workers), never waits for room.
+    /// Adds a pod with all its ranks and subscribes to them, unless it publishes nothing. O(workers), never waits
+    /// for room.
     ///
     /// Ranks may come one by one, as pods of the same name and model (see [`PodSpec::first_rank`]). A pod
     /// that is known with another uid is another incarnation: it goes, with all it held.
@@ -258,10 +279,18 @@ impl Fleet {
         count == ranks.len() && known.all(|info| ranks.contains(info.endpoints()))
     }
 
-    /// Asks the streams whether the engine of a worker still lives the life that its batches are of. Never
-    /// blocks.
+    /// Asks the streams whether the engine of a worker still lives the life that its batches are of. What was learnt
+    /// of one without events is forgotten. Never blocks.
     pub fn verify(&self, worker: WorkerId) {
-        self.streams.verify(worker);
+        let view = self.view();
+        match (view.worker(worker), &self.learner) {
+            // There is nothing else to go by.
+            (Some(info), Some(learner)) if info.is_approximate() => {
+                info.status().add_restarts(1);
+                learner.look();
+            }
+            _ => self.streams.verify(worker),
+        }
     }
 
     /// Tells the streams that an engine computed what it did not publish. Never blocks.

@@ -31,6 +31,9 @@ pub struct PodSpec {
     /// Where rank 0 answers replay requests; rank r adds r to the port.
     #[serde(default)]
     pub replay: Option<String>,
+    /// Whether it publishes events. What is known of a pod that does not is where requests were sent.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub kv_events: bool,
     /// Data-parallel ranks.
     #[serde(default = "one")]
     pub ranks: u32,
@@ -49,6 +52,10 @@ const fn one() -> u32 {
     1
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// `lora:` without a value is null in YAML.
 fn list_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -57,6 +64,11 @@ fn list_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_true(b: &bool) -> bool {
+    *b
 }
 
 /// What is wrong with a pod's description.
@@ -74,7 +86,7 @@ pub struct SpecError {
 pub struct RankEndpoints {
     /// The rank's number.
     pub rank: u32,
-    /// Its event socket.
+    /// Its event socket; empty if it has none.
     pub events: String,
     /// Its replay socket, if there is one.
     pub replay: Option<String>,
@@ -92,6 +104,9 @@ impl PodSpec {
     pub fn ranks(&self) -> Result<Vec<RankEndpoints>, SpecError> {
         self.check_names()?;
         self.check_numbers()?;
+        if !self.kv_events {
+            return self.without_events();
+        }
         let (events, replay) = self.addresses()?;
         let events = Endpoint::parse("events", &events)?;
         let replay = replay
@@ -120,6 +135,20 @@ impl PodSpec {
                 })
             })
             .collect()
+    }
+
+    /// The ranks of a pod that publishes nothing.
+    fn without_events(&self) -> Result<Vec<RankEndpoints>, SpecError> {
+        if self.events.is_some() || self.replay.is_some() {
+            let message = "false, and events or replay is given";
+            return Err(SpecError::new("kv_events", message));
+        }
+        let silent = |offset| RankEndpoints {
+            rank: self.first_rank + offset,
+            events: String::new(),
+            replay: None,
+        };
+        Ok((0..self.ranks).map(silent).collect())
     }
 
     /// Where rank 0 publishes and replays: as given, or the default ports of the endpoint's host.
@@ -332,6 +361,7 @@ mod tests {
             endpoint: None,
             events: Some(events.into()),
             replay: replay.map(str::to_owned),
+            kv_events: true,
             ranks,
             first_rank: 0,
             lora: Vec::new(),

@@ -1,5 +1,6 @@
 //! The fleet against a subscriber that only takes note.
 use super::*;
+use crate::predict::LearnConfig;
 use kvroute_engine::IndexConfig;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -389,4 +390,56 @@ fn what_the_probe_finds_reaches_the_streams() {
     fleet.unheard(ids[0]);
     assert_eq!(*notes.verified.lock().unwrap(), [ids[1]]);
     assert_eq!(*notes.unheard.lock().unwrap(), [ids[0]]);
+}
+
+#[test]
+fn a_pod_without_events_has_ranks_and_nothing_else_of_them() {
+    let silent = |more: &str| pod(&format!("{{pod: a, model: m, kv_events: false{more}}}")).ranks();
+    let rank = |rank| RankEndpoints {
+        rank,
+        events: String::new(),
+        replay: None,
+    };
+    assert_eq!(silent("").unwrap(), [rank(0)]);
+    let some = silent(", endpoint: 'h:8000', ranks: 2, first_rank: 3");
+    assert_eq!(some.unwrap(), [rank(3), rank(4)]);
+    for contradiction in [", events: 'tcp://h:1'", ", replay: 'tcp://h:1'"] {
+        assert_eq!(silent(contradiction).unwrap_err().field, "kv_events");
+    }
+    assert_eq!(silent(", ranks: 0").unwrap_err().field, "ranks");
+}
+
+#[test]
+fn pods_without_events_are_learnt_of_and_not_subscribed_to() {
+    let learning = LearnConfig {
+        speculative: None,
+        approximate: Duration::from_mins(1),
+        max_blocks: 10,
+    };
+    let (fleet, notes) = fleet(10);
+    let learner = Learner::start(fleet.index(), learning).unwrap();
+    let fleet = fleet.learning(learner, true);
+    let silent = |name: &str| pod(&format!("{{pod: {name}, model: m, kv_events: false}}"));
+    fleet
+        .add_all(vec![silent("a"), silent("b")], Duration::ZERO)
+        .unwrap();
+    fleet
+        .add(pod("{pod: c, model: m, events: 'tcp://c:1'}"))
+        .unwrap();
+    assert_eq!(labels(&fleet), ["a#0", "b#0", "c#0"]);
+    assert_eq!(notes.names().len(), 1);
+    // Those that come with one that cannot be added go again, and their endpoints are nobody's.
+    let bad = pod("{pod: d, model: m, kv_events: false, ranks: 0}");
+    assert!(
+        fleet
+            .add_all(vec![silent("e"), bad], Duration::ZERO)
+            .is_err()
+    );
+    assert_eq!(labels(&fleet), ["a#0", "b#0", "c#0"]);
+    let id = fleet.view().pod("a")[0].id();
+    fleet.verify(id);
+    assert_eq!(fleet.view().pod("a")[0].status().restarts(), 1);
+    assert!(notes.verified.lock().unwrap().is_empty());
+    assert!(fleet.remove("a", None));
+    fleet.add(silent("a")).unwrap();
 }

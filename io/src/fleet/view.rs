@@ -2,6 +2,7 @@
 use super::{PodSpec, spec::RankEndpoints};
 use crate::accuracy::WorkerAccuracy;
 use crate::load::WorkerLoad;
+use crate::predict::Subject;
 use crate::snapshot::About;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::saved::Section;
@@ -24,6 +25,7 @@ pub struct WorkerInfo {
     status: Arc<WorkerStatus>,
     load: WorkerLoad,
     accuracy: WorkerAccuracy,
+    subject: Arc<Subject>,
     problem: ArcSwapOption<String>,
     json: WorkerJson,
 }
@@ -34,6 +36,7 @@ impl WorkerInfo {
         pod: Arc<PodSpec>,
         endpoints: RankEndpoints,
         status: Arc<WorkerStatus>,
+        subject: Arc<Subject>,
     ) -> Self {
         /// Only told apart by it, so Relaxed.
         static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -47,6 +50,7 @@ impl WorkerInfo {
             status,
             load: WorkerLoad::default(),
             accuracy: WorkerAccuracy::default(),
+            subject,
             problem: ArcSwapOption::empty(),
         }
     }
@@ -87,10 +91,22 @@ impl WorkerInfo {
         &self.endpoints
     }
 
-    /// Where it publishes events.
+    /// Where it publishes events; empty if it does not.
     #[must_use]
     pub fn events(&self) -> &str {
         &self.endpoints.events
+    }
+
+    /// What is learnt of it from decisions.
+    #[must_use]
+    pub fn subject(&self) -> &Arc<Subject> {
+        &self.subject
+    }
+
+    /// Whether nothing is known of it but what was learnt from decisions.
+    #[must_use]
+    pub fn is_approximate(&self) -> bool {
+        self.subject.is_approximate()
     }
 
     /// Where it answers replay requests.

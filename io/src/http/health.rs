@@ -53,7 +53,8 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
 
 /// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
 pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let text = metrics::render(&state.fleet, &state.http, state.router.counts());
+    let (fleet, routes) = (&state.fleet, state.router.counts());
+    let text = metrics::render(fleet, &state.http, routes, state.tokenizer.as_ref());
     let text = text.map_err(|error| ApiError::internal(&error))?;
     Ok(Reply {
         status: StatusCode::OK,

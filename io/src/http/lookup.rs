@@ -63,6 +63,8 @@ pub(super) struct Found<'v> {
     pub(super) trust: Trust,
     /// None without a match, or if the worker is distrusted.
     pub(super) score: Option<Score>,
+    /// What it is expected to hold because of requests just routed, if that was asked for: see [`Scores::expecting`].
+    pub(super) expected: Option<Score>,
     /// Where it stands among all workers by name and rank.
     pub(super) place: u32,
 }
@@ -75,6 +77,7 @@ impl<'v> Found<'v> {
             info,
             trust,
             score: score.filter(|_| trust != Trust::Distrusted),
+            expected: None,
             place: view.place(info.id()),
         }
     }
@@ -91,6 +94,7 @@ pub(super) struct Scores<'v> {
     view: &'v FleetView,
     /// By worker, each once.
     scores: &'v [Score],
+    extra: &'v [ExtraDigest],
 }
 
 impl<'v> Scores<'v> {
@@ -116,6 +120,25 @@ impl<'v> Scores<'v> {
         let scores = self.scores;
         let at = scores.binary_search_by_key(&info.id(), |score| score.worker);
         Found::new(self.view, info, at.ok().map(|at| scores[at]))
+    }
+
+    /// The same with what it is expected to hold. That stands among the scores like what workers hold, but under numbers
+    /// of which the fleet knows nothing, so nobody else meets it.
+    pub(super) fn expecting(&self, info: &'v Arc<WorkerInfo>) -> Found<'v> {
+        let mut found = self.of(info);
+        if let Some(number) = info.subject().expected()
+            && found.trust != Trust::Distrusted
+        {
+            let by_number = |score: &Score| score.worker.index();
+            let at = self.scores.binary_search_by_key(&number, by_number);
+            found.expected = at.ok().map(|at| self.scores[at]);
+        }
+        found
+    }
+
+    /// The digests of the extra keys of the prompt's blocks; may be fewer, none of which the rest has any.
+    pub(super) fn extra(&self) -> &'v [ExtraDigest] {
+        self.extra
     }
 
     /// Every rank of a pod, credited or not; nothing if the pod is not known.
@@ -153,6 +176,11 @@ impl Lookup {
         let pin = self.participant.pin();
         let models = models_with(&view, &pin, name);
         models.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whether anybody serves a model, or an adapter, of this name.
+    pub(super) fn knows(&mut self, fleet: &Fleet, name: &str) -> bool {
+        fleet.view().has_model(name) || !self.models_with(fleet, name).is_empty()
     }
 
     /// Looks a query up and hands the result to `read`.
@@ -195,7 +223,11 @@ impl Lookup {
         // Anew, after the lookup and under its pin: see `Fleet::view`.
         let view = fleet.view();
         let view: &FleetView = &view;
-        Ok(read(&Scores { view, scores }))
+        Ok(read(&Scores {
+            view,
+            scores,
+            extra,
+        }))
     }
 }
 
@@ -264,7 +296,8 @@ fn models_with<'v>(view: &'v FleetView, pin: &Pinned<'_>, adapter: &str) -> Vec<
     models
 }
 
-fn unknown_model(model: &str) -> ApiError {
+/// 404: nobody serves it.
+pub(super) fn unknown_model(model: &str) -> ApiError {
     let message = format!("no worker serves a model or an adapter {model:?}");
     ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).at("model")
 }

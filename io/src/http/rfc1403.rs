@@ -76,6 +76,7 @@ pub(super) fn register(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply
         endpoint: None,
         events: Some(required("endpoint", body.endpoint.as_deref())?.to_owned()),
         replay: body.replay_endpoint.filter(|replay| !replay.is_empty()),
+        kv_events: true,
         ranks: 1,
         first_rank: rank,
         lora: Vec::new(),
@@ -127,7 +128,7 @@ struct Registered<'v> {
     model_name: &'v str,
     block_size: Option<u32>,
     dp_rank: u32,
-    endpoint: &'v str,
+    endpoint: Option<&'v str>,
     replay_endpoint: Option<&'v str>,
 }
 
@@ -139,7 +140,7 @@ pub(super) fn list(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiEr
         model_name: &info.pod().model,
         block_size: info.block_size(),
         dp_rank: info.rank(),
-        endpoint: info.events(),
+        endpoint: Some(info.events()).filter(|events| !events.is_empty()),
         replay_endpoint: info.replay(),
     });
     Reply::json(StatusCode::OK, &ranks.collect::<Vec<_>>())

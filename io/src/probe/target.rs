@@ -189,7 +189,8 @@ impl Target {
     /// Looks for ranks that compute and are not heard.
     fn listen(&mut self, metrics: &EngineMetrics, at_ms: u64, window: Duration, fleet: &Fleet) {
         let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        for worker in &mut self.workers {
+        let followed = self.workers.iter_mut().filter(|w| !w.info.is_approximate());
+        for worker in followed {
             let rank = of_rank(metrics, worker.info.rank(), self.alone);
             let Some((rank, sample)) = rank.and_then(|rank| Some((rank, sample(rank, at_ms)?)))
             else {
@@ -212,6 +213,9 @@ impl Target {
 
     /// Follows what the engine says of where it publishes, unless the pod's description says it.
     fn take_sources(&mut self, sources: &Sources, fleet: &Fleet) {
+        if !self.pod.kv_events {
+            return;
+        }
         let mut problem = sources.problem.clone();
         if self.pod.events.is_some() {
             let own: Vec<_> = self.workers.iter().map(|w| Arc::clone(&w.info)).collect();

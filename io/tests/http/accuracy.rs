@@ -206,7 +206,7 @@ fn feedback_may_name_another_target_than_the_one_chosen() {
 }
 
 /// A batch that stores ten blocks of four tokens.
-fn ten_blocks() -> Vec<u8> {
+pub(crate) fn ten_blocks() -> Vec<u8> {
     let list =
         |numbers: std::ops::RangeInclusive<u64>| Packed::Array(numbers.map(Packed::from).collect());
     let event = Packed::Map(vec![
@@ -222,7 +222,7 @@ fn ten_blocks() -> Vec<u8> {
     bytes
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < give_up, "waited in vain: {what}");

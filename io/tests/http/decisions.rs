@@ -47,7 +47,7 @@ fn a_choice_is_explained() {
     assert_eq!(gate["imbalanced"], false);
     assert!(explained["at_ms"].take().as_u64().is_some());
     let candidate = |pod: &str, endpoint: &str, tokens: u64, load: (u64, u64), state: &str| {
-        json!({"pod": pod, "endpoint": endpoint, "rank": 0, "matched_tokens": tokens,
+        json!({"pod": pod, "endpoint": endpoint, "rank": 0, "matched_tokens": tokens, "speculative_tokens": 0,
             "tiers": {"gpu": tokens, "cpu": tokens, "disk": tokens},
             "running": load.0, "waiting": load.1, "queued_tokens": 0, "active_tokens": 0,
             "credit": if state == "stale" { 0.5 } else { 1.0 }, "cost": (14 - tokens) * 1_000,
@@ -56,7 +56,8 @@ fn a_choice_is_explained() {
     let expected = json!({
         "request_id": id, "at_ms": null, "model": "m", "policy": "prefix-cache",
         "reason": "prefix_match", "dry_run": false, "tokens": 14, "blocks": null, "minimum_match": 4, "session": false,
-        "target": {"pod": "b", "endpoint": "h:2", "rank": 0}, "matched_tokens": 8, "gate": null,
+        "target": {"pod": "b", "endpoint": "h:2", "rank": 0}, "matched_tokens": 8, "speculative_tokens": 0,
+        "gate": null,
         "candidates": [
             candidate("a", "h:1", 12, (6, 1), "exact"),
             candidate("b", "h:2", 8, (1, 0), "exact"),

@@ -1,12 +1,15 @@
 //! A server over a fleet whose workers the test drives: in place of the IO threads stands a table
 //! of writers.
 use crate::client::Client;
+use kvroute::config::TokenizerConfig;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::load::Clock;
+use kvroute::predict::{LearnConfig, Learner};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
+use kvroute::tokenize::{Running, Tokenizer};
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::{EngineHash, Tier, WorkerId};
 use kvroute_engine::{Index, IndexConfig, Participant, Store};
@@ -91,6 +94,8 @@ impl Subscribe for Engines {
 /// The running server.
 pub(crate) struct Fixture {
     pub(crate) server: Server,
+    /// Ends after the server.
+    pub(crate) tokenizer: Option<Running>,
     pub(crate) fleet: Arc<Fleet>,
     engines: Engines,
     participant: Participant,
@@ -153,21 +158,52 @@ impl Fixture {
     }
 
     pub(crate) fn try_serving(config: &ServerConfig) -> Result<Self, ServerError> {
-        Self::start(Index::new(IndexConfig::default()), config)
+        Self::start(Index::new(IndexConfig::default()), config, None)
+    }
+
+    /// With a tokenizer.
+    pub(crate) fn tokenizing(config: &TokenizerConfig) -> Self {
+        let index = Index::new(IndexConfig::default());
+        Self::start(index, &ServerConfig::default(), Some(config)).unwrap()
     }
 
     pub(crate) fn over(index: Arc<Index>) -> Self {
-        Self::start(index, &ServerConfig::default()).unwrap()
+        Self::start(index, &ServerConfig::default(), None).unwrap()
     }
 
-    fn start(index: Arc<Index>, config: &ServerConfig) -> Result<Self, ServerError> {
+    /// Over a fleet that learns from decisions.
+    pub(crate) fn learning(learn: LearnConfig, event_sync: bool) -> Self {
+        let index = Index::new(IndexConfig::default());
+        let learner = Learner::start(&index, learn).unwrap();
+        let learning = |fleet: Fleet| fleet.learning(learner, event_sync);
+        Self::start_with(index, &ServerConfig::default(), None, learning).unwrap()
+    }
+
+    fn start(
+        index: Arc<Index>,
+        config: &ServerConfig,
+        tokenizer: Option<&TokenizerConfig>,
+    ) -> Result<Self, ServerError> {
+        Self::start_with(index, config, tokenizer, |fleet| fleet)
+    }
+
+    fn start_with(
+        index: Arc<Index>,
+        config: &ServerConfig,
+        tokenizer: Option<&TokenizerConfig>,
+        complete: impl FnOnce(Fleet) -> Fleet,
+    ) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
         let routing = &config.routing;
         let clock = Clock::new(routing.request_time, routing.load_interval);
-        let fleet = Arc::new(Fleet::new(index, engines.clone()).timed(clock));
+        let fleet = Fleet::new(index, engines.clone()).timed(clock);
+        let fleet = Arc::new(complete(fleet));
+        let tokenizer = tokenizer.map(|config| Tokenizer::start(config, &fleet).unwrap());
+        let way = tokenizer.as_ref().map(Running::tokenizer);
         Ok(Self {
-            server: Server::start(config, &fleet)?,
+            server: Server::start_with(config, &fleet, way)?,
+            tokenizer,
             fleet,
             engines,
             participant,
@@ -191,6 +227,11 @@ impl Fixture {
     /// Adds a pod that serves model `m`.
     pub(crate) fn add_pod(&self, pod: &str) {
         self.add(serde_json::json!({"pod": pod, "model": "m", "events": events_of(pod)}));
+    }
+
+    /// The workers that are subscribed to.
+    pub(crate) fn followed(&self) -> Vec<String> {
+        self.engines.0.lock().unwrap().keys().cloned().collect()
     }
 
     pub(crate) fn status(&self, worker: &str) -> Arc<WorkerStatus> {

@@ -358,3 +358,25 @@ fn sessions_stay_where_they_are_while_the_load_allows() {
     let explained = fixture.client().get(&format!("/v1/explain/{id}")).json();
     assert_eq!(explained["session"], true);
 }
+
+#[test]
+fn so_many_decisions_are_remembered_as_are_asked_for() {
+    let routing = RoutingConfig {
+        decisions: 3,
+        ..RoutingConfig::default()
+    };
+    let fixture = pods(1, &["a"], routing);
+    let mut client = fixture.client();
+    let asked = json!({"model": "m", "token_ids": prompt(9)});
+    let ids: Vec<_> = (0..4)
+        .map(|_| client.post("/v1/route", &asked).json()["request_id"].clone())
+        .collect();
+    let status = |id: &Value| {
+        let told = json!({"request_id": id, "finished": true});
+        fixture.client().post("/v1/feedback", &told).status
+    };
+    let found: Vec<_> = ids.iter().map(status).collect();
+    assert_eq!(found, [404, 204, 204, 204]);
+    // What is forgotten is still booked, until it expires.
+    assert_eq!(own(&fixture, "a"), (4, 1));
+}

@@ -66,6 +66,7 @@ fn the_answer_is_as_documented() {
         "target": {"pod": "b", "endpoint": "10.0.0.7:2", "rank": 0},
         "reason": "prefix_match",
         "matched_tokens": 12,
+        "speculative_tokens": 0,
         "headers": {"target-pod": "10.0.0.7:2", "x-gateway-destination-endpoint": "10.0.0.7:2"},
         "candidates": [candidate("b", "10.0.0.7:2", 3), candidate("c", "10.0.0.7:3", 1)],
     });

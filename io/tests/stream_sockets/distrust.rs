@@ -41,7 +41,12 @@ fn it_is_no_better_than_the_ring_justifies() {
     })
     .unwrap();
     let rig = Rig::new();
-    let worker = following(&rig, &engine, 5);
+    let worker = rig.follow(&engine);
+    engine.wait_for_subscriber(PATIENCE).unwrap();
+    // The replay of an empty ring is over; from now on it rotates.
+    worker.wait_until(Trust::Exact);
+    publish(&engine, 1, 0..5);
+    worker.wait_for(4);
     worker.wait_until(Trust::Exact);
     rig.streams.distrust(worker.id);
     worker.wait_until(Trust::Partial);

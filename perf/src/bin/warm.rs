@@ -3,7 +3,7 @@
 //! `cargo run --release -p kvroute-perf --bin warm` lets a node follow 64 engines over real ZeroMQ until it holds the
 //! workload of `kvroute-bench`, writes its snapshot while lookups go on, and starts a second node from it, up to the
 //! moment when all workers are `exact` again. `--tiny` only sees that it works.
-use kvroute::config::Config;
+use kvroute::config::{Config, RoutingConfig};
 use kvroute::fake::{FakeEngine, Options};
 use kvroute::fleet::PodSpec;
 use kvroute::node::Node;
@@ -42,6 +42,10 @@ fn main() -> Result<(), Failure> {
         snapshot_interval: None,
         io_threads: thread::available_parallelism()?.get(),
         probe_interval: None,
+        routing: RoutingConfig {
+            load_interval: None,
+            ..RoutingConfig::default()
+        },
         ..Config::default()
     };
     let node = start(&config, &engines)?;

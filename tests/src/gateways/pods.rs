@@ -1,7 +1,7 @@
 //! A node with three pods: real ZeroMQ events, and backends that say who they are.
 use super::backend::Backend;
 use super::http::{Client, Framing};
-use kvroute::config::Config;
+use kvroute::config::{Config, RoutingConfig};
 use kvroute::fake::cache::{CacheEvent, Link};
 use kvroute::fake::encode::{Dialect, Encoder};
 use kvroute::fake::prompts::Scope;
@@ -58,6 +58,10 @@ impl Pods {
     pub fn start(models: &[&str]) -> Self {
         let config = Config {
             probe_interval: None,
+            routing: RoutingConfig {
+                load_interval: None,
+                ..RoutingConfig::default()
+            },
             ..Config::default()
         };
         let node = Node::start(&config).expect("the node starts");

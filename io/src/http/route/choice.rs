@@ -1,11 +1,12 @@
 //! From a query to the worker that should serve it.
 use super::credit;
 use super::decisions::{Considered, Made, PromptLength, RequestId, Seat};
+use super::learn;
 use super::shadow;
 use crate::config::RoutingConfig;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::http::error::ApiError;
-use crate::http::lookup::{Found, Lookup, Prompt, Query, Scores};
+use crate::http::lookup::{Found, Lookup, Prompt, Query, Score, Scores};
 use crate::limits::{BOOKING_TRIES_MAX, DECISION_CANDIDATES_MAX};
 use crate::load::{Booking, Moment};
 use crate::status::{RouteStatus, now_ms};
@@ -79,8 +80,10 @@ pub(super) struct Decided<'v> {
     pub(super) id: RequestId,
     pub(super) reason: Reason,
     pub(super) target: Found<'v>,
-    /// Leading tokens of the prompt that the target is expected to reuse.
+    /// Leading tokens of the prompt that the target would reuse of what it holds.
     pub(super) matched: u64,
+    /// Further ones that it would reuse of what was just sent there.
+    pub(super) speculative: u64,
     /// Whether the target's pod has other ranks than the first.
     pub(super) ranked: bool,
     /// Whether nobody is to obey.
@@ -135,6 +138,10 @@ impl Router {
         lookup.run(fleet, query, |scores| {
             let found = eligible(scores, wish, &adapted);
             let decided = self.choose(fleet, scores.view(), wish, &found)?;
+            // What is sent elsewhere will not be held there.
+            if !self.shadow {
+                learn::note(fleet, scores, wish, &decided.target);
+            }
             Ok(read(&decided, scores))
         })?
     }
@@ -151,13 +158,14 @@ impl Router {
         self.candidates.clear();
         self.candidates.extend(found.iter().map(|found| Candidate {
             identity: found.info.identity(),
-            matched: reusable(found, wish),
+            matched: learn::either(reusable(found.score, wish), reusable(found.expected, wish)),
             credit: credit::of(found.trust),
             load: Load::default(),
         }));
         let (choice, booking) = self.choose_and_book(view, wish, &ask, found, now)?;
         let target = found[choice.at];
-        let matched = self.candidates[choice.at].matched();
+        let [.., matched] = reusable(target.score, wish);
+        let speculative = self.candidates[choice.at].matched() - matched;
         if !wish.dry_run {
             self.seat.own_counts().decided(ask.policy, choice.reason);
         }
@@ -170,6 +178,7 @@ impl Router {
             reason: choice.reason,
             target,
             matched,
+            speculative,
             ranked: is_ranked(view, target.info),
             shadow: self.shadow,
         })
@@ -255,23 +264,22 @@ impl Router {
     ) -> RequestId {
         let candidates = found.iter().zip(&self.candidates);
         self.considered.clear();
-        self.considered.extend(candidates.map(|(found, candidate)| {
-            Considered {
+        self.considered
+            .extend(candidates.map(|(found, candidate)| Considered {
                 worker: found.info.id(),
                 serial: found.info.serial(),
-                matched: candidate
-                    .matched
-                    .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+                matched: reusable(found.score, wish).map(bounded),
+                expected: bounded(reusable(found.expected, wish)[Tier::Gpu.index()]),
                 load: candidate.load,
                 trust: found.trust,
-            }
-        }));
+            }));
         if self.considered.len() > DECISION_CANDIDATES_MAX {
             self.considered.swap(0, choice.at);
             let rest = &mut self.considered[1..];
             rest.select_nth_unstable_by_key(DECISION_CANDIDATES_MAX - 1, order);
         }
         let kept = self.considered.len().min(DECISION_CANDIDATES_MAX);
+        let target = &found[choice.at];
         self.seat.enter(&Made {
             at_ms: now_ms(),
             model: wish.query.model,
@@ -286,8 +294,9 @@ impl Router {
             prompt_tokens: ask.prompt_tokens,
             session: ask.session.is_some(),
             gate: choice.gate,
-            target: found[choice.at].info,
-            matched: self.candidates[choice.at].matched(),
+            target: target.info,
+            matched: reusable(target.score, wish)[Tier::Disk.index()],
+            credited: self.candidates[choice.at].matched(),
             booking,
             candidates: &self.considered[..kept],
             left_out: self.considered.len() - kept,
@@ -299,7 +308,10 @@ impl Router {
 /// The longest match first, then the fewest requests.
 pub(super) fn order(considered: &Considered) -> impl Ord + use<> {
     let matched = considered.matched[Tier::Disk.index()];
-    (Reverse(matched), considered.load.requests())
+    (
+        Reverse(matched.max(considered.expected)),
+        considered.load.requests(),
+    )
 }
 
 /// The workers that may be the target, by pod and rank: they have an endpoint, are among the named pods and, where
@@ -314,7 +326,7 @@ fn eligible<'v>(scores: &Scores<'v>, wish: &Wish<'_>, adapted: &[String]) -> Vec
                 && info.pod().endpoint.is_some()
                 && adapter.is_none_or(|adapter| has_adapter(info, adapter))
         };
-        let found = |info| scores.of(info);
+        let found = |info| scores.expecting(info);
         match wish.named {
             None => eligible.extend(view.of_model(model).iter().filter(able).map(found)),
             Some(names) => {
@@ -339,8 +351,8 @@ fn has_adapter(info: &WorkerInfo, adapter: &str) -> bool {
 
 /// Leading tokens of the prompt that a worker would reuse, by tier: what it holds, but never the last token, which engines
 /// always compute, and so not the block that it is in. Of a prompt that came as keys of blocks the end is not known.
-fn reusable(found: &Found<'_>, wish: &Wish<'_>) -> [u64; TIERS] {
-    let Some(score) = found.score else {
+fn reusable(score: Option<Score>, wish: &Wish<'_>) -> [u64; TIERS] {
+    let Some(score) = score else {
         return [0; TIERS];
     };
     let most = match wish.query.prompt {
@@ -385,6 +397,11 @@ fn is_ranked(view: &FleetView, info: &WorkerInfo) -> bool {
     info.rank() > 0 || view.pod(&info.pod().pod).len() > 1
 }
 
+/// Tokens as decisions remember them. A body has fewer than fit.
+fn bounded(tokens: u64) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
 /// What decides between workers that hold `matched` leading tokens of the prompt: the prompt; if it is not known, the
 /// body as it came; without one, chance.
 fn prefix(wish: &Wish<'_>, found: &[Found<'_>], matched: u64, draw: u64) -> u64 {
@@ -393,9 +410,9 @@ fn prefix(wish: &Wish<'_>, found: &[Found<'_>], matched: u64, draw: u64) -> u64 
         _ if !wish.tokens_known => checksum(wish.body),
         Prompt::Tokens(tokens) => tie::prefix_of_tokens(tokens, matched),
         Prompt::Keys(keys) => {
-            let tied = found.iter().filter(|found| found.matched() == matched);
-            let scores = tied.filter_map(|found| found.score);
-            let blocks = scores.map(|score| score.blocks[Tier::Disk.index()]).max();
+            let longest = found.iter().filter_map(learn::longest);
+            let tied = longest.filter(|score| score.matched() == matched);
+            let blocks = tied.map(|score| score.blocks[Tier::Disk.index()]).max();
             tie::prefix_of_keys(keys, blocks.unwrap_or(0).into())
         }
     }

@@ -70,6 +70,8 @@ pub(super) struct Considered {
     pub(super) serial: u64,
     /// Leading tokens, by tier. A body has fewer than fit.
     pub(super) matched: [u32; TIERS],
+    /// Leading tokens that it was expected to hold because of requests just sent there; zero unless that was asked for.
+    pub(super) expected: u32,
     pub(super) load: Load,
     pub(super) trust: Trust,
 }
@@ -96,8 +98,10 @@ pub(super) struct Decision {
     pub(super) session: bool,
     pub(super) gate: Gate,
     pub(super) target: Arc<WorkerInfo>,
-    /// Leading tokens that the target is expected to reuse.
+    /// Leading tokens that the target would reuse of what it holds.
     pub(super) matched: u64,
+    /// The same with what was just sent there, which is what it was chosen for.
+    pub(super) credited: u64,
     /// Of the target; none of a trial.
     booking: Option<Booking>,
     pub(super) candidates: Box<[Considered]>,
@@ -173,6 +177,7 @@ pub(super) struct Made<'m> {
     pub(super) gate: Gate,
     pub(super) target: &'m Arc<WorkerInfo>,
     pub(super) matched: u64,
+    pub(super) credited: u64,
     pub(super) booking: Option<Booking>,
     pub(super) candidates: &'m [Considered],
     pub(super) left_out: usize,
@@ -249,16 +254,12 @@ pub(in crate::http) struct Seat {
     chance: RandomState,
 }
 
-/// A seat for each of so many threads, at most 65,536, each of which remembers so many decisions.
+/// A seat for each of so many threads, at most 65,536, with room for so many decisions.
 pub(in crate::http) fn seats(threads: usize, decisions: usize) -> impl Iterator<Item = Seat> {
     let chance = RandomState::new();
     let process = (chance.hash_one(0) >> 32) as u32;
     let numbers = 0..=u16::MAX;
-    let ring = || {
-        (0..decisions.max(1))
-            .map(|_| ArcSwapOption::empty())
-            .collect()
-    };
+    let ring = || (0..decisions).map(|_| ArcSwapOption::empty()).collect();
     let rings = Arc::new(Rings {
         process,
         threads: numbers.clone().take(threads).map(|_| ring()).collect(),
@@ -316,6 +317,7 @@ impl Seat {
             gate: made.gate,
             target: Arc::clone(made.target),
             matched: made.matched,
+            credited: made.credited,
             booking: made.booking,
             candidates: made.candidates.into(),
             left_out: made.left_out,
@@ -340,7 +342,7 @@ impl Seat {
 impl Rings {
     fn slot(&self, id: RequestId) -> Option<&ArcSwapOption<Decision>> {
         let ring = self.threads.get(usize::from(id.thread))?;
-        let at = id.count % ring.len() as u64;
+        let at = id.count.checked_rem(ring.len() as u64)?;
         ring.get(usize::try_from(at).ok()?)
     }
 }
@@ -372,7 +374,7 @@ mod tests {
 
     #[test]
     fn turns_go_on_over_all_seats() {
-        let seats: Vec<_> = seats(2, 1).collect();
+        let seats: Vec<_> = seats(2, 3).collect();
         let turns = [
             seats[0].turn(false),
             seats[1].turn(true),

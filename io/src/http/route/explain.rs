@@ -31,6 +31,7 @@ struct Explanation<'a> {
     session: bool,
     target: Target<'a>,
     matched_tokens: u64,
+    speculative_tokens: u64,
     gate: Gate,
     candidates: Vec<Candidate<'a>>,
     /// Candidates that are not listed.
@@ -67,6 +68,8 @@ struct Candidate<'a> {
     endpoint: Option<&'a str>,
     rank: Option<u32>,
     matched_tokens: u64,
+    /// Further tokens that it was expected to hold.
+    speculative_tokens: u64,
     tiers: Tiers,
     running: u32,
     waiting: u32,
@@ -129,6 +132,7 @@ fn explain<'a>(decision: &'a Decision, view: &'a FleetView, rules: &Rules) -> Ex
             rank: target.rank(),
         },
         matched_tokens: decision.matched,
+        speculative_tokens: decision.credited - decision.matched,
         gate: Gate {
             least: gate.least,
             most: gate.most,
@@ -183,6 +187,7 @@ fn candidate<'a>(
         endpoint: info.and_then(|info| info.pod().endpoint.as_deref()),
         rank: info.map(|info| info.rank()),
         matched_tokens: tokens(Tier::Disk),
+        speculative_tokens: weighed.matched() - tokens(Tier::Disk),
         tiers: Tiers {
             gpu: tokens(Tier::Gpu),
             cpu: tokens(Tier::Cpu),
@@ -205,7 +210,9 @@ fn candidate<'a>(
 fn weighed(considered: &Considered) -> choose::Candidate {
     choose::Candidate {
         identity: 0,
-        matched: considered.matched.map(u64::from),
+        matched: considered
+            .matched
+            .map(|n| n.max(considered.expected).into()),
         credit: credit::of(considered.trust),
         load: considered.load,
     }

@@ -24,6 +24,8 @@ struct Answer<'a> {
     target: Target<'a>,
     reason: &'static str,
     matched_tokens: u64,
+    /// Further tokens that the target is expected to hold.
+    speculative_tokens: u64,
     /// Nobody is to obey; said only then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     shadow: bool,
@@ -97,6 +99,7 @@ pub(super) fn full(
         },
         reason: decided.reason.as_str(),
         matched_tokens: decided.matched,
+        speculative_tokens: decided.speculative,
         shadow: decided.shadow,
         headers: Headers {
             target_pod: decided.endpoint(),

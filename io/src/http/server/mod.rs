@@ -27,6 +27,7 @@ use crate::limits::{
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
 use crate::status::{HttpStatus, SyncMode};
+use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use hyper::server::conn::http1;
 use listen::{Bind, Bound, SocketFile};
@@ -156,6 +157,15 @@ pub struct Server {
 impl Server {
     /// Binds, and starts the threads. Fails if an address is in use, even by another node.
     pub fn start(config: &ServerConfig, fleet: &Arc<Fleet>) -> Result<Self, ServerError> {
+        Self::start_with(config, fleet, None)
+    }
+
+    /// The same, with somebody who makes tokens of text.
+    pub fn start_with(
+        config: &ServerConfig,
+        fleet: &Arc<Fleet>,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Self, ServerError> {
         let status = Arc::new(HttpStatus::of(config.sync_mode));
         let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
         let gate = Arc::new(Gate {
@@ -184,7 +194,8 @@ impl Server {
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
         let fleet = Arc::clone(fleet);
-        let states = states(seats.by_ref().take(answer_aside), &fleet, &status, config);
+        let states = seats.by_ref().take(answer_aside);
+        let states = states.map(|seat| begin(seat, &fleet, &status, config, tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -213,6 +224,7 @@ impl Server {
                 tls: tls.clone(),
                 aside: aside.clone(),
                 seat,
+                tokenizer: tokenizer.cloned(),
                 sockets: sockets.collect(),
                 stop: stop.clone(),
             };
@@ -277,18 +289,18 @@ impl Drop for Server {
     }
 }
 
-/// What threads that answer aside begin with.
-fn states(
-    seats: impl Iterator<Item = Seat>,
+/// What a thread that answers aside begins with.
+fn begin(
+    seat: Seat,
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
     config: &ServerConfig,
-) -> impl Iterator<Item = impl FnOnce() -> ThreadState + Send + 'static> {
-    seats.map(move |seat| {
-        let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-        let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
-        move || ThreadState::new(fleet, status, share, router)
-    })
+    tokenizer: Option<&Tokenizer>,
+) -> impl FnOnce() -> ThreadState + Send + use<> {
+    let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
+    let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
+    let tokenizer = tokenizer.cloned();
+    move || ThreadState::new(fleet, status, share, router, tokenizer)
 }
 
 fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
@@ -341,6 +353,7 @@ struct Thread {
     tls: Option<Arc<Tls>>,
     aside: Aside,
     seat: Seat,
+    tokenizer: Option<Tokenizer>,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
     stop: Receiver<bool>,
@@ -393,6 +406,7 @@ impl Thread {
                 status,
                 config.ready_share,
                 Router::new(self.seat, &config.routing),
+                self.tokenizer,
             )),
             held: Held::new(config.body_max),
             aside: self.aside,
