@@ -91,8 +91,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "load", "predict", "fleet",
-            "tokenize", "metrics", "config",
+            "limits", "ids", "address", "accuracy", "status", "stream", "snapshot", "load",
+            "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
     (

@@ -6,6 +6,7 @@
 //! AIBrix's variables (`aibrix`) come last: whatever says a setting in kvroute's own words wins over them.
 mod aibrix;
 mod given;
+mod go;
 mod resolve;
 mod routing;
 mod settings;

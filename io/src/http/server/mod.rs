@@ -193,9 +193,8 @@ impl Server {
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
-        let fleet = Arc::clone(fleet);
         let states = seats.by_ref().take(answer_aside);
-        let states = states.map(|seat| begin(seat, &fleet, &status, config, tokenizer));
+        let states = states.map(|seat| begin(seat, fleet, &status, config, tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -219,7 +218,7 @@ impl Server {
             });
             let thread = Thread {
                 config: config.clone(),
-                fleet: Arc::clone(&fleet),
+                fleet: Arc::clone(fleet),
                 gate: Arc::clone(&gate),
                 tls: tls.clone(),
                 aside: aside.clone(),
