@@ -8,9 +8,9 @@ use crossbeam_epoch::Guard;
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// The index has [`CONTEXTS_MAX`] contexts already.
+/// The index has as many contexts as it has room for: [`CONTEXTS_MAX`], unless it was made with less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the index has room for no more than {CONTEXTS_MAX} contexts")]
+#[error("the index has no room for another context")]
 pub struct TooManyContexts;
 
 /// The trees of one model and adapter ("" for none): one for each block size.
@@ -77,6 +77,7 @@ impl Map {
 #[derive(Debug)]
 pub(crate) struct Contexts {
     map: Rcu<Map>,
+    room: usize,
 }
 
 /// A writer's use of a context's tree. Give it back with [`Contexts::end_use`].
@@ -102,9 +103,11 @@ impl TreeUse {
 }
 
 impl Contexts {
-    pub(crate) fn new() -> Self {
+    /// With room for so many, up to [`CONTEXTS_MAX`].
+    pub(crate) fn new(room: usize) -> Self {
         Self {
             map: Rcu::new(Map::default()),
+            room: room.min(CONTEXTS_MAX),
         }
     }
 
@@ -154,7 +157,7 @@ impl Contexts {
                 return None;
             }
             let count = map.served.iter().map(|served| served.trees.len());
-            if there.is_none() && count.sum::<usize>() >= CONTEXTS_MAX {
+            if there.is_none() && count.sum::<usize>() >= self.room {
                 return None;
             }
             let new = Arc::new(Tree::new(context.block_size));
@@ -203,7 +206,7 @@ mod models {
     fn a_dying_context_is_refused_or_lives_on() {
         loom::model(|| {
             let collector = Collector::new();
-            let contexts = Arc::new(Contexts::new());
+            let contexts = Arc::new(Contexts::new(CONTEXTS_MAX));
             let guard = collector.register().pin();
             let own = contexts.begin_use(CONTEXT, &guard).unwrap();
             drop(guard);

@@ -1,7 +1,7 @@
 //! The index and a thread's way into it.
 use crate::budget::{Account, Budget, Ledgers};
 use crate::contexts::{Contexts, TooManyContexts, TreeUse};
-use crate::limits::WORKERS_MAX;
+use crate::limits::{CONTEXTS_MAX, WORKERS_MAX};
 use crate::sync::{AtomicU32, Ordering};
 use crate::tree::Tree;
 use crate::tree::keys::Keys;
@@ -21,6 +21,8 @@ pub struct IndexConfig {
     pub hash_seed: u64,
     /// How many bytes it may take.
     pub budget: Budget,
+    /// Contexts (model, adapter, block size) that it has room for, up to [`CONTEXTS_MAX`].
+    pub contexts_max: usize,
 }
 
 impl Default for IndexConfig {
@@ -28,6 +30,7 @@ impl Default for IndexConfig {
         Self {
             hash_seed: crate::hash::SEED_DEFAULT,
             budget: Budget::default(),
+            contexts_max: CONTEXTS_MAX,
         }
     }
 }
@@ -54,7 +57,7 @@ impl Index {
         let collector = Collector::new();
         Arc::new(Self {
             hash_seed: config.hash_seed,
-            contexts: Contexts::new(),
+            contexts: Contexts::new(config.contexts_max),
             collector,
             workers: Arc::new(Workers {
                 ids: WorkerIds::default(),

@@ -107,11 +107,24 @@ fn sixty_five_thousand_workers_are_told_apart() {
 
 #[test]
 fn a_thousand_contexts_and_each_is_given_back_with_its_last_block() {
-    let (index, at) = index(Budget::default());
+    contexts_are_bounded(CONTEXTS_MAX, CONTEXTS_MAX);
+}
+
+#[test]
+fn an_index_may_have_room_for_fewer_contexts_but_not_for_more() {
+    contexts_are_bounded(9, 9);
+    contexts_are_bounded(CONTEXTS_MAX + 1, CONTEXTS_MAX);
+}
+
+/// An index that is made with room for `asked` contexts takes `room` of them.
+fn contexts_are_bounded(asked: usize, room: usize) {
+    let index = Index::new(IndexConfig {
+        contexts_max: asked,
+        ..IndexConfig::default()
+    });
+    let at = index.participant();
     let mut writer = index.writer("m").unwrap();
-    let names: Vec<_> = (0..CONTEXTS_MAX + 1)
-        .map(|n| format!("adapter {n}"))
-        .collect();
+    let names: Vec<_> = (0..=room).map(|n| format!("adapter {n}")).collect();
     let store = |writer: &mut Writer, n: usize| {
         let event = Store {
             adapter: Some(&names[n]),
@@ -125,13 +138,13 @@ fn a_thousand_contexts_and_each_is_given_back_with_its_last_block() {
         };
         writer.store(&at, &event)
     };
-    for n in 0..CONTEXTS_MAX {
+    for n in 0..room {
         store(&mut writer, n).unwrap();
     }
-    assert!(store(&mut writer, CONTEXTS_MAX).is_err(), "one too many");
+    assert!(store(&mut writer, room).is_err(), "one too many");
     writer.remove(&at, Tier::Gpu, &[EngineHash(7)]);
     assert_eq!(at.pin().contexts("m", Some("adapter 7")).count(), 0);
-    store(&mut writer, CONTEXTS_MAX).unwrap();
+    store(&mut writer, room).unwrap();
     assert_eq!(at.pin().contexts("m", Some("adapter 8")).count(), 1);
 }
 

@@ -5,6 +5,7 @@
 //! what they hold into the index of `kvroute-engine`; each HTTP thread ([`http`]) answers lookups from
 //! the index, inline. They meet in the index, in the workers' [`status`], and in the [`fleet`]'s view;
 //! no lookup waits for an event, and no event for a lookup. [`node`] puts it all together.
+pub mod accuracy;
 pub mod address;
 pub mod config;
 pub mod demo;

@@ -63,6 +63,8 @@ pub const COMMANDS_MAX: usize = 4_096;
 /// Time without progress, from the request of a replay to its end marker, after which it has failed.
 /// Engines answer within 100 ms when idle; one that stores a huge step may take a second.
 pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Shortest such time that can be set: a replay answered in less is no exception.
+pub const REPLAY_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// Data-parallel ranks of one pod.
 pub const RANKS_MAX: u32 = 1_024;
@@ -563,3 +565,24 @@ pub const PREDICT_NUMBERS_RESERVED: usize = 4_096;
 pub const BLOCK_SIZE_APPROXIMATE: u32 = 16;
 
 const _: () = assert!(PREDICT_PROMPT_BYTES_MAX <= PREDICT_QUEUED_BYTES_MAX);
+/// Latest comparisons of a worker's predictions with what its engine delivered that are judged together.
+pub const FEEDBACK_WINDOW: usize = 32;
+/// Blocks that an engine may deliver less than predicted without a doubt: one evicted between decision and prefill, one computed anyway.
+pub const FEEDBACK_TOLERANCE_BLOCKS: u64 = 2;
+/// What a delivery that is too short and that nothing excuses counts.
+pub const SHORTAGE_WEIGHT: u32 = 4;
+/// What one counts that evictions may explain, or that is nothing at all: engines say 0 for requests that want the
+/// probabilities of their prompt, whatever is cached.
+pub const EXCUSED_WEIGHT: u32 = 1;
+/// What the window must come to for a worker to be distrusted: a quarter of it without excuse, or all of it.
+pub const DISTRUST_WEIGHT: u32 = FEEDBACK_WINDOW as u32;
+/// Pause before a worker that is distrusted for the second time is had anew: its engine answers a replay in the thread that publishes.
+pub const RESYNC_PAUSE_MIN: Duration = Duration::from_mins(1);
+/// Longest such pause.
+pub const RESYNC_PAUSE_MAX: Duration = Duration::from_hours(1);
+/// Time after which earlier distrust is forgotten.
+pub const RESYNC_FORGET: Duration = Duration::from_hours(4);
+/// Bytes of the name of a target that a caller says: a pod's name with its namespace, or an address.
+pub const TARGET_BYTES_MAX: usize = 1_024;
+/// Time between two lines of the log that sum up what shadow decisions came to.
+pub const SHADOW_LOG_INTERVAL: Duration = Duration::from_mins(1);

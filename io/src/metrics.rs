@@ -1,5 +1,6 @@
 //! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
 //! go with the worker, and nothing is counted twice.
+mod feedback;
 mod routing;
 mod tokenizer;
 
@@ -61,6 +62,8 @@ impl Collector for NodeMetrics {
         sizes(&mut encoder, &view)?;
         routing::choices(&mut encoder, &self.routes)?;
         routing::loads(&mut encoder, &self.fleet, &view)?;
+        feedback::feedback(&mut encoder, &self.fleet, &view)?;
+        feedback::shadows(&mut encoder, &self.fleet, &view)?;
         counts(&mut encoder, &view)?;
         skipped(&mut encoder, &view)
     }
@@ -88,6 +91,10 @@ impl NodeMetrics {
     }
 
     fn http(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let help = "1 unless event synchronisation was asked for without the tokenizer that it needs for texts.";
+        let name = "aibrix_kv_sync_configuration_valid";
+        gauge(encoder, name, help, None)?
+            .encode_gauge(&u64::from(self.http.sync_mode().is_valid()))?;
         let help = "Connections of HTTP clients.";
         gauge(encoder, "kvroute_http_connections", help, None)?
             .encode_gauge(&self.http.connections())?;

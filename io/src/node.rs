@@ -1,17 +1,19 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
-use crate::fleet::{AddError, FileError, Fleet, read_pods};
-use crate::http::{Server, ServerConfig, ServerError, TlsFiles};
+use crate::fleet::{AddError, FileError, Fleet, check_pods, read_pods};
+use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::limits::FLEET_LOAD_TIME_MAX;
 use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
+use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
 use crate::warm::{self, Keeper};
 use kvroute_engine::{Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,16 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The folder of a model's tokenizer has none.
+    #[error("local_tokenizers: {model}: {path}: {source}", path = path.display())]
+    LocalTokenizer {
+        /// The model.
+        model: String,
+        /// The file that should be there.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
@@ -73,7 +85,7 @@ impl StartError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::FleetFile(_) | Self::Snapshot { .. } => true,
+            Self::FleetFile(_) | Self::Snapshot { .. } | Self::LocalTokenizer { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
             Self::Streams(_)
@@ -91,12 +103,17 @@ impl Node {
         let pods = config.fleet.as_deref().map(read_pods).transpose()?;
         let index = Index::new(IndexConfig {
             hash_seed: config.hash_seed,
+            contexts_max: config.contexts_max,
             ..IndexConfig::default()
         });
         let streams = StreamsConfig {
             threads: config.io_threads,
             pin: config.pin,
             replays: config.replays,
+            timing: Timing {
+                replay: config.replay_timeout,
+                ..Timing::default()
+            },
             ..StreamsConfig::default()
         };
         raise_file_limit();
@@ -112,11 +129,7 @@ impl Node {
         }
         fleet
             .add_all(pods.unwrap_or_default(), FLEET_LOAD_TIME_MAX)
-            .map_err(|(at, source)| StartError::Pod {
-                path: config.fleet.as_deref().unwrap_or(Path::new("")).to_owned(),
-                at,
-                source,
-            })?;
+            .map_err(|(at, source)| pod_error(config, at, source))?;
         let tokenizer = match config.tokenizer.mode {
             TokenizerMode::Off => None,
             TokenizerMode::Remote => Some(Tokenizer::start(&config.tokenizer, &fleet)),
@@ -142,6 +155,25 @@ impl Node {
             probe: probe.map_err(StartError::Probe)?,
             fleet,
         })
+    }
+
+    /// Whether the files that the settings name can be used, without starting anything: how many pods the fleet file
+    /// has.
+    pub fn check(config: &Config) -> Result<usize, StartError> {
+        let pods = config.fleet.as_deref().map(read_pods).transpose()?;
+        let pods = pods.unwrap_or_default();
+        let count = pods.len();
+        check_pods(pods).map_err(|(at, source)| pod_error(config, at, source))?;
+        check_files(&server_config(config))?;
+        for (model, folder) in &config.tokenizer.local {
+            let path = folder.join("tokenizer.json");
+            File::open(&path).map_err(|source| StartError::LocalTokenizer {
+                model: model.clone(),
+                path,
+                source,
+            })?;
+        }
+        Ok(count)
     }
 
     /// The fleet, to add and remove pods in process.
@@ -183,6 +215,14 @@ impl Node {
     }
 }
 
+fn pod_error(config: &Config, at: usize, source: AddError) -> StartError {
+    StartError::Pod {
+        path: config.fleet.as_deref().unwrap_or(Path::new("")).to_owned(),
+        at,
+        source,
+    }
+}
+
 fn learn_config(routing: &RoutingConfig) -> LearnConfig {
     LearnConfig {
         speculative: routing.speculative_time,
@@ -198,6 +238,7 @@ fn server_config(config: &Config) -> ServerConfig {
         admin_listen: config.admin_listen.clone(),
         threads: config.http_threads,
         ready_share: config.ready_share,
+        sync_mode: config.sync_mode,
         tls: config.tls.as_ref().map(|(cert, key)| TlsFiles {
             cert: cert.clone(),
             key: key.clone(),

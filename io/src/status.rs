@@ -2,9 +2,11 @@
 //! adapters it has seen, behind a lock that is taken only for a name that is new to the writer or
 //! unknown to the reader.
 mod http;
+mod mode;
 mod route;
 
 pub use http::{HttpStatus, Refused, Reloaded};
+pub use mode::SyncMode;
 pub use route::RouteStatus;
 
 use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX};
@@ -143,6 +145,9 @@ pub struct WorkerStatus {
     replays: AtomicU64,
     restarts: AtomicU64,
     batches: AtomicU64,
+    removals: AtomicU64,
+    distrusts: AtomicU64,
+    dropped_at_ms: AtomicU64,
     skipped: [AtomicU64; SkipReason::ALL.len()],
     adapters: Mutex<BTreeSet<Box<str>>>,
 }
@@ -159,6 +164,9 @@ impl Default for WorkerStatus {
             replays: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
+            distrusts: AtomicU64::new(0),
+            dropped_at_ms: AtomicU64::new(0),
             skipped: [const { AtomicU64::new(0) }; SkipReason::ALL.len()],
             adapters: Mutex::default(),
         }
@@ -213,6 +221,17 @@ impl WorkerStatus {
         Some(self.last_event_ms.load(Relaxed)).filter(|&ms| ms != 0)
     }
 
+    /// Notes that all that it held was dropped now.
+    pub fn dropped(&self) {
+        self.dropped_at_ms.store(now_ms(), Relaxed);
+    }
+
+    /// When all that it held was dropped last, in milliseconds since 1970; 0 for never.
+    #[must_use]
+    pub fn dropped_at_ms(&self) -> u64 {
+        self.dropped_at_ms.load(Relaxed)
+    }
+
     /// Milliseconds since the last message.
     #[must_use]
     pub fn age_ms(&self) -> Option<u64> {
@@ -252,6 +271,10 @@ impl WorkerStatus {
         restarts, add_restarts;
         /// Batches applied.
         batches, add_batches;
+        /// Removals of blocks that the engine told of.
+        removals, add_removals;
+        /// How often feedback contradicted what it was said to hold so much that it was had anew.
+        distrusts, add_distrusts;
     }
 
     /// Counts what was skipped for a reason.

@@ -1,4 +1,6 @@
 //! From fake engines over real sockets, through the IO threads, to lookups in the index.
+#[path = "stream_sockets/distrust.rs"]
+mod distrust;
 #[path = "stream_sockets/events.rs"]
 mod events;
 #[path = "stream_sockets/faults.rs"]

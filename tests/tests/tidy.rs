@@ -69,10 +69,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
+    ("io/accuracy", &["limits"]),
     ("io/predict", &["limits", "status"]),
     (
         "io/fleet",
-        &["limits", "status", "snapshot", "stream", "load", "predict"],
+        &[
+            "limits", "accuracy", "status", "snapshot", "stream", "load", "predict",
+        ],
     ),
     // Below HTTP, which asks it; so it has a client of its own.
     (
@@ -81,20 +84,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "io/metrics",
-        &["limits", "status", "load", "predict", "fleet", "tokenize"],
+        &[
+            "limits", "accuracy", "status", "load", "predict", "fleet", "tokenize",
+        ],
     ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "load", "predict", "fleet",
-            "tokenize", "metrics", "config",
+            "limits", "ids", "address", "accuracy", "status", "stream", "snapshot", "load",
+            "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
-    ("io/config", &["limits", "address", "fleet"]),
+    ("io/config", &["limits", "address", "status", "fleet"]),
     (
         "io/probe",
         &["limits", "quiet", "status", "load", "fleet", "http"],

@@ -1,10 +1,13 @@
 //! The command line: what there is to run, and how it ends.
+mod check_config;
 mod demo;
 mod fake_engine;
 mod serve;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,17 +45,72 @@ struct Cli {
 enum Command {
     /// Run the node
     Serve(Box<serve::Args>),
+    /// Say what the settings come to, where each was said, and what is wrong with them; then end
+    CheckConfig(Box<check_config::Args>),
     /// Run a node whose fleet replays recorded engines
     Demo(demo::Args),
     /// Publish made-up events as engines do, to try a node without a GPU
     FakeEngine(fake_engine::Args),
 }
 
+/// By which flag or variable each setting was given.
+#[derive(Debug)]
+pub(crate) struct Origins(BTreeMap<String, String>);
+
+impl Origins {
+    /// Of the subcommand that is run.
+    fn new(matches: &ArgMatches) -> Self {
+        let mut origins = BTreeMap::new();
+        let command = Cli::command();
+        if let Some((name, matches)) = matches.subcommand()
+            && let Some(command) = command.find_subcommand(name)
+        {
+            for arg in command.get_arguments() {
+                let key = arg.get_id().as_str();
+                let origin = match matches.value_source(key) {
+                    Some(ValueSource::CommandLine) => {
+                        arg.get_long().map(|flag| format!("--{flag}"))
+                    }
+                    Some(ValueSource::EnvVariable) => arg
+                        .get_env()
+                        .map(|name| name.to_string_lossy().into_owned()),
+                    _ => None,
+                };
+                origins.extend(origin.map(|origin| (key.to_owned(), origin)));
+            }
+        }
+        Self(origins)
+    }
+
+    /// Of a setting's key.
+    pub(crate) fn of(&self, key: &str) -> Option<String> {
+        self.0.get(key).cloned()
+    }
+}
+
+/// All variables that some subcommand reads.
+pub(crate) fn variables() -> BTreeSet<String> {
+    let command = Cli::command();
+    let args = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments);
+    let names = args.filter_map(|arg| arg.get_env());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
 /// Parses the arguments and runs what they say.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
-    match Cli::try_parse_from(args) {
-        Ok(cli) => match cli.command {
-            Command::Serve(args) => serve::run(*args),
+    let matches = Cli::command().try_get_matches_from(args);
+    let cli = matches.and_then(|matches| {
+        let origins = Origins::new(&matches);
+        Ok((Cli::from_arg_matches(&matches)?, origins))
+    });
+    match cli {
+        Ok((cli, origins)) => match cli.command {
+            Command::Serve(args) => serve::run(*args, &origins),
+            Command::CheckConfig(args) => check_config::run(*args, &origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
         },

@@ -1,7 +1,7 @@
 //! `kvroute serve`: configuration, node, wait, drain.
-use super::{Exit, complain};
+use super::{Exit, Origins, complain};
 use kvroute::address::Address;
-use kvroute::config::{Config, ConfigError, Settings};
+use kvroute::config::{Aibrix, ConfigError, Given, Settings};
 use kvroute::node::Node;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -27,24 +27,43 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Flags over environment over file.
-    fn resolve(self) -> Result<Config, ConfigError> {
+    /// What is to be logged.
+    fn filter(&self) -> Result<EnvFilter, String> {
+        let wrong = |_| format!("log: {:?} is not a level or filter", self.log);
+        EnvFilter::try_new(&self.log).map_err(wrong)
+    }
+
+    /// Whether what is to be logged can be understood.
+    pub(super) fn check_log(&self) -> Result<(), String> {
+        self.filter().map(drop)
+    }
+
+    /// Flags over environment over file over AIBrix's variables.
+    pub(super) fn given(self) -> Result<Given, ConfigError> {
         let file = self.config.as_deref().map(Settings::read).transpose()?;
-        self.settings.or(file.unwrap_or_default()).resolve()
+        Ok(Given {
+            own: self.settings,
+            file: file.unwrap_or_default(),
+            aibrix: Aibrix::read(|name| {
+                let value = std::env::var_os(name)?;
+                Some(value.to_string_lossy().into_owned())
+            })?,
+        })
     }
 }
 
 /// Runs the node until a signal ends it.
-pub(crate) fn run(args: Args) -> Exit {
-    let Ok(filter) = EnvFilter::try_new(&args.log) else {
-        complain(&format_args!(
-            "log: {:?} is not a level or filter",
-            args.log
-        ));
-        return Exit::Usage;
+pub(crate) fn run(args: Args, origins: &Origins) -> Exit {
+    let filter = match args.filter() {
+        Ok(filter) => filter,
+        Err(error) => {
+            complain(&error);
+            return Exit::Usage;
+        }
     };
-    let config = match args.resolve() {
-        Ok(config) => config,
+    let given = args.given().and_then(|given| Ok((given.resolve()?, given)));
+    let (config, given) = match given {
+        Ok(given) => given,
         Err(error) => {
             complain(&error);
             return Exit::Usage;
@@ -55,6 +74,9 @@ pub(crate) fn run(args: Args) -> Exit {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    for warning in given.warnings(&config, |key| origins.of(key)) {
+        tracing::warn!("{warning}");
+    }
     // Before the node starts, so that no signal is missed.
     let mut signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,

@@ -2,6 +2,11 @@
 //!
 //! [`Settings`] is one list for all three: its fields are the keys of the file, the flags with `-`
 //! for `_`, and the variables in capitals after `KVROUTE_`.
+//!
+//! AIBrix's variables (`aibrix`) come last: whatever says a setting in kvroute's own words wins over them.
+mod aibrix;
+mod given;
+mod go;
 mod resolve;
 mod routing;
 mod settings;
@@ -9,6 +14,8 @@ mod settings;
 mod tests;
 mod tokenizer;
 
+pub use aibrix::{Aibrix, Effect, Variable};
+pub use given::{Given, Row, unknown_variables};
 pub use routing::RoutingConfig;
 pub use settings::Settings;
 pub use tokenizer::{TokenizerConfig, TokenizerMode};
@@ -17,14 +24,17 @@ use crate::address::Address;
 use crate::fleet::FileError;
 use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, IDLE_TIME_DEFAULT,
-    PROBE_INTERVAL_DEFAULT, REPLAYS_DEFAULT, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT,
+    PROBE_INTERVAL_DEFAULT, REPLAY_TIME_MAX, REPLAYS_DEFAULT, REQUESTS_DEFAULT,
+    SNAPSHOT_INTERVAL_DEFAULT,
 };
 #[cfg(doc)]
 use crate::limits::{
     BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, IDLE_TIME_MAX, PROBE_INTERVAL_MAX,
-    REPLAYS_MAX, THREADS_MAX,
+    REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
 };
+use crate::status::SyncMode;
 use kvroute_engine::hash::SEED_DEFAULT;
+use kvroute_engine::limits::CONTEXTS_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,6 +80,10 @@ pub struct Config {
     pub probe_interval: Option<Duration>,
     /// Replays that run at once, 1 to [`REPLAYS_MAX`].
     pub replays: usize,
+    /// Time without progress after which a replay has failed, up to [`REPLAY_WHOLE_TIME_MAX`].
+    pub replay_timeout: Duration,
+    /// Contexts that the index has room for, 1 to [`CONTEXTS_MAX`].
+    pub contexts_max: usize,
     /// Where the snapshot is kept, if it is.
     pub snapshot_dir: Option<PathBuf>,
     /// Between two snapshots; `None` for one at the end only.
@@ -80,6 +94,8 @@ pub struct Config {
     pub tokenizer: TokenizerConfig,
     /// How pods are chosen.
     pub routing: RoutingConfig,
+    /// Where knowledge of pods' caches comes from: what `tokenizer` and `routing` come to.
+    pub sync_mode: SyncMode,
 }
 
 /// Why settings cannot be used.
@@ -121,11 +137,14 @@ impl Default for Config {
             ready_share: 1.0,
             probe_interval: Some(PROBE_INTERVAL_DEFAULT),
             replays: REPLAYS_DEFAULT,
+            replay_timeout: REPLAY_TIME_MAX,
+            contexts_max: CONTEXTS_MAX,
             snapshot_dir: None,
             snapshot_interval: Some(SNAPSHOT_INTERVAL_DEFAULT),
             peers: Vec::new(),
             tokenizer: TokenizerConfig::default(),
             routing: RoutingConfig::default(),
+            sync_mode: SyncMode::default(),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! From what the sources give to settings that hold together.
-use super::{Config, ConfigError, RoutingConfig, Settings, TokenizerConfig, wrong};
+use super::{Config, ConfigError, RoutingConfig, Settings, TokenizerConfig, TokenizerMode, wrong};
 use crate::address::Address;
 use crate::limits::{
     BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT,
     DRAIN_TIME_MAX, IDLE_TIME_DEFAULT, IDLE_TIME_MAX, IDLE_TIME_MIN, LISTENERS_MAX,
-    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAYS_DEFAULT, REPLAYS_MAX,
-    REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN,
-    THREADS_MAX,
+    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAY_TIME_MAX,
+    REPLAY_TIME_MIN, REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT,
+    SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
+use crate::status::SyncMode;
 use kvroute_engine::hash::SEED_DEFAULT;
+use kvroute_engine::limits::CONTEXTS_MAX;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -20,6 +22,11 @@ impl Settings {
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let tokenizer = TokenizerConfig::of(&self)?;
         let routing = RoutingConfig::of(&self)?;
+        let sync_mode = SyncMode::of(
+            routing.event_sync,
+            self.event_sync.is_some(),
+            tokenizer.mode != TokenizerMode::Off,
+        );
         let cores = available_parallelism().map_or(1, usize::from);
         let io_default = (cores / 2).max(1);
         let io_threads = threads("io_threads", self.io_threads, io_default)?;
@@ -66,11 +73,19 @@ impl Settings {
                     return Err(wrong("replays", message));
                 }
             },
+            replay_timeout: REPLAY.time("replay_timeout", self.replay_timeout)?,
+            contexts_max: within(
+                "contexts_max",
+                self.contexts_max,
+                CONTEXTS_MAX,
+                (1, CONTEXTS_MAX),
+            )?,
             snapshot_dir: self.snapshot_dir,
             snapshot_interval: SNAPSHOTS.interval("snapshot_interval", self.snapshot_interval)?,
             peers: self.peers.unwrap_or_default(),
             tokenizer,
             routing,
+            sync_mode,
         })
     }
 }
@@ -111,6 +126,12 @@ const SNAPSHOTS: Pauses = Pauses {
     default: SNAPSHOT_INTERVAL_DEFAULT,
     least: SNAPSHOT_INTERVAL_MIN,
     most: SNAPSHOT_INTERVAL_MAX,
+};
+
+const REPLAY: Pauses = Pauses {
+    default: REPLAY_TIME_MAX,
+    least: REPLAY_TIME_MIN,
+    most: REPLAY_WHOLE_TIME_MAX,
 };
 
 const IDLE: Pauses = Pauses {

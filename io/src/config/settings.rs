@@ -2,12 +2,12 @@
 use crate::fleet::{FileError, read_yaml};
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Settings as one source gives them; what it does not give is left to the others.
-#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where to listen for HTTP, once or several times: HOST:PORT or unix:/path (mode 0660) [default: 127.0.0.1:8080]
@@ -76,6 +76,12 @@ pub struct Settings {
     /// Replays that run at once, in the whole node [default: 8]
     #[arg(long, env = "KVROUTE_REPLAYS", value_name = "N")]
     pub replays: Option<usize>,
+    /// Seconds without progress after which a replay has failed [default: 5]
+    #[arg(long, env = "KVROUTE_REPLAY_TIMEOUT", value_name = "SECONDS")]
+    pub replay_timeout: Option<f64>,
+    /// Contexts (model, adapter, block size) that the index has room for [default: 1000]
+    #[arg(long, env = "KVROUTE_CONTEXTS_MAX", value_name = "N")]
+    pub contexts_max: Option<usize>,
     /// The folder of the snapshot to start from and to leave behind; none without it
     #[arg(long, env = "KVROUTE_SNAPSHOT_DIR", value_name = "DIR")]
     pub snapshot_dir: Option<PathBuf>,
@@ -125,7 +131,11 @@ pub struct Settings {
         value_delimiter = ',',
         value_parser = model_and_folder
     )]
-    #[serde(default, deserialize_with = "folders_by_model")]
+    #[serde(
+        default,
+        deserialize_with = "folders_by_model",
+        serialize_with = "as_map"
+    )]
     pub local_tokenizers: Option<Vec<(String, PathBuf)>>,
     /// How pods are chosen unless a request says it: prefix-cache, cost, least-request, round-robin, random [default: prefix-cache]
     #[arg(long, env = "KVROUTE_POLICY", value_name = "POLICY")]
@@ -205,6 +215,8 @@ impl Settings {
             ready_share: self.ready_share.or(those.ready_share),
             probe_interval: self.probe_interval.or(those.probe_interval),
             replays: self.replays.or(those.replays),
+            replay_timeout: self.replay_timeout.or(those.replay_timeout),
+            contexts_max: self.contexts_max.or(those.contexts_max),
             snapshot_dir: self.snapshot_dir.or(those.snapshot_dir),
             snapshot_interval: self.snapshot_interval.or(those.snapshot_interval),
             peers: self.peers.or(those.peers),
@@ -272,4 +284,15 @@ fn folders_by_model<'de, D: Deserializer<'de>>(
 ) -> Result<Option<Vec<(String, PathBuf)>>, D::Error> {
     let folders = Option::<BTreeMap<String, PathBuf>>::deserialize(from)?;
     Ok(folders.map(|folders| folders.into_iter().collect()))
+}
+
+fn as_map<S: Serializer>(
+    folders: &Option<Vec<(String, PathBuf)>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    let folders = folders.as_ref();
+    folders
+        .map(|folders| folders.iter().map(|(model, folder)| (model, folder)))
+        .map(BTreeMap::from_iter)
+        .serialize(to)
 }

@@ -56,7 +56,7 @@ fn every_key_of_the_file_is_read() {
             "listen: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
              token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
-             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\n\
+             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n\
              tokenizer: 'off'\ntokenizer_endpoint: t:80\ntokenizer_timeout: 0.5\ntokenizer_deadline: 3\n\
              tokenizer_retries: 4\ntokenizer_concurrency: 5\ntokenizer_hedge: 0\ntokenizer_cache: 6\n\
@@ -86,11 +86,14 @@ fn every_key_of_the_file_is_read() {
         ready_share: 0.5,
         probe_interval: Some(Duration::from_millis(2_500)),
         replays: 3,
+        replay_timeout: Duration::from_millis(2_500),
+        contexts_max: 12,
         snapshot_dir: Some("/var/kv".into()),
         snapshot_interval: Some(Duration::from_secs(30)),
         peers: vec!["a:1".to_owned(), "b:2".to_owned()],
         tokenizer: tokenizer(),
         routing: routing(),
+        sync_mode: SyncMode::Decisions,
     };
     assert_eq!(settings.resolve().unwrap(), config);
 }
@@ -105,6 +108,27 @@ fn no_settings_at_all_are_enough() {
     assert_eq!(config.probe_interval, Some(Duration::from_secs(5)));
     assert_eq!(config.tokenizer, TokenizerConfig::default());
     assert_eq!(config.routing, RoutingConfig::default());
+    assert_eq!(config.sync_mode, SyncMode::Events);
+    assert_eq!(config.replay_timeout, Duration::from_secs(5));
+    assert_eq!(config.contexts_max, 1_000);
+}
+
+/// AIBrix's three modes and the two between them, in kvroute's own words.
+#[test]
+fn the_mode_follows_from_the_tokenizer_and_event_sync() {
+    for (text, mode) in [
+        ("tokenizer: remote\nevent_sync: true\n", SyncMode::Events),
+        ("tokenizer: 'off'\n", SyncMode::EventsOfTokens),
+        (
+            "tokenizer: 'off'\nevent_sync: true\n",
+            SyncMode::EventsWithoutTokenizer,
+        ),
+        ("tokenizer: 'off'\nevent_sync: false\n", SyncMode::Decisions),
+        ("event_sync: false\n", SyncMode::DecisionsWithTokenizer),
+    ] {
+        let config = read(text).unwrap().resolve().unwrap();
+        assert_eq!(config.sync_mode, mode, "{text}");
+    }
 }
 
 #[test]
@@ -169,6 +193,10 @@ fn an_error_names_the_key() {
         ("drain_notice: .inf\n", "drain_notice"),
         ("pin: 3\n", "pin"),
         ("replays: 0\n", "replays"),
+        ("replay_timeout: 0.01\n", "replay_timeout"),
+        ("replay_timeout: 61\n", "replay_timeout"),
+        ("contexts_max: 0\n", "contexts_max"),
+        ("contexts_max: 1001\n", "contexts_max"),
         ("snapshot_interval: 0.1\n", "snapshot_interval"),
         ("tokenizer: local\n", "tokenizer"),
         ("tokenizer_timeout: 61\n", "tokenizer_timeout"),

@@ -37,7 +37,7 @@ struct FleetFile {
     pods: Option<Vec<PodSpec>>,
 }
 
-/// Reads a fleet file. Whether its pods are usable is for [`super::Fleet::add_all`] to say.
+/// Reads a fleet file. Whether its pods are usable is for [`super::Fleet::add_all`] or [`super::check_pods`] to say.
 pub fn read_pods(path: &Path) -> Result<Vec<PodSpec>, FileError> {
     let file: FleetFile = read_yaml(path)?;
     Ok(file.pods.unwrap_or_default())

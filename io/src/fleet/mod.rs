@@ -1,5 +1,6 @@
 //! The fleet: which pods there are, and the snapshot of them that lookups read without waiting.
 mod change;
+mod check;
 mod file;
 mod probes;
 mod spec;
@@ -7,12 +8,14 @@ mod spec;
 mod tests;
 mod view;
 
+pub use check::check_pods;
 pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
 pub use view::{FleetView, WorkerInfo, WorkerJson};
 
+use crate::accuracy::FeedbackCounts;
 use crate::load::Clock;
 use crate::predict::Learner;
 use crate::snapshot::Snapshot;
@@ -75,6 +78,9 @@ pub trait Subscribe: Debug + Send + Sync {
     /// Takes note that the engine computed what should have been told in events, and nothing was heard. Must not
     /// block. An unknown worker is ignored.
     fn unheard(&self, worker: WorkerId);
+    /// Has what a worker holds anew: its engine does not deliver it. Nothing is credited meanwhile. Must not block. An unknown
+    /// worker is ignored.
+    fn distrust(&self, worker: WorkerId);
     /// Saves a worker, soon and on another thread. Must not block. For an unknown worker `to` is dropped.
     fn save(&self, worker: WorkerId, to: SaveTo);
 }
@@ -96,6 +102,10 @@ impl Subscribe for Streams {
         Self::unheard(self, worker);
     }
 
+    fn distrust(&self, worker: WorkerId) {
+        Self::distrust(self, worker);
+    }
+
     fn save(&self, worker: WorkerId, to: SaveTo) {
         Self::save(self, worker, to);
     }
@@ -113,6 +123,7 @@ pub struct Fleet {
     /// Held while the fleet changes, so that changes follow one another.
     changing: Mutex<Taken>,
     probes: ProbeCounts,
+    feedback: FeedbackCounts,
     clock: Clock,
     /// Workers that come are looked for in it.
     warm: OnceLock<Snapshot>,
@@ -130,6 +141,7 @@ impl Fleet {
             view: ArcSwap::default(),
             changing: Mutex::default(),
             probes: ProbeCounts::default(),
+            feedback: FeedbackCounts::default(),
             clock: Clock::default(),
             warm: OnceLock::new(),
         }
@@ -284,6 +296,17 @@ impl Fleet {
     /// Tells the streams that an engine computed what it did not publish. Never blocks.
     pub fn unheard(&self, worker: WorkerId) {
         self.streams.unheard(worker);
+    }
+
+    /// Tells the streams that an engine does not deliver what its worker is said to hold. Never blocks.
+    pub fn distrust(&self, worker: WorkerId) {
+        self.streams.distrust(worker);
+    }
+
+    /// What feedback on decisions came to.
+    #[must_use]
+    pub fn feedback(&self) -> &FeedbackCounts {
+        &self.feedback
     }
 
     /// What asking the engines over HTTP came to.

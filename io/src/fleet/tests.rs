@@ -38,6 +38,8 @@ impl Subscribe for Arc<Notes> {
         self.unheard.lock().unwrap().push(worker);
     }
 
+    fn distrust(&self, _: WorkerId) {}
+
     fn save(&self, _: WorkerId, to: SaveTo) {
         drop(to);
     }

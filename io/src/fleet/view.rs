@@ -1,5 +1,6 @@
 //! The snapshot of the fleet that lookups read.
 use super::{PodSpec, spec::RankEndpoints};
+use crate::accuracy::WorkerAccuracy;
 use crate::load::WorkerLoad;
 use crate::predict::Subject;
 use crate::snapshot::About;
@@ -23,6 +24,7 @@ pub struct WorkerInfo {
     endpoints: RankEndpoints,
     status: Arc<WorkerStatus>,
     load: WorkerLoad,
+    accuracy: WorkerAccuracy,
     subject: Arc<Subject>,
     problem: ArcSwapOption<String>,
     json: WorkerJson,
@@ -47,6 +49,7 @@ impl WorkerInfo {
             endpoints,
             status,
             load: WorkerLoad::default(),
+            accuracy: WorkerAccuracy::default(),
             subject,
             problem: ArcSwapOption::empty(),
         }
@@ -128,6 +131,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn load(&self) -> &WorkerLoad {
         &self.load
+    }
+
+    /// What it was said to hold against what its engine delivered.
+    #[must_use]
+    pub fn accuracy(&self) -> &WorkerAccuracy {
+        &self.accuracy
     }
 
     /// Why no events can be expected of it, as its engine's own description says.

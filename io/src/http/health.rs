@@ -28,9 +28,14 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
     let all = view.len();
     let synchronised = all - behind.len();
     let states = view.states();
+    let mode = state.http.sync_mode();
+    let sync = json!({
+        "mode": mode.as_str(), "valid": mode.is_valid(), "meaning": mode.meaning(),
+    });
     if synchronised >= needed(all, state.ready_share) {
         let answer = json!({
             "status": "ready", "workers": all, "synchronised": synchronised, "states": states,
+            "kv_sync": sync,
         });
         return Reply::json(StatusCode::OK, &answer);
     }
@@ -42,7 +47,7 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
         names.join(", ")
     );
     let error = json!({"code": "not_ready", "field": null, "message": message});
-    let answer = json!({"error": error, "states": states});
+    let answer = json!({"error": error, "states": states, "kv_sync": sync});
     Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer)
 }
 

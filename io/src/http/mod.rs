@@ -36,5 +36,5 @@ mod workers;
 
 pub use client::{GetError, GetLimits, get};
 pub use fetch::{FetchError, fetch_snapshot};
-pub use server::{Server, ServerConfig, ServerError, TlsError, TlsFiles};
+pub use server::{Server, ServerConfig, ServerError, TlsError, TlsFiles, check_files};
 pub use tokens::TokensError;

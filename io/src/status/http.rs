@@ -1,4 +1,5 @@
 //! What the HTTP server tells everybody else: how many connections there are, and what was turned away.
+use super::SyncMode;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
@@ -63,9 +64,25 @@ pub struct HttpStatus {
     leaving: AtomicBool,
     refused: [AtomicU64; Refused::ALL.len()],
     reload_failures: [AtomicU64; Reloaded::ALL.len()],
+    sync_mode: SyncMode,
 }
 
 impl HttpStatus {
+    /// Of a server that routes in this mode.
+    #[must_use]
+    pub fn of(sync_mode: SyncMode) -> Self {
+        Self {
+            sync_mode,
+            ..Self::default()
+        }
+    }
+
+    /// Where knowledge of pods' caches comes from.
+    #[must_use]
+    pub const fn sync_mode(&self) -> SyncMode {
+        self.sync_mode
+    }
+
     /// Takes a place among `most` connections; `false` if there is none.
     pub fn enter(&self, most: usize) -> bool {
         // Relaxed: a number that bounds itself, nothing is read because of it.

@@ -251,6 +251,7 @@ impl Applier {
     }
 
     fn removed(&mut self, at: &Participant, event: &Removed<'_>, status: &WorkerStatus) {
+        status.add_removals(event.hashes.len() as u64);
         if self.distrusted {
             return;
         }
@@ -301,6 +302,7 @@ impl Applier {
 
     fn lost_removals(&mut self, at: &Participant, reason: SkipReason, status: &WorkerStatus) {
         status.add_skipped(reason, 1);
+        status.dropped();
         self.writer.clear(at);
         self.partial = true;
     }

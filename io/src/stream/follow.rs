@@ -8,12 +8,13 @@
 //! have a cool-down: the first three come at once, further ones wait, twice as long each time, until
 //! none was asked for during [`Timing::cool_down_forget`]. Meanwhile live batches are held back as during a replay.
 use super::apply::Applier;
+use super::distrust::Distrust;
 use super::saved::Standing;
 use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence, Tally};
+pub use super::timing::Timing;
 use super::trust::{self, Facts};
 use crate::limits::{
-    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FORGET,
-    COOL_DOWN_FREE, COOL_DOWN_MAX, COOL_DOWN_MIN, REPLAY_TIME_MAX, REPLAY_WHOLE_TIME_MAX,
+    ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FREE,
 };
 use crate::quiet::Throttle;
 use crate::status::{SkipReason, Trust, WorkerStatus};
@@ -25,38 +26,6 @@ use std::time::{Duration, Instant};
 
 static DROPPED: Throttle = Throttle::new();
 static UNANSWERED: Throttle = Throttle::new();
-
-/// How patient a follower is.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// Time without progress after which a replay has failed; also how long the first connection is
-    /// waited for.
-    pub replay: Duration,
-    /// Time after which a replay has failed in any case.
-    pub replay_whole: Duration,
-    /// First pause between two replays of a worker, once the first ones are used up.
-    pub cool_down: Duration,
-    /// Longest such pause.
-    pub cool_down_max: Duration,
-    /// Without a replay for so long, the next one comes at once again.
-    pub cool_down_forget: Duration,
-    /// Where chance begins. Workers with different ones do not act in step.
-    pub seed: u64,
-}
-
-impl Default for Timing {
-    /// The node's bounds, and always the same chance.
-    fn default() -> Self {
-        Self {
-            replay: REPLAY_TIME_MAX,
-            replay_whole: REPLAY_WHOLE_TIME_MAX,
-            cool_down: COOL_DOWN_MIN,
-            cool_down_max: COOL_DOWN_MAX,
-            cool_down_forget: COOL_DOWN_FORGET,
-            seed: 0,
-        }
-    }
-}
 
 /// What a follower wants of whoever has the sockets.
 #[must_use]
@@ -124,6 +93,8 @@ pub struct Follower<P> {
     unheard: bool,
     /// Its events wait for something else, and have for some time.
     held_up: bool,
+    /// Feedback contradicts what it is said to hold.
+    distrust: Distrust,
 }
 
 impl Payload for Vec<u8> {
@@ -166,6 +137,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             catching_up: false,
             unheard: false,
             held_up: false,
+            distrust: Distrust::default(),
         }
     }
 
@@ -209,6 +181,8 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     pub fn disconnected(&mut self) {
         self.patience = None;
         self.connected_at = None;
+        // All is dropped, and the next connection has it anew in any case.
+        self.distrust.end_if_under_way();
         self.sequence.disconnected();
     }
 
@@ -274,6 +248,9 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// Its end marker.
     pub fn ended(&mut self) {
         self.closed();
+        if self.wanted.is_none() {
+            self.distrust.end_if_under_way();
+        }
         self.backoff = BACKOFF_MIN;
         self.catching_up = true;
         self.sequence.replay_ended();
@@ -282,6 +259,9 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// It failed: it was not answered in time, or its socket does not work.
     pub fn replay_failed(&mut self) {
         self.closed();
+        if self.wanted.is_none() {
+            self.distrust.end_if_under_way();
+        }
         self.catching_up = true;
         self.sequence.replay_failed();
     }
@@ -308,13 +288,43 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         self.verify(now);
     }
 
+    /// Its engine does not deliver what it is said to hold: nothing is credited until it is had anew. That is done at
+    /// once, and after a pause if it was done before, twice as long each time.
+    pub fn distrust(&mut self, now: Instant) {
+        if self.distrust.holds() {
+            return;
+        }
+        let pause = self.distrust.begin(now, self.timing.resync);
+        self.status.add_distrusts(1);
+        let pause_ms = pause.as_millis();
+        tracing::warn!(
+            worker = self.name,
+            pause_ms,
+            "it does not deliver what its events say; what it holds is had anew"
+        );
+        self.resync_if_due(now);
+        self.publish();
+    }
+
+    /// Drops what it holds and asks for all of it again, if the time for that has come.
+    fn resync_if_due(&mut self, now: Instant) {
+        if !self.distrust.take_due(now) {
+            return;
+        }
+        self.sequence.start_over();
+        if !self.has_replay || !self.is_connected() {
+            self.distrust.end_if_under_way();
+        }
+    }
+
     /// How far it has come; `None` if there is nothing worth saving: nothing was applied, its events are not
     /// understood, nothing could prove later that its engine is still in the same life, or the machine is ahead of
     /// the index.
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
         let (first, last, checksum, whole) = self.sequence.resumable()?;
-        if self.applied != Some(last) || self.applier.is_distrusted() || !self.has_replay {
+        let distrusted = self.applier.is_distrusted() || self.distrust.holds();
+        if self.applied != Some(last) || distrusted || !self.has_replay {
             return None;
         }
         Some(Standing {
@@ -411,10 +421,16 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             .deadline
             .map(|deadline| deadline.progress.min(deadline.end));
         let wanted = self.wanted.and(self.cool_down.next);
-        [replay, wanted, self.retry_at, self.patience]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            replay,
+            wanted,
+            self.retry_at,
+            self.patience,
+            self.distrust.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due by the clock. Call [`Self::act`] afterwards.
@@ -440,6 +456,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             self.retry_at = None;
             self.sequence.retry();
         }
+        self.resync_if_due(now);
         timed_out
     }
 
@@ -447,7 +464,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     #[must_use]
     pub fn trust(&self) -> Trust {
         let facts = Facts {
-            distrusted: self.applier.is_distrusted(),
+            distrusted: self.applier.is_distrusted() || self.distrust.holds(),
             unheard: self.unheard,
             catching_up: self.catching_up || self.held_up,
             // Lookups do not see it yet.
@@ -480,6 +497,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         let payload = batch.payload.as_ref();
         let applied = self.applier.apply(at, payload, scratch, &self.status);
         if applied.cleared {
+            self.status.dropped();
             self.sequence.cleared();
         }
         self.status.add_batches(1);
@@ -496,6 +514,8 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         // Without a proof it may be another life, in which groups mean something else.
         let other_life = matches!(reason, ClearReason::Restart | ClearReason::Unproven);
         self.applier.reset(at, other_life);
+        self.status.dropped();
+        self.distrust.dropped(reason);
         self.applied = None;
     }
 

@@ -7,6 +7,7 @@
 //! `pinned` is the loop of an IO thread.
 mod apply;
 mod context;
+mod distrust;
 mod endpoints;
 pub mod follow;
 mod governor;
@@ -18,6 +19,7 @@ mod resolve;
 pub mod saved;
 pub mod sequence;
 pub mod socket;
+mod timing;
 mod trust;
 mod worker;
 
@@ -115,7 +117,7 @@ struct Inbox {
     waker: Waker,
     /// Workers to be removed. No bound of its own: a worker that was added is removed once.
     removed: SegQueue<WorkerId>,
-    /// At most one for each worker in each interval of the probes, one for each snapshot that is made and for each name
+    /// At most one for each worker in each interval of the probes and for each window of feedback, one for each snapshot that is made and for each name
     /// that it asked for, and taken out whenever the thread wakes.
     notes: SegQueue<(WorkerId, Note)>,
     /// No more than the governor has permits.
@@ -130,6 +132,8 @@ enum Note {
     Verify,
     /// It serves, but nothing is heard from it.
     Unheard,
+    /// Its engine does not deliver what it is said to hold.
+    Distrust,
     /// It is to be saved.
     Save(SaveTo),
     /// The names that it asked for have addresses, or not.
@@ -262,6 +266,11 @@ impl Streams {
     /// The worker's engine serves, but nothing is heard from it: stale until something is.
     pub fn unheard(&self, worker: WorkerId) {
         self.note(worker, Note::Unheard);
+    }
+
+    /// The worker's engine does not deliver what the worker is said to hold: it is distrusted, and had anew.
+    pub fn distrust(&self, worker: WorkerId) {
+        self.note(worker, Note::Distrust);
     }
 
     /// Saves a worker: `to` is called by its IO thread, soon; or is dropped if the worker goes before that.

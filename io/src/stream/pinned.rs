@@ -218,6 +218,7 @@ impl Workers {
                 match note {
                     Note::Verify => slot.worker.verify(context.now),
                     Note::Unheard => slot.worker.unheard(context.now),
+                    Note::Distrust => slot.worker.distrust(context.now),
                     Note::Save(to) => slot.worker.save(to),
                     Note::Resolved(resolved) => slot.worker.resolved(resolved, context),
                 }

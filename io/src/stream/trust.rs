@@ -5,6 +5,7 @@
 //! | what holds | state | left by |
 //! |---|---|---|
 //! | its events mean something that is not understood | `distrusted` | a restart of the engine |
+//! | its engine did not deliver what it was said to hold | `distrusted` | the end of a replay of all of it, another reason to drop it |
 //! | the first connection is waited for, not too long yet | `replaying` | the connection, or time |
 //! | it is not connected | `stale` | a connection |
 //! | it serves, as its metrics say, but nothing was heard from it | `stale` | the next message |
@@ -23,7 +24,7 @@ use crate::status::Trust;
 /// What bears on a worker's trust beside the sequence machine's verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Its events mean something that is not understood.
+    /// Its events mean something that is not understood, or its engine did not deliver what they say.
     pub(super) distrusted: bool,
     /// It serves, but nothing was heard from it.
     pub(super) unheard: bool,

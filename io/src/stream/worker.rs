@@ -193,6 +193,11 @@ impl Worker {
         self.follower.unheard(now);
     }
 
+    /// Its engine does not deliver what it is said to hold.
+    pub(super) fn distrust(&mut self, now: Instant) {
+        self.follower.distrust(now);
+    }
+
     /// It is to be saved.
     pub(super) fn save(&mut self, to: SaveTo) {
         self.saving.push_back(to);

@@ -1,5 +1,7 @@
 //! `GET /v1/explain/{request_id}` and `POST /v1/feedback`.
 use crate::fixture::{Blocks, Fixture, events_of, prompt};
+use kvroute::config::RoutingConfig;
+use kvroute::http::ServerConfig;
 use kvroute::limits::{DECISION_CANDIDATES_MAX, DECISIONS_PER_THREAD};
 use kvroute::status::Trust;
 use serde_json::{Value, json};
@@ -61,7 +63,7 @@ fn a_choice_is_explained() {
             candidate("b", "h:2", 8, (1, 0), "exact"),
             candidate("c", "h:3", 0, (0, 0), "stale"),
         ],
-        "left_out": 0, "feedback": null,
+        "left_out": 0, "feedback": null, "shadow": null,
     });
     assert_eq!(explained, expected);
 
@@ -119,6 +121,28 @@ fn the_oldest_decisions_are_forgotten() {
     assert_eq!(status(&ids[0]), 404);
     assert_eq!(status(&ids[1]), 200);
     assert_eq!(status(&ids[DECISIONS_PER_THREAD]), 200);
+}
+
+#[test]
+fn as_many_decisions_are_remembered_as_the_setting_says() {
+    let fixture = Fixture::serving(&ServerConfig {
+        routing: RoutingConfig {
+            decisions: 3,
+            ..RoutingConfig::default()
+        },
+        ..ServerConfig::default()
+    });
+    fixture.add(json!({"pod": "a", "model": "m", "events": events_of("a"), "endpoint": "h:1"}));
+    let asked = json!({"model": "m", "token_ids": prompt(8)});
+    let mut client = fixture.client();
+    let mut route = || {
+        let answer = client.post("/v1/route", &asked).json();
+        answer["request_id"].as_str().unwrap().to_owned()
+    };
+    let ids: Vec<_> = (0..7).map(|_| route()).collect();
+    let mut status = |id: &String| client.get(&format!("/v1/explain/{id}")).status;
+    let found: Vec<_> = ids.iter().map(&mut status).collect();
+    assert_eq!(found, [404, 404, 404, 404, 200, 200, 200]);
 }
 
 #[test]

@@ -71,6 +71,16 @@ impl Subscribe for Engines {
 
     fn unheard(&self, _: WorkerId) {}
 
+    /// A distrusted worker stays so: nobody replays here.
+    fn distrust(&self, id: WorkerId) {
+        let workers = self.0.lock().unwrap();
+        let worker = workers.values().find(|worker| worker.writer.id() == id);
+        if let Some(worker) = worker {
+            worker.status.add_distrusts(1);
+            worker.status.set_trust(Trust::Distrusted);
+        }
+    }
+
     fn save(&self, id: WorkerId, to: SaveTo) {
         let mut held_up = self.1.lock().unwrap();
         if let Some(held_up) = &mut *held_up {

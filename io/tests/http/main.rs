@@ -3,6 +3,7 @@
 //! Every expected value is worked out by hand from the prompts: blocks of four tokens, so that the
 //! prompt 1, 2, 3, … has the blocks (1 2 3 4), (5 6 7 8), …
 mod abuse;
+mod accuracy;
 mod authz;
 mod batch;
 mod bounds;
@@ -18,12 +19,14 @@ mod listeners;
 mod loads;
 mod lookups;
 mod metrics;
+mod modes;
 mod openapi;
 mod refusals;
 mod rfc1403;
 mod route;
 mod salts;
 mod schemathesis;
+mod shadow;
 mod tls;
 mod tokenize;
 mod tokenizer;

@@ -1,5 +1,6 @@
 //! The fleet over HTTP, and readiness.
 use crate::fixture::{Blocks, Fixture, events_of, prompt};
+use kvroute::http::ServerConfig;
 use kvroute::status::{SkipReason, Trust};
 use serde_json::{Value, json};
 
@@ -201,8 +202,13 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
             "distrusted": 0,
         })
     };
-    let empty =
-        json!({"status": "ready", "workers": 0, "synchronised": 0, "states": states(0, 0, 0)});
+    let kv_sync = json!({
+        "mode": "events", "valid": true, "meaning": kvroute::status::SyncMode::Events.meaning(),
+    });
+    let empty = json!({
+        "status": "ready", "workers": 0, "synchronised": 0, "states": states(0, 0, 0),
+        "kv_sync": kv_sync,
+    });
     assert_eq!(client.get("/readyz").json(), empty);
     for pod in ["a", "b", "c"] {
         fixture.add_pod(pod);
@@ -215,6 +221,7 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     let (status, code, field) = response.refusal();
     assert_eq!((status, code.as_str(), field), (503, "not_ready", None));
     assert_eq!(response.json()["states"], states(1, 2, 0));
+    assert_eq!(response.json()["kv_sync"], kv_sync);
     let message = response.json()["error"]["message"]
         .as_str()
         .unwrap()
@@ -226,7 +233,37 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     // Any other state will do: a dead pod must not keep the node from serving.
     fixture.status("b#0").set_trust(Trust::Stale);
     let response = client.get("/readyz");
-    let ready =
-        json!({"status": "ready", "workers": 3, "synchronised": 2, "states": states(1, 1, 1)});
+    let ready = json!({
+        "status": "ready", "workers": 3, "synchronised": 2, "states": states(1, 1, 1),
+        "kv_sync": kv_sync,
+    });
     assert_eq!((response.status, response.json()), (200, ready));
+}
+
+#[test]
+fn a_node_that_was_asked_to_synchronise_without_a_tokenizer_says_so() {
+    use kvroute::status::SyncMode;
+    for (sync_mode, valid) in [
+        (SyncMode::Events, true),
+        (SyncMode::Decisions, true),
+        (SyncMode::DecisionsWithTokenizer, true),
+        (SyncMode::EventsOfTokens, true),
+        (SyncMode::EventsWithoutTokenizer, false),
+    ] {
+        let fixture = Fixture::serving(&ServerConfig {
+            sync_mode,
+            ..ServerConfig::default()
+        });
+        let mut client = fixture.client();
+        let ready = client.get("/readyz");
+        assert_eq!(ready.status, 200);
+        let said = &ready.json()["kv_sync"];
+        assert_eq!(
+            (&said["mode"], &said["valid"]),
+            (&json!(sync_mode.as_str()), &json!(valid))
+        );
+        let metrics = String::from_utf8(client.get("/metrics").body).unwrap();
+        let line = format!("\naibrix_kv_sync_configuration_valid {}\n", u8::from(valid));
+        assert!(metrics.contains(&line), "{metrics}");
+    }
 }

@@ -58,6 +58,8 @@ impl Subscribe for Streams {
         notes.unheard.extend(name);
     }
 
+    fn distrust(&self, _: WorkerId) {}
+
     fn save(&self, _: WorkerId, to: SaveTo) {
         drop(to);
     }

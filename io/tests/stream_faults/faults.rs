@@ -46,6 +46,7 @@ kinds! {
     Queued = "replay waits for its turn",
     Verify = "told to verify",
     Unheard = "told that nothing is heard",
+    Distrust = "told that it does not deliver",
     Stall = "thread stalls",
     NodeRestart = "node restarts cold",
     NodeRestartWarm = "node restarts from a snapshot",

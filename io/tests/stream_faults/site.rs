@@ -50,6 +50,7 @@ impl Site {
         let has_replay = chance.per_mille(850);
         let timing = Timing {
             seed: chance.next(),
+            resync: Duration::from_millis(500),
             ..Timing::default()
         };
         let weight = [0, 0, 0, 0, 0, 5 << 20][chance.place(6)];
@@ -382,6 +383,11 @@ impl Site {
             8 if self.chance.per_mille(500) => {
                 self.note(Kind::Unheard);
                 self.node.follower.unheard(shared.instant(now));
+                queue.push(now + 1, id, Event::Turn);
+            }
+            8 if self.chance.per_mille(500) => {
+                self.note(Kind::Distrust);
+                self.node.follower.distrust(shared.instant(now));
                 queue.push(now + 1, id, Event::Turn);
             }
             9 => {

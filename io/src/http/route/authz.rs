@@ -6,6 +6,7 @@
 use super::choice::Wish;
 use super::render;
 use super::request::{PROMPT, TOKEN_IDS, is_completion, is_ids};
+use super::shadow;
 use crate::http::error::ApiError;
 use crate::http::json;
 use crate::http::lookup::{Prompt, Query};
@@ -162,6 +163,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
         named: None,
         dry_run: false,
         body: call.body,
+        actual: shadow::said(call.headers),
     };
     router
         .decide(fleet, lookup, &wish, |decided, _| {

@@ -2,6 +2,7 @@
 use super::credit;
 use super::decisions::{Considered, Made, PromptLength, RequestId, Seat};
 use super::learn;
+use super::shadow;
 use crate::config::RoutingConfig;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::http::error::ApiError;
@@ -28,6 +29,8 @@ pub(in crate::http) struct Router {
     /// In tokens.
     minimum_match: u64,
     session_header: Option<HeaderName>,
+    /// Whether nobody obeys.
+    shadow: bool,
     candidates: Vec<Candidate>,
     /// By candidate: how often it was booked when its load was read.
     booked: Vec<u64>,
@@ -54,6 +57,8 @@ pub(super) struct Wish<'q> {
     pub(super) dry_run: bool,
     /// Decides ties if the prompt is not known; may be empty.
     pub(super) body: &'q [u8],
+    /// Where the caller says that the request goes, whatever is chosen.
+    pub(super) actual: Option<&'q str>,
 }
 
 /// The load of pods, by name, or of single ranks, by `name#rank`.
@@ -81,6 +86,8 @@ pub(super) struct Decided<'v> {
     pub(super) speculative: u64,
     /// Whether the target's pod has other ranks than the first.
     pub(super) ranked: bool,
+    /// Whether nobody is to obey.
+    pub(super) shadow: bool,
 }
 
 impl Router {
@@ -93,6 +100,7 @@ impl Router {
             policy: config.policy,
             minimum_match: config.minimum_match,
             session_header: header.and_then(|name| name.parse().ok()),
+            shadow: config.shadow,
             candidates: Vec::new(),
             booked: Vec::new(),
             considered: Vec::new(),
@@ -130,7 +138,10 @@ impl Router {
         lookup.run(fleet, query, |scores| {
             let found = eligible(scores, wish, &adapted);
             let decided = self.choose(fleet, scores.view(), wish, &found)?;
-            learn::note(fleet, scores, wish, &decided.target);
+            // What is sent elsewhere will not be held there.
+            if !self.shadow {
+                learn::note(fleet, scores, wish, &decided.target);
+            }
             Ok(read(&decided, scores))
         })?
     }
@@ -159,6 +170,9 @@ impl Router {
             self.seat.own_counts().decided(ask.policy, choice.reason);
         }
         let id = self.enter(wish, &ask, &choice, found, booking);
+        if self.shadow && !wish.dry_run {
+            shadow::told(fleet, &self.seat, id, wish.actual);
+        }
         Ok(Decided {
             id,
             reason: choice.reason,
@@ -166,6 +180,7 @@ impl Router {
             matched,
             speculative,
             ranked: is_ranked(view, target.info),
+            shadow: self.shadow,
         })
     }
 
@@ -205,7 +220,8 @@ impl Router {
             let prefix = |matched| prefix(wish, found, matched, ask.draw);
             let choice = choose::choose(&self.candidates, ask, &self.rules, prefix);
             let choice = choice.ok_or_else(|| nobody(wish))?;
-            if wish.dry_run {
+            // What is sent elsewhere is no load of the target.
+            if wish.dry_run || self.shadow {
                 return Ok((choice, None));
             }
             let load = found[choice.at].info.load();
@@ -284,6 +300,7 @@ impl Router {
             booking,
             candidates: &self.considered[..kept],
             left_out: self.considered.len() - kept,
+            shadow: self.shadow && !wish.dry_run,
         })
     }
 }

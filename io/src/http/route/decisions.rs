@@ -11,11 +11,11 @@ use kvroute_engine::types::{TIERS, WorkerId};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use std::sync::{Arc, OnceLock};
 
 /// The name of a decision: 24 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,23 @@ pub(super) struct Decision {
     pub(super) candidates: Box<[Considered]>,
     /// Candidates beyond those.
     pub(super) left_out: usize,
+    /// Whether nobody was to obey it.
+    pub(super) shadow: bool,
+    /// Removals that the target's engine had told of.
+    pub(super) removals: u64,
+    actual: OnceLock<Actual>,
     delivered: Delivered,
+}
+
+/// Where the caller sent a request that the node was not to decide.
+#[derive(Debug)]
+pub(super) struct Actual {
+    /// As the caller said it.
+    pub(super) name: Box<str>,
+    /// Whether the node would have done the same.
+    pub(super) agreed: bool,
+    /// Leading tokens that could have been reused there; `None` if it was not a candidate.
+    pub(super) matched: Option<u64>,
 }
 
 /// How long a prompt is.
@@ -165,20 +181,23 @@ pub(super) struct Made<'m> {
     pub(super) booking: Option<Booking>,
     pub(super) candidates: &'m [Considered],
     pub(super) left_out: usize,
+    pub(super) shadow: bool,
 }
 
 impl Decision {
     /// Takes note of feedback. What it does not say stays; once finished, a request stays finished, and its booking is taken
-    /// back once.
-    pub(super) fn note(&self, outcome: Outcome) {
+    /// back once. Whether the cached tokens are said for the first time.
+    pub(super) fn note(&self, outcome: Outcome) -> bool {
         let Delivered {
             told,
             cached_tokens,
             finished,
         } = &self.delivered;
-        if let Some(tokens) = outcome.cached_tokens {
-            cached_tokens.store(tokens, Relaxed);
-        }
+        let first = outcome.cached_tokens.is_some_and(|tokens| {
+            // So many tokens no prompt has.
+            let tokens = tokens.min(UNKNOWN - 1);
+            cached_tokens.swap(tokens, Relaxed) == UNKNOWN
+        });
         if outcome.finished
             && !finished.swap(true, Relaxed)
             && let Some(booking) = &self.booking
@@ -187,6 +206,17 @@ impl Decision {
         }
         // Release: pairs with the Acquire in `outcome`.
         told.store(true, Release);
+        first
+    }
+
+    /// Takes note of where the caller sent the request; `false` if that is known already.
+    pub(super) fn tell(&self, actual: Actual) -> bool {
+        self.actual.set(actual).is_ok()
+    }
+
+    /// Where the caller sent the request, if it has said so.
+    pub(super) fn actual(&self) -> Option<&Actual> {
+        self.actual.get()
     }
 
     /// What feedback said, if there was any.
@@ -291,6 +321,9 @@ impl Seat {
             booking: made.booking,
             candidates: made.candidates.into(),
             left_out: made.left_out,
+            shadow: made.shadow,
+            removals: made.target.status().removals(),
+            actual: OnceLock::new(),
             delivered: Delivered::default(),
         };
         if let Some(slot) = self.rings.slot(id) {

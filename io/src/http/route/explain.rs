@@ -37,6 +37,17 @@ struct Explanation<'a> {
     /// Candidates that are not listed.
     left_out: usize,
     feedback: Option<Feedback>,
+    /// Null if the decision was to be obeyed.
+    shadow: Option<Shadow<'a>>,
+}
+
+/// Where the caller sent the request; nulls until it has said so.
+#[derive(Debug, Serialize)]
+struct Shadow<'a> {
+    actual: Option<&'a str>,
+    agreed: Option<bool>,
+    /// What could have been reused there; null if it was not a candidate.
+    matched_tokens: Option<u64>,
 }
 
 /// What the loads of all candidates allowed, in requests.
@@ -135,6 +146,14 @@ fn explain<'a>(decision: &'a Decision, view: &'a FleetView, rules: &Rules) -> Ex
         feedback: decision.outcome().map(|outcome| Feedback {
             cached_tokens: outcome.cached_tokens,
             finished: outcome.finished,
+        }),
+        shadow: decision.shadow.then(|| {
+            let actual = decision.actual();
+            Shadow {
+                actual: actual.map(|actual| &*actual.name),
+                agreed: actual.map(|actual| actual.agreed),
+                matched_tokens: actual.and_then(|actual| actual.matched),
+            }
         }),
     }
 }

@@ -26,6 +26,9 @@ struct Answer<'a> {
     matched_tokens: u64,
     /// Further tokens that the target is expected to hold.
     speculative_tokens: u64,
+    /// Nobody is to obey; said only then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadow: bool,
     headers: Headers<'a>,
     candidates: Vec<Candidate<'a>>,
 }
@@ -57,9 +60,13 @@ impl<'v> Decided<'v> {
         self.ranked.then(|| self.target.info.rank().to_string())
     }
 
-    /// The headers that tell a gateway where the request goes.
+    /// The headers that tell a gateway where the request goes; in the shadow, only what the decision is called.
     fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, ApiError> {
         let value = |text: &str| HeaderValue::from_str(text).map_err(|e| ApiError::internal(&e));
+        let id = (REQUEST_ID, value(&self.id.to_string())?);
+        if self.shadow {
+            return Ok(vec![id]);
+        }
         let endpoint = value(self.endpoint())?;
         let mut headers = Vec::with_capacity(4);
         headers.push((TARGET_POD, endpoint.clone()));
@@ -67,7 +74,7 @@ impl<'v> Decided<'v> {
         if let Some(rank) = self.rank() {
             headers.push((RANK, value(&rank)?));
         }
-        headers.push((REQUEST_ID, value(&self.id.to_string())?));
+        headers.push(id);
         Ok(headers)
     }
 }
@@ -93,6 +100,7 @@ pub(super) fn full(
         reason: decided.reason.as_str(),
         matched_tokens: decided.matched,
         speculative_tokens: decided.speculative,
+        shadow: decided.shadow,
         headers: Headers {
             target_pod: decided.endpoint(),
             x_gateway_destination_endpoint: decided.endpoint(),

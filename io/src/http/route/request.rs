@@ -1,6 +1,7 @@
 //! `POST /v1/route`: the fields of a match and those of the choice, or an OpenAI body as it is.
 use super::choice::{Loads, Wish};
 use super::render;
+use super::shadow;
 use crate::http::error::{ApiError, Reply};
 use crate::http::extra::Entry;
 use crate::http::lookup::{Prompt, Query};
@@ -149,6 +150,7 @@ fn with(
         named,
         dry_run: fields.dry_run.unwrap_or(false),
         body: call.body,
+        actual: shadow::said(call.headers),
     };
     if let Text::Wanted(ask) = &text
         && state.lookup.knows(&state.fleet, model)
@@ -214,6 +216,7 @@ fn octets(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
         named,
         dry_run: how.dry_run,
         body: call.body,
+        actual: shadow::said(call.headers),
     };
     respond(state, call, &wish, request.limit()?)
 }

@@ -26,7 +26,7 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
-use crate::status::HttpStatus;
+use crate::status::{HttpStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use hyper::server::conn::http1;
@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub threads: usize,
     /// The share of the workers that must have left `replaying` for `/readyz` to say so, 0 to 1.
     pub ready_share: f64,
+    /// Where knowledge of pods' caches comes from: `/readyz` and a metric tell of it.
+    pub sync_mode: SyncMode,
     /// TLS on all TCP listeners.
     pub tls: Option<TlsFiles>,
     /// The file of the bearer tokens that clients need.
@@ -89,6 +91,7 @@ impl Default for ServerConfig {
             admin_listen: None,
             threads: 1,
             ready_share: 1.0,
+            sync_mode: SyncMode::default(),
             tls: None,
             token_file: None,
             admin_token_file: None,
@@ -163,7 +166,7 @@ impl Server {
         fleet: &Arc<Fleet>,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Self, ServerError> {
-        let status = Arc::<HttpStatus>::default();
+        let status = Arc::new(HttpStatus::of(config.sync_mode));
         let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
         let gate = Arc::new(Gate {
             tokens: tokens("token_file", &config.token_file)?,
@@ -194,9 +197,8 @@ impl Server {
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
-        let fleet = Arc::clone(fleet);
         let states = seats.by_ref().take(answer_aside);
-        let states = states.map(|seat| begin(seat, &fleet, &status, config, tokenizer));
+        let states = states.map(|seat| begin(seat, fleet, &status, config, tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -220,7 +222,7 @@ impl Server {
             });
             let thread = Thread {
                 config: config.clone(),
-                fleet: Arc::clone(&fleet),
+                fleet: Arc::clone(fleet),
                 gate: Arc::clone(&gate),
                 tls: tls.clone(),
                 aside: aside.clone(),
@@ -311,6 +313,17 @@ fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, Se
         address: address.clone(),
         source,
     })
+}
+
+/// Whether the certificate and the files of tokens can be used, without starting anything.
+///
+/// # Errors
+/// The first that cannot.
+pub fn check_files(config: &ServerConfig) -> Result<(), ServerError> {
+    load_tokens("token_file", config.token_file.as_deref())?;
+    load_tokens("admin_token_file", config.admin_token_file.as_deref())?;
+    config.tls.as_ref().map(Tls::load).transpose()?;
+    Ok(())
 }
 
 fn load_tokens(key: &'static str, path: Option<&Path>) -> Result<Option<Tokens>, ServerError> {

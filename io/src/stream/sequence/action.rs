@@ -30,6 +30,8 @@ pub enum ClearReason {
     Unproven,
     /// A replay brings an earlier beginning.
     Rebuild,
+    /// What it was said to hold is not what its engine has.
+    Distrusted,
 }
 
 /// Why batches were dropped.

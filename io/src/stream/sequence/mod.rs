@@ -205,6 +205,20 @@ impl<P: Payload> Sequence<P> {
         }
     }
 
+    /// What the run came to is not what the engine has, although no number was missed. It is dropped, and had anew from
+    /// the ring; without a replay socket a partial run begins with the next batch.
+    pub fn start_over(&mut self) {
+        self.reach = None;
+        self.clear(ClearReason::Distrusted);
+        if self.connected && self.has_replay {
+            // What came over a connection that was lost is still to be proven.
+            self.ask(match self.phase {
+                Phase::Replaying { why, .. } if why == Why::Reconnection => why,
+                _ => Why::Start,
+            });
+        }
+    }
+
     /// A live batch was received. It is judged by [`Self::pop`].
     pub fn live(&mut self, batch: Batch<P>) {
         let bytes = self.held.bytes().saturating_add(batch.payload.bytes());
