@@ -20,6 +20,7 @@ mod quiet;
 pub mod snapshot;
 pub mod status;
 pub mod stream;
+pub mod tokenize;
 pub mod trace;
 pub mod warm;
 pub mod wire;

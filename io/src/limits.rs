@@ -477,3 +477,54 @@ pub const WEIGHT_MAX: f64 = 1_000.0;
 pub const DECISIONS_DEFAULT: usize = DECISIONS_PER_THREAD;
 /// Most that can be set, by their memory.
 pub const DECISIONS_MAX: usize = 1 << 20;
+
+/// Prompts that wait for the tokenizer's thread, which takes them at once.
+pub const TOKENIZER_QUEUE_MAX: usize = 1_024;
+
+/// Different prompts that are being tokenized or wait for it, and equal ones that wait for one of them.
+pub const TOKENIZER_ASKS_MAX: usize = 4_096;
+
+/// Bytes of all prompts as text that are being tokenized or wait for it.
+pub const TOKENIZER_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of an engine's answer to `/tokenize`: two million ids of seven digits.
+pub const TOKENIZER_ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of an engine's answer that is no list of tokens: an error's message, a version.
+pub const TOKENIZER_WORDS_BYTES_MAX: usize = 64 << 10;
+
+/// Tokens of one prompt. The longest contexts have some ten million, and most one.
+pub const TOKENIZED_TOKENS_MAX: usize = 2 << 20;
+
+/// Time to connect to an engine for `/tokenize`. Within a cluster it takes milliseconds.
+pub const TOKENIZER_CONNECT_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Time without a call after which a connection to an engine is closed. Engines close theirs after 5 s.
+pub const TOKENIZER_IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Idle connections to one engine that are kept.
+pub const TOKENIZER_IDLE_MAX: usize = 16;
+
+/// Threads that resolve names for the tokenizer.
+pub const TOKENIZER_RESOLVERS: usize = 2;
+
+/// After this time an engine is asked for its version again, with the next prompt that it gets.
+pub const VERSION_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Endpoints that are remembered beyond those of the fleet before the others are forgotten.
+pub const ENDPOINTS_SPARE: usize = 256;
+
+/// Failures in a row after which an endpoint gets a pause.
+pub const BREAKER_FAILURES: u32 = 5;
+
+/// First such pause, doubled with each trial that fails.
+pub const BREAKER_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// Longest such pause.
+pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// First pause before a call that failed is made again, doubled each time; half of it is chance.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// Longest such pause: a client is waiting.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -69,11 +69,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/stream", &["limits", "quiet", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/fleet", &["limits", "status", "snapshot", "stream"]),
-    ("io/metrics", &["limits", "status", "fleet"]),
+    // Below HTTP, which asks it; so it has a client of its own.
+    (
+        "io/tokenize",
+        &["limits", "ids", "status", "fleet", "config"],
+    ),
+    ("io/metrics", &["limits", "status", "fleet", "tokenize"]),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "status", "stream", "snapshot", "fleet", "metrics",
+            "limits", "ids", "address", "status", "stream", "snapshot", "fleet", "tokenize",
+            "metrics",
         ],
     ),
     (
@@ -85,7 +91,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/node",
         &[
-            "limits", "address", "stream", "fleet", "http", "probe", "warm", "config",
+            "limits", "address", "stream", "fleet", "tokenize", "http", "probe", "warm", "config",
         ],
     ),
     ("io/fake", &["limits", "stream"]),
@@ -125,15 +131,35 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "rmp::",
         &["io/src/wire/", "io/src/fake/encode.rs"],
     ),
-    ("io/src/", "hyper::", &["io/src/http/"]),
-    ("io/src/", "hyper_util::", &["io/src/http/"]),
-    ("io/src/", "http_body_util::", &["io/src/http/"]),
-    ("io/src/", "tokio::", &["io/src/http/", "io/src/probe/"]),
+    (
+        "io/src/",
+        "hyper::",
+        &["io/src/http/", "io/src/tokenize/client.rs"],
+    ),
+    (
+        "io/src/",
+        "hyper_util::",
+        &["io/src/http/", "io/src/tokenize/client.rs"],
+    ),
+    (
+        "io/src/",
+        "http_body_util::",
+        &["io/src/http/", "io/src/tokenize/client.rs"],
+    ),
+    (
+        "io/src/",
+        "tokio::",
+        &["io/src/http/", "io/src/probe/", "io/src/tokenize/"],
+    ),
     ("io/src/", "prometheus_client::", &["io/src/metrics.rs"]),
     ("io/src/", "socket2::", &["io/src/http/"]),
     ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
     ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),
-    ("io/src/", "ring::digest", &["io/src/http/tokens.rs"]),
+    (
+        "io/src/",
+        "ring::digest",
+        &["io/src/http/tokens.rs", "io/src/tokenize/key.rs"],
+    ),
     ("io/src/", "subtle::", &["io/src/http/tokens.rs"]),
     ("io/src/", "signal_hook::", &["io/src/cli/"]),
     (
@@ -141,6 +167,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "clap::",
         &["io/src/cli/", "io/src/config/settings.rs"],
     ),
+    ("io/src/", "quick_cache::", &["io/src/tokenize/cache.rs"]),
     ("io/src/", "crossbeam_epoch", &[]),
     // What the process prints is the command line's business; the rest logs.
     ("io/src/", "println!", &["io/src/cli/"]),

@@ -1,0 +1,224 @@
+//! Text into tokens, by the engines themselves: `POST /tokenize` of a pod that serves the model.
+//!
+//! HTTP threads have a [`Tokenizer`], look into the cache without waiting ([`Tokenizer::cached`]), and await what it does not
+//! have ([`Tokenizer::tokens`]). One side thread does all the asking (`side`): equal prompts share a call; a call that
+//! fails is made again, one that takes long gets another pod beside it (`remote`); a pod that fails again and again is
+//! left alone for a while (`breaker`, `endpoints`). Everything is bounded, in time by the deadline of each prompt. Whoever gets
+//! no tokens is told why ([`Failure`]), and goes on without.
+//!
+//! `ask`, `key`, `answer`, `retry` and `breaker` are pure.
+mod answer;
+mod ask;
+mod breaker;
+mod cache;
+mod client;
+mod endpoints;
+mod failure;
+mod key;
+mod remote;
+mod retry;
+mod side;
+
+pub use ask::{Ask, Asker, Unfit, Wanted};
+pub use cache::Tokens;
+pub use failure::{Counts, Failure};
+
+use crate::config::TokenizerConfig;
+use crate::fleet::Fleet;
+use crate::limits::{TOKENIZER_BYTES_MAX, TOKENIZER_QUEUE_MAX, TOKENIZER_RESOLVERS};
+use cache::Cache;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+
+/// A prompt's tokens, or why there are none.
+pub type Outcome = Result<Tokens, Failure>;
+
+/// Longest pause that an endpoint is given when it asks for one: a wish for years is not one.
+const AFTER_MAX: Duration = Duration::from_hours(1);
+
+/// The way to the tokenizer's thread, and its cache. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// What the tokenizer's thread and all who ask share.
+#[derive(Debug)]
+struct Shared {
+    config: TokenizerConfig,
+    /// Who is asked in place of the pods.
+    endpoint: Option<Arc<str>>,
+    fleet: Arc<Fleet>,
+    cache: Cache,
+    counts: Counts,
+    /// Bytes of prompts that are under way.
+    held: AtomicUsize,
+}
+
+/// A prompt on its way to the thread.
+#[derive(Debug)]
+struct Job {
+    ask: Ask,
+    deadline: Instant,
+    answer: oneshot::Sender<Outcome>,
+    room: Room,
+}
+
+/// A prompt's part of [`Shared::held`], given back when dropped.
+#[derive(Debug)]
+struct Room {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Room {
+    /// None if there is not so much.
+    fn take(shared: &Arc<Shared>, bytes: usize) -> Option<Self> {
+        // Relaxed: a number that bounds itself, nothing is read because of it.
+        let before = shared.held.fetch_add(bytes, Relaxed);
+        let room = Self {
+            shared: Arc::clone(shared),
+            bytes,
+        };
+        (before + bytes <= TOKENIZER_BYTES_MAX).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.held.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// The running thread. Dropping it stops it; whoever waits gets [`Failure::Stopped`].
+#[derive(Debug)]
+pub struct Running {
+    tokenizer: Tokenizer,
+    stop: Option<oneshot::Sender<()>>,
+    join: Option<JoinHandle<()>>,
+}
+
+impl Tokenizer {
+    /// Starts the thread. Fails if the system gives none, or no descriptors.
+    pub fn start(config: &TokenizerConfig, fleet: &Arc<Fleet>) -> io::Result<Running> {
+        let shared = Arc::new(Shared {
+            endpoint: config.endpoint.as_deref().map(|endpoint| {
+                let endpoint = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+                endpoint.trim_end_matches('/').into()
+            }),
+            fleet: Arc::clone(fleet),
+            cache: Cache::new(config.cache, config.cache_time),
+            counts: Counts::default(),
+            held: AtomicUsize::new(0),
+            config: config.clone(),
+        });
+        let (jobs, incoming) = mpsc::channel(TOKENIZER_QUEUE_MAX);
+        let (stop, stopped) = oneshot::channel();
+        let tokenizer = Self {
+            shared: Arc::clone(&shared),
+            jobs,
+        };
+        let join = thread::Builder::new()
+            .name("kvroute-tokenize".to_owned())
+            .spawn(move || {
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .max_blocking_threads(TOKENIZER_RESOLVERS)
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        runtime.block_on(side::run(shared, incoming, stopped));
+                        // A resolver that hangs is not waited for.
+                        runtime.shutdown_background();
+                    }
+                    // Whoever asks is told that it has stopped.
+                    Err(error) => tracing::error!(%error, "the tokenizer cannot run"),
+                }
+            })?;
+        Ok(Running {
+            tokenizer,
+            stop: Some(stop),
+            join: Some(join),
+        })
+    }
+
+    /// The tokens of a prompt, if they are known. Never waits.
+    #[must_use]
+    pub fn cached(&self, ask: &Ask) -> Option<Tokens> {
+        if ask.is_afresh() {
+            return None;
+        }
+        let shared = &self.shared;
+        let view = shared.fleet.view();
+        let tokens = shared.cache.get(&ask.key(), &view, Instant::now())?;
+        shared.counts.add_cached();
+        Some(tokens)
+    }
+
+    /// The tokens of a prompt, within the deadline that is set. Needs a tokio runtime with its clock.
+    pub async fn tokens(&self, ask: &Ask) -> Outcome {
+        if let Some(tokens) = self.cached(ask) {
+            return Ok(tokens);
+        }
+        let outcome = self.ask(ask.clone()).await;
+        self.shared.counts.add(&outcome);
+        outcome
+    }
+
+    async fn ask(&self, ask: Ask) -> Outcome {
+        let deadline = Instant::now() + self.shared.config.deadline;
+        let room = Room::take(&self.shared, ask.body().len()).ok_or(Failure::Busy)?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            ask,
+            deadline,
+            answer,
+            room,
+        };
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::Busy,
+            mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
+        })?;
+        match timeout_at(deadline.into(), answered).await {
+            Ok(answer) => answer.unwrap_or(Err(Failure::Stopped)),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    /// Prompts whose tokens are kept, and the bytes they take.
+    #[must_use]
+    pub fn cache_size(&self) -> (u64, u64) {
+        self.shared.cache.size()
+    }
+}
+
+impl Running {
+    /// The way to it.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The thread is told by the sender's end, too.
+        drop(self.stop.take());
+        if self.join.take().is_some_and(|join| join.join().is_err()) {
+            tracing::error!("the tokenizer's thread has panicked");
+        }
+    }
+}
