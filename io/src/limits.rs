@@ -528,3 +528,18 @@ pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// Longest such pause: a client is waiting.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of a `tokenizer.json`. Vocabularies of 260,000 tokens are 35 MB.
+pub const LOCAL_TOKENIZER_BYTES_MAX: u64 = 128 << 20;
+
+/// Bytes of a model's other files: a configuration that names thousands of special tokens is 1 MB, templates are some kB.
+pub const LOCAL_CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a prompt that is tokenized locally: a million tokens of usual text. Engines are asked for longer ones.
+pub const LOCAL_TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Steps and bytes that a chat template may take. A conversation of 1,000 messages takes 100,000; this many take less than a second.
+pub const TEMPLATE_FUEL_MAX: u64 = 20_000_000;
+
+/// Nesting of macros in a chat template; each level takes some kB of stack.
+pub const TEMPLATE_NESTING_MAX: usize = 64;

@@ -15,6 +15,7 @@ mod client;
 mod endpoints;
 mod failure;
 mod key;
+pub mod local;
 mod remote;
 mod retry;
 mod side;

@@ -29,7 +29,6 @@ pub(super) fn environment() -> Environment<'static> {
     env.set_unknown_method_callback(method);
     env.set_fuel(Some(TEMPLATE_FUEL_MAX));
     env.set_recursion_limit(TEMPLATE_NESTING_MAX);
-    env.set_debug(false);
     env.add_function("raise_exception", |_: Rest<Value>| -> Result<Value, Error> {
         Err(refuse("the template refuses the conversation"))
     });
@@ -364,7 +363,7 @@ fn parts(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     if name == "splitlines" {
         let (keep_ends,): (Option<bool>,) = from_args(args)?;
         let lines = python::lines(text, keep_ends.unwrap_or(false));
-        return Ok(Value::from(lines));
+        return Ok(lines.into_iter().collect());
     }
     let (between, splits): (Option<&str>, Option<i64>) = from_args(args)?;
     let splits = splits.and_then(|splits| usize::try_from(splits).ok());
@@ -374,7 +373,7 @@ fn parts(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
         (Some(between), None) => text.split(between).collect(),
         (Some(between), Some(splits)) => text.splitn(splits.saturating_add(1), between).collect(),
     };
-    Ok(Value::from(parts))
+    Ok(parts.into_iter().collect())
 }
 
 fn cases(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {

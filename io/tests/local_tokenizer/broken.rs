@@ -1,0 +1,1 @@
+//! Bodies, files and texts that are broken.
