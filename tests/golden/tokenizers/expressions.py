@@ -171,7 +171,7 @@ for line in E1.split('\n'):
         exprs.append(cur)
 cases=[ "{{ %s }}"%e for e in exprs]+[t for t in T2.split('\n') if t]
 cases+=["  {% if t %}\n  x\n  {% endif %}\n y","{%+ if t %} x {% endif +%}\n y","  {{ s }}\n  z\n","{% if t -%}\n   x\n{%- endif %}\n\n","a\r\nb\rc\n","{# c #}\nx","  {# c #}\n x","{% set x = 1 %}\n{% set y = 2 %}\n{{ x }}\n\n{{ y }}\n","\n{% if t %}\n\n a {%- if t %} b{% endif -%} \n{% endif %}\n"]
-given = {"messages": [{"role": "user", "content": "x"}], "tools": None, "documents": None, "add_generation_prompt": True}
+given = {"messages": [{"role": "user", "content": "x"}], "tools": None, "documents": None, "add_generation_prompt": True, "bos_token": "<|begin|>", "eos_token": "<|im_end|>"}
 results = []
 for case in dict.fromkeys(cases):
     try:

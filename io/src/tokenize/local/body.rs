@@ -222,7 +222,7 @@ fn content(content: &Json, role: &str, format: Format, mark: &str) -> Result<Val
         }
         Format::Parts => {
             let part = |text: &str| -> Value {
-                [("type", "text".to_owned()), ("text", format!("{text}{mark}"))].into_iter().collect()
+                Value::from_pairs([("type", Value::from("text")), ("text", Value::from(format!("{text}{mark}")))])
             };
             Value::from(texts.into_iter().map(part).collect::<Vec<_>>())
         }
@@ -274,8 +274,10 @@ fn tool_of(tool: &Json) -> Option<Value> {
     let description = function.get("description").unwrap_or(&Json::Null);
     let parameters = function.get("parameters").unwrap_or(&Json::Null);
     let fits = matches!(description, Json::Null | Json::Text(_)) && matches!(parameters, Json::Null | Json::Map(_));
-    let function: Value = [("name", Value::from(name)), ("description", value(description)), ("parameters", value(parameters))]
-        .into_iter()
-        .collect();
-    fits.then(|| [("type", Value::from(kind)), ("function", function)].into_iter().collect())
+    let function = Value::from_pairs([
+        ("name", Value::from(name)),
+        ("description", value(description)),
+        ("parameters", value(parameters)),
+    ]);
+    fits.then(|| Value::from_pairs([("type", Value::from(kind)), ("function", function)]))
 }

@@ -86,7 +86,10 @@ pub(super) fn value(json: &Json) -> Value {
         Json::Float(value) => Value::from(*value),
         Json::Text(text) => Value::from(text.as_str()),
         Json::List(list) => list.iter().map(value).collect(),
-        Json::Map(pairs) => pairs.iter().map(|(name, json)| (name.as_str(), value(json))).collect(),
+        Json::Map(pairs) => {
+            let pairs = pairs.iter().map(|(name, json)| (name.as_str(), value(json)));
+            Value::from_pairs(pairs)
+        }
     }
 }
 
@@ -123,13 +126,19 @@ fn text(value: &Value) -> Result<String, Error> {
         ValueKind::Number if value.is_integer() => Ok(value.to_string()),
         ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
             // Python escapes what it cannot print, by its own tables, and has its own way with exponents.
-            json(value).ok_or_else(unlike)?;
+            json(value).filter(|_| !is_namespace(value)).ok_or_else(unlike)?;
             let text = value.to_string();
             let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
             plain.then_some(text).ok_or_else(unlike)
         }
         _ => Err(unlike()),
     }
+}
+
+/// It looks like a map here, and not there.
+fn is_namespace(value: &Value) -> bool {
+    let object = value.as_object();
+    object.is_some_and(|object| object.type_name().contains("Namespace"))
 }
 
 /// What `{{ … }}` writes.

@@ -52,7 +52,7 @@ impl Template {
         }
         let special = self.special.iter();
         context.extend(special.map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
-        let context: Value = context.into_iter().collect();
+        let context = Value::from_pairs(context);
 
         let template = self.env.get_template(NAME);
         let template = template.map_err(|_| NotUnderstood::Template)?;

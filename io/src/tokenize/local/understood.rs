@@ -111,6 +111,7 @@ fn expression(expr: &Expr<'_>, is_called: bool, macros: &[&str]) -> Result<(), S
             known.then_some(()).ok_or_else(|| Strange::Use(format!("function {}", var.id)))
         }
         Expr::Var(var) if RESERVED.contains(&var.id) => strange(var.id),
+        Expr::GetAttr(attr) if is_loop(&attr.expr) => Ok(()),
         Expr::GetAttr(attr) if !is_called && METHODS.contains(&attr.name) => {
             strange(format!("attribute {}", attr.name))
         }
@@ -130,6 +131,11 @@ fn expression(expr: &Expr<'_>, is_called: bool, macros: &[&str]) -> Result<(), S
         Expr::Test(test) if !TESTS.contains(&test.name) => strange(format!("test {}", test.name)),
         _ => Ok(()),
     }
+}
+
+/// `loop`, whose attributes are its own.
+fn is_loop(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::Var(var) if var.id == "loop")
 }
 
 fn arguments(call: &Call<'_>) -> Result<(), Strange> {
