@@ -2,6 +2,7 @@
 //! go with the worker, and nothing is counted twice.
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::status::{HttpStatus, WorkerStatus};
+use crate::tokenize::Tokenizer;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
@@ -14,11 +15,16 @@ use std::fmt::{Error, Result, Write};
 use std::sync::Arc;
 
 /// All metrics as text. O(workers).
-pub fn render(fleet: &Arc<Fleet>, http: &Arc<HttpStatus>) -> std::result::Result<String, Error> {
+pub fn render(
+    fleet: &Arc<Fleet>,
+    http: &Arc<HttpStatus>,
+    tokenizer: Option<&Tokenizer>,
+) -> std::result::Result<String, Error> {
     let mut registry = Registry::default();
     let metrics = NodeMetrics {
         fleet: Arc::clone(fleet),
         http: Arc::clone(http),
+        tokenizer: tokenizer.cloned(),
     };
     registry.register_collector(Box::new(metrics));
     let mut text = String::new();
@@ -30,6 +36,7 @@ pub fn render(fleet: &Arc<Fleet>, http: &Arc<HttpStatus>) -> std::result::Result
 struct NodeMetrics {
     fleet: Arc<Fleet>,
     http: Arc<HttpStatus>,
+    tokenizer: Option<Tokenizer>,
 }
 
 impl Collector for NodeMetrics {
@@ -37,6 +44,9 @@ impl Collector for NodeMetrics {
         let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
         self.http(&mut encoder)?;
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenized(&mut encoder, tokenizer)?;
+        }
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
         counts(&mut encoder, &view)?;
@@ -83,6 +93,50 @@ impl NodeMetrics {
         }
         Ok(())
     }
+}
+
+fn tokenized(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+    let counts = tokenizer.counts();
+    let (cached, told) = counts.tokens();
+    let help = "Prompts that came as text, by where their tokens came from.";
+    let mut metric = counter(encoder, "kvroute_tokenizer_prompts", help)?;
+    for (from, count) in [("cache", cached), ("engine", told)] {
+        add_up(metric.encode_family(&[("from", from)])?, count)?;
+    }
+    let help = "Prompts that came as text and have no tokens.";
+    let mut metric = counter(encoder, "kvroute_tokenizer_failures", help)?;
+    for (why, count) in counts.failures() {
+        add_up(metric.encode_family(&[("reason", why)])?, count)?;
+    }
+    let [calls, hedges, retries] = counts.calls();
+    for (name, help, count) in [
+        ("kvroute_tokenizer_calls", "Calls of /tokenize.", calls),
+        (
+            "kvroute_tokenizer_hedges",
+            "Calls of a second pod beside a first one that is slow.",
+            hedges,
+        ),
+        (
+            "kvroute_tokenizer_retries",
+            "Calls after one that had failed.",
+            retries,
+        ),
+        (
+            "kvroute_tokenizer_shared",
+            "Prompts that shared the call of an equal one.",
+            counts.shared(),
+        ),
+    ] {
+        add_up(counter(encoder, name, help)?, count)?;
+    }
+    let help = "Calls of /tokenize under way.";
+    gauge(encoder, "kvroute_tokenizer_calls_now", help, None)?.encode_gauge(&counts.calls_now())?;
+    let (entries, bytes) = tokenizer.cache_size();
+    let help = "Prompts whose tokens are remembered.";
+    gauge(encoder, "kvroute_tokenizer_cache_entries", help, None)?.encode_gauge(&entries)?;
+    let help = "Memory that remembered tokens take.";
+    let unit = Some(&Unit::Bytes);
+    gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {

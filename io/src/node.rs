@@ -1,11 +1,12 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, TokenizerMode};
 use crate::fleet::{AddError, FileError, Fleet, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles};
 use crate::limits::FLEET_LOAD_TIME_MAX;
 use crate::probe::{Probe, ProbeConfig};
 use crate::stream::{Streams, StreamsConfig};
+use crate::tokenize::{self, Tokenizer};
 use crate::warm::{self, Keeper};
 use kvroute_engine::{Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Node {
     server: Server,
+    tokenizer: Option<tokenize::Running>,
     keeper: Option<Keeper>,
     probe: Option<Probe>,
     fleet: Arc<Fleet>,
@@ -53,6 +55,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
+    /// The tokenizer's thread cannot be started.
+    #[error("cannot start the tokenizer: {0}")]
+    Tokenizer(io::Error),
     /// An address to listen on cannot be had, or the HTTP server cannot be started for another reason.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -66,7 +71,7 @@ impl StartError {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
-            Self::Streams(_) | Self::Probe(_) | Self::Server(_) => false,
+            Self::Streams(_) | Self::Probe(_) | Self::Tokenizer(_) | Self::Server(_) => false,
         }
     }
 }
@@ -99,7 +104,13 @@ impl Node {
                 at,
                 source,
             })?;
-        let server = Server::start(&server_config(config), &fleet)?;
+        let tokenizer = match config.tokenizer.mode {
+            TokenizerMode::Off => None,
+            TokenizerMode::Remote => Some(Tokenizer::start(&config.tokenizer, &fleet)),
+        };
+        let tokenizer = tokenizer.transpose().map_err(StartError::Tokenizer)?;
+        let way = tokenizer.as_ref().map(tokenize::Running::tokenizer);
+        let server = Server::start_with(&server_config(config), &fleet, way)?;
         let keeper = config
             .snapshot_dir
             .clone()
@@ -113,6 +124,7 @@ impl Node {
         let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
         Ok(Self {
             server,
+            tokenizer,
             keeper,
             probe: probe.map_err(StartError::Probe)?,
             fleet,
@@ -152,6 +164,7 @@ impl Node {
     /// the fleet, the IO threads.
     pub fn stop(self) {
         self.server.stop();
+        drop(self.tokenizer);
         drop(self.probe);
         drop(self.keeper);
     }

@@ -1,3 +1,4 @@
 //! Helpers shared by the tests of this package.
 pub mod gateways;
+pub mod texts;
 pub mod tidy;

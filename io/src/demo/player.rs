@@ -104,6 +104,19 @@ impl<'r> Player<'r> {
         node: SocketAddr,
         prefix: &str,
     ) -> Result<Self, PlayError> {
+        Self::start_at(recording, node, prefix, None)
+    }
+
+    /// As [`Player::start`], with an endpoint that all pods have: where they would be asked and sent requests to.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_at(
+        recording: &'r Recording,
+        node: SocketAddr,
+        prefix: &str,
+        endpoint: Option<&str>,
+    ) -> Result<Self, PlayError> {
         let mut player = Self {
             recording,
             circumstances: circumstances(recording),
@@ -121,14 +134,19 @@ impl<'r> Player<'r> {
                 source,
             };
             let engine = Engine::start(recording, publisher, pod.clone()).map_err(failed)?;
-            player.register(&engine, ranks)?;
+            player.register(&engine, ranks, endpoint)?;
             engine.wait_for_subscriber().map_err(failed)?;
             player.engines.push(engine);
         }
         Ok(player)
     }
 
-    fn register(&mut self, engine: &Engine<'_>, by_rank: bool) -> Result<(), PlayError> {
+    fn register(
+        &mut self,
+        engine: &Engine<'_>,
+        by_rank: bool,
+        endpoint: Option<&str>,
+    ) -> Result<(), PlayError> {
         let model = self.recording.base_model();
         let (pod, (events, replay)) = (&engine.pod, engine.endpoints());
         let _: Value = if by_rank {
@@ -138,7 +156,8 @@ impl<'r> Player<'r> {
             });
             self.client.post("/register", &body)?
         } else {
-            let body = json!({"pod": pod, "model": model, "events": events, "replay": replay});
+            let body = json!({"pod": pod, "model": model, "events": events, "replay": replay,
+                "endpoint": endpoint});
             self.client.post("/v1/workers", &body)?
         };
         Ok(())
@@ -218,16 +237,32 @@ impl<'r> Player<'r> {
         model: &str,
         adapter: Option<&str>,
     ) -> Result<Outcome, PlayError> {
-        let circumstances = self.circumstances.get(at).cloned().unwrap_or_default();
-        let pods = self.pods_of(entry);
         let mut body = json!({
             "model": model, "lora": adapter, "token_ids": request.tokens,
-            "cache_salt": request.cache_salt, "candidates": pods,
+            "cache_salt": request.cache_salt,
         });
         let block_size = self.recording.block_size.unwrap_or(0);
         if let Some(keys) = request.extra_keys(block_size as usize) {
             body["extra_keys"] = Value::Array(keys);
         }
+        self.ask_with(at, entry, request, body)
+    }
+
+    /// As [`Player::ask`], with a body of the caller's, to which the candidates are added.
+    ///
+    /// # Errors
+    /// A node that does not answer.
+    pub fn ask_with(
+        &mut self,
+        at: usize,
+        entry: &Entry,
+        request: &Request,
+        mut body: Value,
+    ) -> Result<Outcome, PlayError> {
+        let circumstances = self.circumstances.get(at).cloned().unwrap_or_default();
+        let block_size = self.recording.block_size.unwrap_or(0);
+        let pods = self.pods_of(entry);
+        body["candidates"] = json!(pods);
         let begun = Instant::now();
         let answer: Answer = self.client.post("/v1/match", &body)?;
         let took = begun.elapsed();

@@ -6,8 +6,9 @@
 use super::body::Data;
 use super::error::{ApiError, Reply};
 use super::routes::Handler;
-use super::state::{Call, ThreadState};
+use super::state::{Call, Step, ThreadState, Told};
 use crate::limits::{ASIDE_NICENESS, ASIDE_QUEUE_MAX};
+use crate::tokenize::Ask;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use hyper::http::request::Parts;
 use rustix::process::nice;
@@ -15,15 +16,31 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 
+/// A request that is answered aside.
+#[derive(Debug)]
+pub(super) struct Large {
+    pub(super) head: Parts,
+    /// Where in the path its rest begins.
+    pub(super) rest: usize,
+    pub(super) body: Data,
+    pub(super) cut: bool,
+    /// What came of the prompts that the handler wanted tokenized.
+    pub(super) told: Vec<Told>,
+}
+
+/// What a request has come to.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Done(Reply),
+    /// Its prompts have to be tokenized, after which it is to be answered again.
+    Tokenize(Vec<Ask>, Box<Large>),
+}
+
 /// A request on its way, with what answers it.
 struct Job {
     handler: Handler,
-    head: Parts,
-    /// Where in the path its rest begins.
-    rest: usize,
-    body: Data,
-    cut: bool,
-    answer: oneshot::Sender<Result<Reply, ApiError>>,
+    request: Large,
+    answer: oneshot::Sender<Result<Ended, ApiError>>,
 }
 
 /// The way to the threads; they end when the last one has been dropped and the queue is empty.
@@ -56,22 +73,12 @@ impl Aside {
         Ok((Self(to), running))
     }
 
-    /// Has a request answered; `rest` is where in the path its rest begins.
-    pub(super) async fn answer(
-        &self,
-        handler: Handler,
-        head: Parts,
-        rest: usize,
-        body: Data,
-        cut: bool,
-    ) -> Result<Reply, ApiError> {
+    /// Has a request answered.
+    pub(super) async fn answer(&self, handler: Handler, request: Large) -> Result<Ended, ApiError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             handler,
-            head,
-            rest,
-            body,
-            cut,
+            request,
             answer,
         };
         match self.0.try_send(job) {
@@ -97,19 +104,43 @@ fn run(jobs: &Receiver<Job>, state: &mut ThreadState) {
         if job.answer.is_closed() {
             continue;
         }
-        let body = job.body.whole();
-        let call = Call {
-            uri: &job.head.uri,
-            headers: &job.head.headers,
-            body: &body,
-            cut: job.cut,
-            rest: job.head.uri.path().get(job.rest..).unwrap_or_default(),
-        };
-        let reply = (job.handler)(state, &call);
+        let ended = answer(job.handler, job.request, state);
         state.scratch.shrink();
         // Whoever asked may have gone meanwhile.
-        drop(job.answer.send(reply));
+        drop(job.answer.send(ended));
     }
+}
+
+fn answer(handler: Handler, request: Large, state: &mut ThreadState) -> Result<Ended, ApiError> {
+    let Large {
+        head,
+        rest,
+        body,
+        cut,
+        told,
+    } = request;
+    let body = body.whole();
+    let call = Call {
+        uri: &head.uri,
+        headers: &head.headers,
+        body: &body,
+        cut,
+        rest: head.uri.path().get(rest..).unwrap_or_default(),
+        told: &told,
+    };
+    Ok(match handler.call(state, &call)? {
+        Step::Done(reply) => Ended::Done(reply),
+        Step::Tokenize(asks) => {
+            let request = Large {
+                head,
+                rest,
+                body: body.into(),
+                cut,
+                told,
+            };
+            Ended::Tokenize(asks, Box::new(request))
+        }
+    })
 }
 
 impl Drop for Threads {
@@ -140,7 +171,14 @@ mod tests {
         let aside = Aside(to);
         let ask = || {
             let (head, ()) = Request::new(()).into_parts();
-            aside.answer(nothing, head, 0, Data::default(), false)
+            let request = Large {
+                head,
+                rest: 0,
+                body: Data::default(),
+                cut: false,
+                told: Vec::new(),
+            };
+            aside.answer(Handler::Plain(nothing), request)
         };
         let mut context = Context::from_waker(Waker::noop());
         let (mut first, mut second) = (pin!(ask()), pin!(ask()));

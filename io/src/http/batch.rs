@@ -1,9 +1,10 @@
 //! `POST /v1/match:batch`: several requests of `/v1/match`, each answered on its own.
 use super::error::{ApiError, Reply};
 use super::json;
-use super::matching;
-use super::state::{Call, ThreadState};
+use super::matching::{self, One};
+use super::state::{Call, Step, ThreadState, Told};
 use crate::limits::{BATCH_CANDIDATES_MAX, BATCH_REQUESTS_MAX};
+use crate::tokenize::Ask;
 use hyper::StatusCode;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
@@ -57,26 +58,37 @@ struct Answer<'a> {
 struct Responses<'a> {
     requests: &'a [&'a RawValue],
     state: RefCell<&'a mut ThreadState>,
+    /// What came of the prompts that came as text.
+    told: &'a [Told],
+    /// Those that have to be tokenized.
+    asks: RefCell<Vec<Ask>>,
     /// Candidates listed so far.
     listed: Cell<usize>,
 }
 
 impl Responses<'_> {
-    /// Answers one request, if what it lists fits into the batch's answer.
+    /// Answers one request, if what it lists fits into the batch's answer; nothing if its prompt has to be tokenized.
     fn one<R>(
         &self,
         request: &RawValue,
         render: impl FnOnce(&matching::Answer<'_>) -> R,
-    ) -> Result<R, ApiError> {
+    ) -> Result<Option<R>, ApiError> {
         let state = &mut self.state.borrow_mut();
-        matching::one(state, request.get().as_bytes(), |answer| {
+        let one = matching::one(state, request.get().as_bytes(), self.told, |answer| {
             let listed = self.listed.get() + answer.candidates.len();
             if listed > BATCH_CANDIDATES_MAX {
                 return Err(too_many());
             }
             self.listed.set(listed);
             Ok(render(answer))
-        })?
+        })?;
+        match one {
+            One::Done(rendered) => rendered.map(Some),
+            One::Tokenize(ask) => {
+                self.asks.borrow_mut().push(ask);
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -85,7 +97,9 @@ impl Serialize for Responses<'_> {
         let mut seq = serializer.serialize_seq(Some(self.requests.len()))?;
         for request in self.requests {
             match self.one(request, |answer| seq.serialize_element(answer)) {
-                Ok(written) => written?,
+                Ok(Some(written)) => written?,
+                // What is written now is thrown away.
+                Ok(None) => seq.serialize_element(&())?,
                 Err(error) => seq.serialize_element(&error)?,
             }
         }
@@ -94,7 +108,7 @@ impl Serialize for Responses<'_> {
 }
 
 /// Answers `POST /v1/match:batch`.
-pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
     let body: Body<'_> = json::object(call.body)?;
     let Some(Requests(requests)) = body.requests else {
         return Err(ApiError::field("requests", "missing"));
@@ -102,9 +116,17 @@ pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, 
     let responses = Responses {
         requests: &requests,
         state: RefCell::new(state),
+        told: call.told,
+        asks: RefCell::default(),
         listed: Cell::new(0),
     };
-    Reply::accepted(call, &Answer { responses })
+    let answer = Answer { responses };
+    let reply = Reply::accepted(call, &answer)?;
+    let asks = answer.responses.asks.into_inner();
+    if asks.is_empty() {
+        return Ok(Step::Done(reply));
+    }
+    Ok(Step::Tokenize(asks))
 }
 
 fn too_many() -> ApiError {

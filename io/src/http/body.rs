@@ -68,6 +68,15 @@ impl Deref for Whole {
     }
 }
 
+impl From<Whole> for Data {
+    fn from(whole: Whole) -> Self {
+        Self::One(match whole {
+            Whole::Shared(bytes) => bytes,
+            Whole::Owned(bytes) => bytes.into(),
+        })
+    }
+}
+
 impl Data {
     pub(super) fn len(&self) -> usize {
         match self {

@@ -48,7 +48,7 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
 
 /// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
 pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let text = metrics::render(&state.fleet, &state.http);
+    let text = metrics::render(&state.fleet, &state.http, state.tokenizer.as_ref());
     let text = text.map_err(|error| ApiError::internal(&error))?;
     Ok(Reply {
         status: StatusCode::OK,

@@ -155,6 +155,11 @@ impl Lookup {
         models.into_iter().map(str::to_owned).collect()
     }
 
+    /// Whether anybody serves a model, or an adapter, of this name.
+    pub(super) fn knows(&mut self, fleet: &Fleet, name: &str) -> bool {
+        fleet.view().has_model(name) || !self.models_with(fleet, name).is_empty()
+    }
+
     /// Looks a query up and hands the result to `read`.
     pub(super) fn run<R>(
         &mut self,
@@ -264,7 +269,8 @@ fn models_with<'v>(view: &'v FleetView, pin: &Pinned<'_>, adapter: &str) -> Vec<
     models
 }
 
-fn unknown_model(model: &str) -> ApiError {
+/// 404: nobody serves it.
+pub(super) fn unknown_model(model: &str) -> ApiError {
     let message = format!("no worker serves a model or an adapter {model:?}");
     ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).at("model")
 }

@@ -3,6 +3,7 @@ use super::error::ApiError;
 use super::extra::Entry;
 use super::params;
 use crate::limits::{CANDIDATES_DEFAULT, CANDIDATES_MAX};
+use crate::tokenize::Failure;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -58,17 +59,43 @@ impl Request<'_> {
         limit_in_bounds(self.limit, self.candidates.is_some())
     }
 
-    /// Why there are no token ids in a JSON body.
-    pub(super) fn no_tokens(&self) -> ApiError {
-        let text = [("prompt", &self.prompt), ("messages", &self.messages)];
-        match text.iter().find(|(_, given)| given.is_some()) {
-            Some((field, _)) => {
+    /// The field with the text, if there is one. Of both, the messages count, as for engines.
+    pub(super) fn text(&self) -> Option<&'static str> {
+        let text = [("messages", &self.messages), ("prompt", &self.prompt)];
+        let mut text = text.iter().filter(|(_, given)| given.is_some());
+        text.next().map(|(field, _)| *field)
+    }
+
+    /// Whether the blocks' extra keys are given.
+    pub(super) fn says_extra_keys(&self) -> bool {
+        self.extra_keys.is_some()
+    }
+
+    /// Why there are no token ids in a JSON body; `tokenizer` says whether text could have been tokenized.
+    pub(super) fn no_tokens(&self, tokenizer: bool) -> ApiError {
+        match self.text() {
+            Some(field) if tokenizer => ApiError::field(field, "is not text that engines tokenize"),
+            Some(field) => {
                 let message =
                     format!("{field} needs a tokenizer, which this node has not: send token_ids");
                 let code = "tokenizer_unavailable";
-                ApiError::new(StatusCode::BAD_REQUEST, code, message).at(*field)
+                ApiError::new(StatusCode::BAD_REQUEST, code, message).at(field)
             }
             None => ApiError::field("token_ids", "missing"),
+        }
+    }
+
+    /// Why text has no tokens.
+    pub(super) fn untokenized(&self, failure: &Failure) -> ApiError {
+        let field = self.text().unwrap_or("prompt");
+        match failure {
+            Failure::Refused(message) => ApiError::field(field, &**message),
+            Failure::Unsupported(why) => ApiError::field(field, *why),
+            _ => {
+                let message = format!("{field} cannot be tokenized now: {failure}");
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                ApiError::new(status, "tokenizer_unavailable", message).at(field)
+            }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `POST /v1/match`: who holds how much of this prompt.
 use super::error::{ApiError, Reply};
-use super::lookup::{Found, Prompt, Query, Scores};
+use super::lookup::{Found, Prompt, Query, Scores, unknown_model};
 use super::match_request::{Params, Request};
 use super::prompt::{self, Parsed};
 use super::render;
-use super::state::{Call, ThreadState};
+use super::state::{Call, Step, ThreadState, Told};
+use super::text::{self, Text};
 use crate::fleet::WorkerJson;
 use crate::status::now_ms;
+use crate::tokenize::{Ask, Asker, Wanted};
 use kvroute_engine::types::{Tier, TokenBytes};
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -46,7 +48,7 @@ pub(super) struct Tiers {
 }
 
 /// Answers `POST /v1/match`.
-pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
     let render = |answer: &Answer<'_>| match call.wants_msgpack() {
         true => Reply::msgpack(answer),
         false => Ok(Reply::rendered(render::matches(answer))),
@@ -54,22 +56,67 @@ pub(super) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, 
     if call.sends_octets() {
         let params = Params::read(call.query())?;
         let tokens = prompt::octets(call.body)?;
-        return respond(state, &params.request()?, tokens, render)?;
+        return respond(state, &params.request()?, tokens, render)?.map(Step::Done);
     }
-    one(state, call.body, render)?
+    match one(state, call.body, call.told, render)? {
+        One::Done(reply) => reply.map(Step::Done),
+        One::Tokenize(ask) => Ok(Step::Tokenize(vec![ask])),
+    }
+}
+
+/// What one request has come to.
+#[derive(Debug)]
+pub(super) enum One<R> {
+    /// What was rendered.
+    Done(R),
+    /// Its prompt has to be tokenized.
+    Tokenize(Ask),
 }
 
 /// Answers one JSON request, and hands the answer to `render`.
 pub(super) fn one<R>(
     state: &mut ThreadState,
     body: &[u8],
+    told: &[Told],
     render: impl FnOnce(&Answer<'_>) -> R,
-) -> Result<R, ApiError> {
+) -> Result<One<R>, ApiError> {
     state.reading(|state, scratch| {
         let Parsed { fields, tokens } = scratch.json(body, "token_ids")?;
-        let tokens = tokens.ok_or_else(|| Request::no_tokens(&fields))?;
-        respond(state, &fields, prompt::not_empty(tokens)?, render)
+        match tokens {
+            Some(tokens) => {
+                respond(state, &fields, prompt::not_empty(tokens)?, render).map(One::Done)
+            }
+            None => of_text(state, body, told, &fields, render),
+        }
     })
+}
+
+fn of_text<R>(
+    state: &mut ThreadState,
+    body: &[u8],
+    told: &[Told],
+    request: &Request<'_>,
+    render: impl FnOnce(&Answer<'_>) -> R,
+) -> Result<One<R>, ApiError> {
+    let tokenizer = state.tokenizer.is_some();
+    if !tokenizer || request.text().is_none() {
+        return Err(request.no_tokens(tokenizer));
+    }
+    let asker = Asker {
+        model: request.model()?,
+        lora: request.lora(),
+        items_known: request.says_extra_keys(),
+    };
+    if !state.lookup.knows(&state.fleet, asker.model) {
+        return Err(unknown_model(asker.model));
+    }
+    match Text::find(state.tokenizer.as_ref(), told, body, Wanted::Either, &asker) {
+        Text::Known(tokens) => respond(state, request, text::bytes(&tokens), render).map(One::Done),
+        Text::Wanted(ask) => Ok(One::Tokenize(ask)),
+        Text::Failed(failure) => Err(request.untokenized(&failure)),
+        Text::Unfit(unfit) => Err(ApiError::field(unfit.field, unfit.why)),
+        Text::None => Err(request.no_tokens(tokenizer)),
+    }
 }
 
 fn respond<R>(

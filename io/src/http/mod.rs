@@ -30,6 +30,7 @@ mod routes;
 mod server;
 mod snapshot;
 mod state;
+mod text;
 mod tokens;
 mod workers;
 

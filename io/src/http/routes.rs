@@ -1,20 +1,38 @@
 //! The table of routes, and a request's way through it.
 use super::access::{Access, Door};
-use super::aside::Aside;
+use super::aside::{Aside, Ended, Large};
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
-use super::state::{Call, ThreadState};
+use super::state::{Call, Step, ThreadState, Told};
 use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, workers};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
+use crate::tokenize::Ask;
+use Handler::{Plain, Prompt};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, EXPECT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use std::cell::RefCell;
+use tokio::task::JoinSet;
 
 /// Answers one kind of request.
-pub(super) type Handler = fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>;
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Handler {
+    /// At once.
+    Plain(fn(&mut ThreadState, &Call<'_>) -> Result<Reply, ApiError>),
+    /// Perhaps only after the prompt has been tokenized.
+    Prompt(fn(&mut ThreadState, &Call<'_>) -> Result<Step, ApiError>),
+}
+
+impl Handler {
+    pub(super) fn call(self, state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
+        match self {
+            Self::Plain(handler) => handler(state, call).map(Step::Done),
+            Self::Prompt(handler) => handler(state, call),
+        }
+    }
+}
 
 /// One path and what it takes.
 struct Route {
@@ -43,58 +61,100 @@ const GET: &str = "GET, HEAD";
 /// body is the handler's business.
 const ANY: &str = "*";
 
-static CHECK: &[(Method, Handler)] = &[(Method::POST, authz::check)];
+static CHECK: &[(Method, Handler)] = &[(Method::POST, Prompt(authz::check))];
 
 static ROUTES: &[Route] = &[
-    route("/v1/match", "POST", &[(Method::POST, matching::answer)]),
-    route("/v1/match:batch", "POST", &[(Method::POST, batch::answer)]).aside(),
-    route("/v1/route", "POST", &[(Method::POST, route::answer)]),
+    route(
+        "/v1/match",
+        "POST",
+        &[(Method::POST, Prompt(matching::answer))],
+    ),
+    route(
+        "/v1/match:batch",
+        "POST",
+        &[(Method::POST, Prompt(batch::answer))],
+    )
+    .aside(),
+    route(
+        "/v1/route",
+        "POST",
+        &[(Method::POST, Prompt(route::answer))],
+    ),
     route(
         "/v1/route/v1/chat/completions",
         "POST",
-        &[(Method::POST, route::answer)],
+        &[(Method::POST, Prompt(route::answer))],
     ),
     route(
         "/v1/route/v1/completions",
         "POST",
-        &[(Method::POST, route::answer)],
+        &[(Method::POST, Prompt(route::answer))],
     ),
     route("/v1/ext_authz/*", ANY, CHECK),
     route("/v1/ext_authz/", ANY, CHECK),
     route("/v1/ext_authz", ANY, CHECK),
-    route("/v1/feedback", "POST", &[(Method::POST, feedback::note)]),
-    route("/v1/explain/*", GET, &[(Method::GET, explain::answer)]),
-    route("/query", "POST", &[(Method::POST, rfc1403::query)]),
-    route("/query_by_hash", "POST", &[(Method::POST, by_hash::query)]),
-    route("/dump", GET, &[(Method::GET, dump::answer)]).to(Access::Admin),
-    route("/healthz", GET, &[(Method::GET, health::alive)]).to(Access::Open),
-    route("/health", GET, &[(Method::GET, health::alive)]).to(Access::Open),
-    route("/readyz", GET, &[(Method::GET, health::ready)]).to(Access::Open),
-    route("/metrics", GET, &[(Method::GET, health::metrics)]).aside(),
+    route(
+        "/v1/feedback",
+        "POST",
+        &[(Method::POST, Plain(feedback::note))],
+    ),
+    route(
+        "/v1/explain/*",
+        GET,
+        &[(Method::GET, Plain(explain::answer))],
+    ),
+    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))]),
+    route(
+        "/query_by_hash",
+        "POST",
+        &[(Method::POST, Plain(by_hash::query))],
+    ),
+    route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
+    route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
+    route("/health", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
+    route("/readyz", GET, &[(Method::GET, Plain(health::ready))]).to(Access::Open),
+    route("/metrics", GET, &[(Method::GET, Plain(health::metrics))]).aside(),
     route(
         "/v1/workers",
         "GET, HEAD, POST",
-        &[(Method::GET, workers::list), (Method::POST, workers::add)],
+        &[
+            (Method::GET, Plain(workers::list)),
+            (Method::POST, Plain(workers::add)),
+        ],
     )
     .to(Access::AdminToChange)
     .aside(),
     route(
         "/v1/workers/*",
         "DELETE",
-        &[(Method::DELETE, workers::remove)],
+        &[(Method::DELETE, Plain(workers::remove))],
     )
     .to(Access::AdminToChange),
-    route("/register", "POST", &[(Method::POST, rfc1403::register)]).to(Access::Admin),
+    route(
+        "/register",
+        "POST",
+        &[(Method::POST, Plain(rfc1403::register))],
+    )
+    .to(Access::Admin),
     route(
         "/unregister",
         "POST",
-        &[(Method::POST, rfc1403::unregister)],
+        &[(Method::POST, Plain(rfc1403::unregister))],
     )
     .to(Access::Admin),
-    route("/workers", GET, &[(Method::GET, rfc1403::list)]).aside(),
-    route(snapshot::PATH, GET, &[(Method::GET, snapshot::answer)]).to(Access::Admin),
-    route("/openapi.json", GET, &[(Method::GET, openapi::answer)]),
-    route("/", GET, &[(Method::GET, health::front)]),
+    route("/workers", GET, &[(Method::GET, Plain(rfc1403::list))]).aside(),
+    route(
+        snapshot::PATH,
+        GET,
+        &[(Method::GET, Plain(snapshot::answer))],
+    )
+    .to(Access::Admin),
+    route(
+        "/openapi.json",
+        GET,
+        &[(Method::GET, Plain(openapi::answer))],
+    ),
+    route("/", GET, &[(Method::GET, Plain(health::front))]),
 ];
 
 /// For clients, unless it is said otherwise.
@@ -244,10 +304,17 @@ async fn answer(
     let large =
         body.data.len() > LARGE_BODY_BYTES && (head.method == Method::POST || found.forwarded);
     let replied = if large || found.runs == Runs::Aside {
+        let kept = found.forwarded.then(|| head.clone());
         let rest = head.uri.path().len() - found.rest.len();
-        let (handler, kept) = (found.handler, found.forwarded.then(|| head.clone()));
-        let replied = aside.answer(handler, head, rest, body.data, cut).await;
-        match (replied, kept) {
+        let handler = found.handler;
+        let request = Large {
+            head,
+            rest,
+            body: body.data,
+            cut,
+            told: Vec::new(),
+        };
+        match (answer_aside(state, aside, handler, request).await, kept) {
             // Whoever forwards gets an answer even if there is no room for the body.
             (Err(error), Some(head)) if error.is_about_room() => {
                 let call = Call {
@@ -256,8 +323,9 @@ async fn answer(
                     body: &[],
                     cut: true,
                     rest: head.uri.path().get(rest..).unwrap_or_default(),
+                    told: &[],
                 };
-                handler(&mut state.borrow_mut(), &call)
+                handler.call(&mut state.borrow_mut(), &call).and_then(done)
             }
             (replied, _) => replied,
         }
@@ -269,13 +337,86 @@ async fn answer(
             body: &whole,
             cut,
             rest: found.rest,
+            told: &[],
         };
-        (found.handler)(&mut state.borrow_mut(), &call)
+        answer_here(state, found.handler, &call).await
     };
     match replied {
         Ok(reply) => reply.closing(close),
         Err(error) => error.closing(close).into(),
     }
+}
+
+/// Answers a request on this thread, which others have while its prompt is tokenized.
+async fn answer_here(
+    state: &RefCell<ThreadState>,
+    handler: Handler,
+    call: &Call<'_>,
+) -> Result<Reply, ApiError> {
+    // Not in the condition: the state would be borrowed until the end.
+    let step = handler.call(&mut state.borrow_mut(), call)?;
+    let asks = match step {
+        Step::Done(reply) => return Ok(reply),
+        Step::Tokenize(asks) => asks,
+    };
+    let told = tokenize(state, asks).await;
+    let call = Call {
+        told: &told,
+        ..*call
+    };
+    let step = handler.call(&mut state.borrow_mut(), &call);
+    step.and_then(done)
+}
+
+/// The same on a thread aside.
+async fn answer_aside(
+    state: &RefCell<ThreadState>,
+    aside: &Aside,
+    handler: Handler,
+    request: Large,
+) -> Result<Reply, ApiError> {
+    let (asks, mut request) = match aside.answer(handler, request).await? {
+        Ended::Done(reply) => return Ok(reply),
+        Ended::Tokenize(asks, request) => (asks, request),
+    };
+    request.told = tokenize(state, asks).await;
+    match aside.answer(handler, *request).await? {
+        Ended::Done(reply) => Ok(reply),
+        Ended::Tokenize(..) => Err(again()),
+    }
+}
+
+/// Has prompts tokenized, all at once.
+async fn tokenize(state: &RefCell<ThreadState>, asks: Vec<Ask>) -> Vec<Told> {
+    let tokenizer = state.borrow().tokenizer.clone();
+    let Some(tokenizer) = tokenizer else {
+        return Vec::new();
+    };
+    let mut under_way = JoinSet::new();
+    for ask in asks {
+        let tokenizer = tokenizer.clone();
+        under_way.spawn_local(async move {
+            let outcome = tokenizer.tokens(&ask).await;
+            Told { ask, outcome }
+        });
+    }
+    let mut told = Vec::with_capacity(under_way.len());
+    while let Some(ended) = under_way.join_next().await {
+        told.extend(ended);
+    }
+    told
+}
+
+/// The answer of a handler that has been told what it wanted to know.
+fn done(step: Step) -> Result<Reply, ApiError> {
+    match step {
+        Step::Done(reply) => Ok(reply),
+        Step::Tokenize(_) => Err(again()),
+    }
+}
+
+fn again() -> ApiError {
+    ApiError::internal(&"a prompt was to be tokenized twice")
 }
 
 /// What answers a request, by its head.

@@ -1,9 +1,11 @@
 //! What an HTTP thread owns and its handlers use.
+use super::error::Reply;
 use super::lookup::Lookup;
 use super::prompt::Scratch;
 use super::route::Router;
 use crate::fleet::Fleet;
 use crate::status::HttpStatus;
+use crate::tokenize::{Ask, Outcome, Tokenizer};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use hyper::{HeaderMap, Uri};
 use std::cell::Cell;
@@ -22,6 +24,8 @@ pub(super) struct ThreadState {
     pub(super) ready_share: f64,
     /// What the server counts.
     pub(super) http: Arc<HttpStatus>,
+    /// What makes tokens of text, if anything does.
+    pub(super) tokenizer: Option<Tokenizer>,
     /// Whether this thread sends a snapshot or a dump now.
     pub(super) sending: Rc<Cell<bool>>,
 }
@@ -33,6 +37,7 @@ impl ThreadState {
         http: Arc<HttpStatus>,
         ready_share: f64,
         router: Router,
+        tokenizer: Option<Tokenizer>,
     ) -> Self {
         Self {
             lookup: Lookup::new(&fleet),
@@ -41,6 +46,7 @@ impl ThreadState {
             scratch: Scratch::default(),
             ready_share,
             http,
+            tokenizer,
             sending: Rc::default(),
         }
     }
@@ -56,6 +62,22 @@ impl ThreadState {
     }
 }
 
+/// What a handler of prompts has come to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The answer.
+    Done(Reply),
+    /// Tokens are needed, after which it is to be called again.
+    Tokenize(Vec<Ask>),
+}
+
+/// A prompt, and what the tokenizer made of it.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) ask: Ask,
+    pub(super) outcome: Outcome,
+}
+
 /// A request that has arrived whole.
 #[derive(Debug)]
 pub(super) struct Call<'r> {
@@ -66,6 +88,8 @@ pub(super) struct Call<'r> {
     pub(super) cut: bool,
     /// What the path has after the route's prefix, still encoded.
     pub(super) rest: &'r str,
+    /// What came of the prompts that the handler wanted tokenized; empty when it is called first.
+    pub(super) told: &'r [Told],
 }
 
 impl Call<'_> {

@@ -122,6 +122,12 @@ impl Ask {
         &self.body
     }
 
+    /// Whether another one has the same tokens, if the same engine is asked.
+    #[must_use]
+    pub fn is_equal(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// Stands for all that the tokens depend on, but for who makes them.
     pub(super) fn key(&self) -> Key {
         self.key

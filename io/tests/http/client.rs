@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What a connection goes over.
-pub(crate) trait Wire: Read + Write + Debug {}
+pub(crate) trait Wire: Read + Write + Debug + Send {}
 
-impl<T: Read + Write + Debug> Wire for T {}
+impl<T: Read + Write + Debug + Send> Wire for T {}
 
 /// One connection.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! A server over a fleet whose workers the test drives: in place of the IO threads stands a table
 //! of writers.
 use crate::client::Client;
+use kvroute::config::TokenizerConfig;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe};
 use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
 use kvroute::stream::{NewWorker, QueueFull};
+use kvroute::tokenize::{Running, Tokenizer};
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::{EngineHash, Tier, WorkerId};
 use kvroute_engine::{Index, IndexConfig, Participant, Store};
@@ -80,6 +82,8 @@ impl Subscribe for Engines {
 /// The running server.
 pub(crate) struct Fixture {
     pub(crate) server: Server,
+    /// Ends after the server.
+    pub(crate) tokenizer: Option<Running>,
     pub(crate) fleet: Arc<Fleet>,
     engines: Engines,
     participant: Participant,
@@ -142,19 +146,32 @@ impl Fixture {
     }
 
     pub(crate) fn try_serving(config: &ServerConfig) -> Result<Self, ServerError> {
-        Self::start(Index::new(IndexConfig::default()), config)
+        Self::start(Index::new(IndexConfig::default()), config, None)
+    }
+
+    /// With a tokenizer.
+    pub(crate) fn tokenizing(config: &TokenizerConfig) -> Self {
+        let index = Index::new(IndexConfig::default());
+        Self::start(index, &ServerConfig::default(), Some(config)).unwrap()
     }
 
     pub(crate) fn over(index: Arc<Index>) -> Self {
-        Self::start(index, &ServerConfig::default()).unwrap()
+        Self::start(index, &ServerConfig::default(), None).unwrap()
     }
 
-    fn start(index: Arc<Index>, config: &ServerConfig) -> Result<Self, ServerError> {
+    fn start(
+        index: Arc<Index>,
+        config: &ServerConfig,
+        tokenizer: Option<&TokenizerConfig>,
+    ) -> Result<Self, ServerError> {
         let participant = index.participant();
         let engines = Engines::default();
         let fleet = Arc::new(Fleet::new(index, engines.clone()));
+        let tokenizer = tokenizer.map(|config| Tokenizer::start(config, &fleet).unwrap());
+        let way = tokenizer.as_ref().map(Running::tokenizer);
         Ok(Self {
-            server: Server::start(config, &fleet)?,
+            server: Server::start_with(config, &fleet, way)?,
+            tokenizer,
             fleet,
             engines,
             participant,

@@ -2,9 +2,11 @@
 //!
 //! `cargo run -p kvroute-tests --bin pack -- FROM TO` reads every `<variant>/<workload>` below FROM, in
 //! either layout, and writes it below TO: events byte by byte as they are, requests reduced to what a
-//! comparison needs, both compressed. The output depends on the input alone.
+//! comparison needs, and the bodies of those whose prompt is text; all compressed. Answers of `/tokenize` below
+//! FROM/http are written, too. The output depends on the input alone.
 use flate2::{Compression, GzBuilder};
 use kvroute::trace;
+use kvroute_tests::texts;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,12 +34,20 @@ fn pack(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
         fs::create_dir_all(out.parent().unwrap_or(to))?;
         write(&out, "requests", recording.pack().as_bytes())?;
         write(&out, "events", &events(&stem)?)?;
+        let texts = texts::of(&stem)?;
+        if !texts.is_empty() {
+            write(&out, "texts", texts.as_bytes())?;
+        }
         println!(
             "{}: {} messages, {} entries",
             recording.name,
             recording.messages.len(),
             recording.entries.len()
         );
+    }
+    for (name, lines) in texts::tokenizers(&from.join("http"))? {
+        fs::create_dir_all(to.join("http"))?;
+        write(&to.join("http").join(name), "tokenize", lines.as_bytes())?;
     }
     Ok(())
 }

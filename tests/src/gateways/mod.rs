@@ -5,8 +5,10 @@ mod backend;
 mod http;
 mod pods;
 mod process;
+mod tokenizer;
 
 pub use backend::Backend;
 pub use http::{Client, Framing, Response};
 pub use pods::{BLOCK_SIZE, Pods, prompt};
 pub use process::{Gateway, Substitution, find_binary};
+pub use tokenizer::Tokenizer;

@@ -6,13 +6,15 @@
 use super::choice::Wish;
 use super::render;
 use super::request::{PROMPT, TOKEN_IDS, is_completion, is_ids};
-use crate::http::error::{ApiError, Reply};
+use crate::http::error::ApiError;
 use crate::http::json;
 use crate::http::lookup::{Prompt, Query};
 use crate::http::match_request::given;
 use crate::http::params;
 use crate::http::prompt::Scratch;
-use crate::http::state::{Call, ThreadState};
+use crate::http::state::{Call, Step, ThreadState};
+use crate::http::text::{self, Text};
+use crate::tokenize::{Asker, Tokenizer};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderName};
 use kvroute_engine::choose::Policy;
@@ -53,16 +55,12 @@ struct Seen<'s> {
 }
 
 /// Answers a check.
-pub(in crate::http) fn check(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(in crate::http) fn check(state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
     state.reading(|state, scratch| read(state, call, scratch))
 }
 
 /// Reads a body as far as it goes: at once if the path says where its token ids are and they are there.
-fn read(
-    state: &mut ThreadState,
-    call: &Call<'_>,
-    scratch: &mut Scratch,
-) -> Result<Reply, ApiError> {
+fn read(state: &mut ThreadState, call: &Call<'_>, scratch: &mut Scratch) -> Result<Step, ApiError> {
     let (body, path) = (call.body, call.uri.path());
     if call.cut || says(call, &PARTIAL, "true") || is_coded(call) {
         return respond(state, call, &Seen::in_part(call));
@@ -116,11 +114,12 @@ impl<'s> Seen<'s> {
     }
 }
 
-fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<Reply, ApiError> {
+fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<Step, ApiError> {
     let ThreadState {
         fleet,
         lookup,
         router,
+        tokenizer,
         ..
     } = state;
     let only = || {
@@ -131,7 +130,21 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
     };
     let named = seen.model.clone().or_else(|| model_of_head(call));
     let Some(model) = named.or_else(|| seen.unread.then(only).flatten()) else {
-        return Ok(render::nothing());
+        return Ok(Step::Done(render::nothing()));
+    };
+    if !lookup.knows(fleet, &model) {
+        let message = format!("no worker serves a model or an adapter {model:?}");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Err(ApiError::new(status, "no_eligible_worker", message).at("model"));
+    }
+    let text = match seen.tokens {
+        Some(_) => Text::None,
+        None => text_of(tokenizer.as_ref(), call, seen, &model),
+    };
+    let tokens = match (&text, seen.tokens) {
+        (Text::Wanted(ask), _) => return Ok(Step::Tokenize(vec![ask.clone()])),
+        (Text::Known(tokens), _) => Some(text::bytes(tokens)),
+        (_, tokens) => tokens,
     };
     let wish = Wish {
         query: Query {
@@ -140,9 +153,9 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
             cache_salt: given(seen.cache_salt.as_deref()),
             extra_keys: &[],
             block_size: None,
-            prompt: Prompt::Tokens(seen.tokens.unwrap_or_default()),
+            prompt: Prompt::Tokens(tokens.unwrap_or_default()),
         },
-        tokens_known: seen.tokens.is_some(),
+        tokens_known: tokens.is_some(),
         policy: Policy::default(),
         minimum_match: 0,
         loads: None,
@@ -150,15 +163,25 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
         dry_run: false,
         body: call.body,
     };
-    let known = fleet.view().has_model(&model) || !lookup.models_with(fleet, &model).is_empty();
-    if !known {
-        let message = format!("no worker serves a model or an adapter {model:?}");
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        return Err(ApiError::new(status, "no_eligible_worker", message).at("model"));
-    }
-    router.decide(fleet, lookup, &wish, |decided, _| {
-        render::headers_only(decided)
-    })?
+    router
+        .decide(fleet, lookup, &wish, |decided, _| {
+            render::headers_only(decided)
+        })?
+        .map(Step::Done)
+}
+
+/// The text of a body that was read whole, if its path says that it is one of engines' prompts.
+fn text_of(tokenizer: Option<&Tokenizer>, call: &Call<'_>, seen: &Seen<'_>, model: &str) -> Text {
+    let wanted = text::wanted_of_check(call).filter(|_| !seen.unread);
+    let Some(wanted) = wanted else {
+        return Text::None;
+    };
+    let asker = Asker {
+        model,
+        lora: None,
+        items_known: false,
+    };
+    Text::find(tokenizer, call.told, call.body, wanted, &asker)
 }
 
 /// Fields that are not looked at.

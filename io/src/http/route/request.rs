@@ -9,11 +9,14 @@ use crate::http::match_request::{
 };
 use crate::http::params;
 use crate::http::prompt::{self, Hash, Parsed, Scratch};
-use crate::http::state::{Call, ThreadState};
+use crate::http::state::{Call, Step, ThreadState};
+use crate::http::text::{self, Text};
+use crate::tokenize::{Asker, Wanted};
 use kvroute_engine::choose::Policy;
 use kvroute_engine::hash::SEED_DEFAULT;
 use kvroute_engine::types::{BlockKey, TokenBytes};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// Where the token ids are in `/v1/route`'s own words.
@@ -39,6 +42,7 @@ struct Fields<'b> {
     limit: Option<u64>,
     #[serde(borrow)]
     prompt: Option<&'b RawValue>,
+    messages: Option<IgnoredAny>,
     block_hashes: Option<Vec<Hash>>,
     policy: Option<String>,
     loads: Option<Loads>,
@@ -55,9 +59,9 @@ struct How {
 }
 
 /// Answers `POST /v1/route`, and the same with OpenAI's paths behind it.
-pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
     if call.sends_octets() {
-        return octets(state, call);
+        return octets(state, call).map(Step::Done);
     }
     state.reading(|state, scratch| of_json(state, call, scratch))
 }
@@ -68,7 +72,7 @@ fn of_json(
     state: &mut ThreadState,
     call: &Call<'_>,
     scratch: &mut Scratch,
-) -> Result<Reply, ApiError> {
+) -> Result<Step, ApiError> {
     if is_completion(call.uri.path()) {
         let wrong = match scratch.json::<Fields<'_>>(call.body, PROMPT) {
             Ok(parsed) if parsed.tokens.is_some() => {
@@ -99,9 +103,14 @@ fn with(
     fields: &Fields<'_>,
     tokens: Option<&[TokenBytes]>,
     name: &str,
-) -> Result<Reply, ApiError> {
+) -> Result<Step, ApiError> {
     let seed = state.fleet.index().hash_seed();
     let keys: Vec<BlockKey>;
+    let model = required("model", fields.model.as_deref())?;
+    let text = match (tokens, &fields.block_hashes) {
+        (None, None) => text_of(state, call, fields, model),
+        _ => Text::None,
+    };
     let (prompt, tokens_known) = match (tokens, &fields.block_hashes) {
         (Some(_), Some(_)) => {
             let message = format!("give either {name} or block_hashes");
@@ -115,10 +124,13 @@ fn with(
             keys = block_keys(fields, hashes, seed)?;
             (Prompt::Keys(&keys), true)
         }
-        (None, None) => (Prompt::Tokens(&[]), false),
+        (None, None) => match &text {
+            Text::Known(tokens) => (Prompt::Tokens(text::bytes(tokens)), true),
+            _ => (Prompt::Tokens(&[]), false),
+        },
     };
     let query = Query {
-        model: required("model", fields.model.as_deref())?,
+        model,
         lora: given(fields.lora.as_deref()),
         cache_salt: given(fields.cache_salt.as_deref()),
         extra_keys: fields.extra_keys.as_deref().unwrap_or_default(),
@@ -137,7 +149,27 @@ fn with(
         dry_run: fields.dry_run.unwrap_or(false),
         body: call.body,
     };
-    respond(state, call, &wish, limit)
+    if let Text::Wanted(ask) = &text
+        && state.lookup.knows(&state.fleet, model)
+    {
+        return Ok(Step::Tokenize(vec![ask.clone()]));
+    }
+    respond(state, call, &wish, limit).map(Step::Done)
+}
+
+/// The text of a request without token ids. Whatever it lacks, it is routed.
+fn text_of(state: &ThreadState, call: &Call<'_>, fields: &Fields<'_>, model: &str) -> Text {
+    if fields.prompt.is_none() && fields.messages.is_none() {
+        return Text::None;
+    }
+    let wanted = text::wanted_by(call.uri.path()).unwrap_or(Wanted::Either);
+    let asker = Asker {
+        model,
+        lora: given(fields.lora.as_deref()),
+        items_known: fields.extra_keys.is_some(),
+    };
+    let tokenizer = state.tokenizer.as_ref();
+    Text::find(tokenizer, call.told, call.body, wanted, &asker)
 }
 
 fn respond(

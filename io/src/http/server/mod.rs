@@ -26,6 +26,7 @@ use crate::limits::{
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
 use crate::status::HttpStatus;
+use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use hyper::server::conn::http1;
 use listen::{Bind, Bound, SocketFile};
@@ -149,6 +150,15 @@ pub struct Server {
 impl Server {
     /// Binds, and starts the threads. Fails if an address is in use, even by another node.
     pub fn start(config: &ServerConfig, fleet: &Arc<Fleet>) -> Result<Self, ServerError> {
+        Self::start_with(config, fleet, None)
+    }
+
+    /// The same, with somebody who makes tokens of text.
+    pub fn start_with(
+        config: &ServerConfig,
+        fleet: &Arc<Fleet>,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Self, ServerError> {
         let status = Arc::<HttpStatus>::default();
         let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
         let gate = Arc::new(Gate {
@@ -177,7 +187,11 @@ impl Server {
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside);
         let (fleet, share) = (Arc::clone(fleet), config.ready_share);
-        let states = states(seats.by_ref().take(answer_aside), &fleet, &status, share);
+        let states = seats.by_ref().take(answer_aside).map(|seat| {
+            let (fleet, status) = (Arc::clone(&fleet), Arc::clone(&status));
+            let tokenizer = tokenizer.cloned();
+            move || ThreadState::new(fleet, status, share, Router::new(seat), tokenizer)
+        });
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
@@ -206,6 +220,7 @@ impl Server {
                 tls: tls.clone(),
                 aside: aside.clone(),
                 seat,
+                tokenizer: tokenizer.cloned(),
                 sockets: sockets.collect(),
                 stop: stop.clone(),
             };
@@ -270,19 +285,6 @@ impl Drop for Server {
     }
 }
 
-/// What threads that answer aside begin with.
-fn states(
-    seats: impl Iterator<Item = Seat>,
-    fleet: &Arc<Fleet>,
-    status: &Arc<HttpStatus>,
-    ready_share: f64,
-) -> impl Iterator<Item = impl FnOnce() -> ThreadState + Send + 'static> {
-    seats.map(move |seat| {
-        let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-        move || ThreadState::new(fleet, status, ready_share, Router::new(seat))
-    })
-}
-
 fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
     let threads = threads.clamp(1, THREADS_MAX);
     Bind::new(address, threads).map_err(|source| ServerError::Listen {
@@ -322,6 +324,7 @@ struct Thread {
     tls: Option<Arc<Tls>>,
     aside: Aside,
     seat: Seat,
+    tokenizer: Option<Tokenizer>,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
     stop: Receiver<bool>,
@@ -374,6 +377,7 @@ impl Thread {
                 status,
                 config.ready_share,
                 Router::new(self.seat),
+                self.tokenizer,
             )),
             held: Held::new(config.body_max),
             aside: self.aside,
