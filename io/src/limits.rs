@@ -543,3 +543,27 @@ pub const TEMPLATE_FUEL_MAX: u64 = 20_000_000;
 
 /// Nesting of macros in a chat template; each level takes some kB of stack.
 pub const TEMPLATE_NESTING_MAX: usize = 64;
+
+/// Of the answers of a local tokenizer, one in so many is compared with an engine's: its load stays a hundredth of what it was.
+pub const LOCAL_SAMPLE_EVERY: u64 = 128;
+
+/// Shapes of bodies of one model that are remembered as compared; further ones are compared by chance only.
+pub const LOCAL_SHAPES_MAX: usize = 4_096;
+
+/// Pause between two looks at which engines there are, when nothing is to be compared.
+pub const LOCAL_LOOK_TIME: Duration = Duration::from_millis(500);
+
+/// Time until engines that could not be compared with are asked again.
+pub const LOCAL_RETRY_TIME: Duration = Duration::from_secs(10);
+
+/// Threads that tokenize locally. Each makes a million tokens a second and more: no node routes as many prompts.
+pub const LOCAL_THREADS: usize = 2;
+
+/// Prompts that wait for them; with more an engine is asked.
+pub const LOCAL_QUEUE_MAX: usize = 128;
+
+/// Answers that wait to be compared; with more they are not.
+pub const LOCAL_COMPARISONS_MAX: usize = 32;
+
+/// Stack of a thread that tokenizes locally: templates nest, and so do the bodies' tools.
+pub const LOCAL_STACK_BYTES: usize = 8 << 20;

@@ -3,6 +3,7 @@
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::status::{HttpStatus, WorkerStatus};
 use crate::tokenize::Tokenizer;
+use crate::tokenize::local::State;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
@@ -46,6 +47,7 @@ impl Collector for NodeMetrics {
         self.http(&mut encoder)?;
         if let Some(tokenizer) = &self.tokenizer {
             tokenized(&mut encoder, tokenizer)?;
+            locally(&mut encoder, tokenizer)?;
         }
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
@@ -137,6 +139,36 @@ fn tokenized(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Resu
     let help = "Memory that remembered tokens take.";
     let unit = Some(&Unit::Bytes);
     gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)
+}
+
+fn locally(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+    let locals = || tokenizer.locals().all();
+    let help = "1 for the state of the model's local tokenizer.";
+    let mut metric = gauge(encoder, "kvroute_local_tokenizer_state", help, None)?;
+    for local in locals() {
+        for state in State::ALL {
+            let labels = [("model", local.name()), ("state", state.as_str())];
+            let is = u64::from(local.state() == state);
+            metric.encode_family(&labels)?.encode_gauge(&is)?;
+        }
+    }
+    let help = "Prompts that a local tokenizer was asked for, by what became of them.";
+    let mut metric = counter(encoder, "kvroute_local_tokenizer_prompts", help)?;
+    for local in locals() {
+        for (outcome, count) in local.outcomes() {
+            let labels = [("model", local.name()), ("outcome", outcome)];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+    }
+    let help = "Comparisons of a local tokenizer with the engines; all probes together are one.";
+    let mut metric = counter(encoder, "kvroute_local_tokenizer_comparisons", help)?;
+    for local in locals() {
+        for (outcome, count) in local.comparisons() {
+            let labels = [("model", local.name()), ("outcome", outcome)];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+    }
+    Ok(())
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {

@@ -55,9 +55,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
-    /// The tokenizer's thread cannot be started.
-    #[error("cannot start the tokenizer: {0}")]
-    Tokenizer(io::Error),
+    /// The tokenizer cannot be started.
+    #[error(transparent)]
+    Tokenizer(tokenize::StartError),
     /// An address to listen on cannot be had, or the HTTP server cannot be started for another reason.
     #[error(transparent)]
     Server(#[from] ServerError),

@@ -6,6 +6,7 @@ use super::NotUnderstood;
 use super::environment::{Unordered, value};
 use super::format::Format;
 use super::json::Json;
+use super::shape::shape;
 use minijinja::Value;
 use std::sync::Arc;
 
@@ -52,19 +53,22 @@ const ENGINES: &[&str] = &[
     "sep_token", "tokenize", "tokenizer_kwargs", "tools", "truncation", "unk_token",
 ];
 
-/// Reads a body. O(bytes).
-pub(super) fn read(body: &[u8]) -> Result<Asked, NotUnderstood> {
+/// Reads a body; what it asks, and its [`shape`]. O(bytes).
+pub(super) fn read(body: &[u8]) -> Result<(Asked, u64), NotUnderstood> {
     let body: Json = serde_json::from_slice(body).map_err(|_| NotUnderstood::Body)?;
     let Json::Map(fields) = body else {
         return Err(NotUnderstood::Body);
     };
+    let matters = |(name, value): &(String, Json)| {
+        *value != Json::Null && !BESIDE.contains(&name.as_str())
+    };
+    let fields: Vec<_> = fields.into_iter().filter(matters).collect();
+    let shape = shape(&fields);
     let mut given = Given::default();
     for (name, value) in fields {
-        if value != Json::Null && !BESIDE.contains(&name.as_str()) {
-            given.take(&name, value)?;
-        }
+        given.take(&name, value)?;
     }
-    given.asked()
+    Ok((given.asked()?, shape))
 }
 
 /// The fields that matter, as they are given.

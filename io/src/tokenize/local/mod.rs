@@ -2,17 +2,25 @@
 //!
 //! It is exact or it is not used. A body, a template or a value that may mean something else to the engine is
 //! not understood ([`NotUnderstood`]), and the engine is asked. What is understood counts only once the engine has given the same
-//! tokens for a list of probes, and is compared with the engine now and then afterwards ([`check`]).
+//! tokens for a list of probes, and is compared with the engine now and then afterwards (`standing`, `crew`).
 mod body;
+mod crew;
 mod environment;
 mod files;
 mod format;
 mod json;
+mod model;
+mod probes;
 mod python;
+mod shape;
+mod standing;
 mod template;
 mod tree;
 mod understood;
 
+pub(in crate::tokenize) use crew::{Crew, Locals};
+pub use model::{Model, Models};
+pub use standing::State;
 pub use understood::Strange;
 
 use crate::limits::{LOCAL_TEXT_BYTES_MAX, TOKENIZED_TOKENS_MAX};
@@ -26,6 +34,8 @@ use tokenizers::Tokenizer;
 #[derive(Debug)]
 pub struct Local {
     tokenizer: Tokenizer,
+    /// The texts of special tokens.
+    special: Vec<String>,
     chat: Result<Template, Strange>,
     /// For conversations with tools, if the model has one for them.
     tools: Option<Result<Template, Strange>>,
@@ -57,6 +67,33 @@ pub enum NotUnderstood {
     Tokenizer,
 }
 
+impl NotUnderstood {
+    /// All of them, in order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Body,
+        Self::Field,
+        Self::Message,
+        Self::Tool,
+        Self::Template,
+        Self::Size,
+        Self::Tokenizer,
+    ];
+
+    /// The word used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Field => "field",
+            Self::Message => "message",
+            Self::Tool => "tool",
+            Self::Template => "template",
+            Self::Size => "size",
+            Self::Tokenizer => "tokenizer",
+        }
+    }
+}
+
 /// A folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}{message}", path.display(), field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default())]
@@ -77,7 +114,11 @@ impl Local {
             source.map(|(source, _)| Template::new(&source, files.special.clone()))
         };
         let none = || Err(Strange::None);
+        let special = files.tokenizer.get_added_tokens_decoder();
+        let mut special: Vec<_> = special.into_iter().collect();
+        special.sort_unstable_by_key(|(id, _)| *id);
         Ok(Self {
+            special: special.into_iter().map(|(_, token)| token.content).collect(),
             chat: template(files.template).unwrap_or_else(none),
             tools: template(files.tool_template),
             tokenizer: files.tokenizer,
@@ -90,21 +131,33 @@ impl Local {
         self.chat.as_ref().err()
     }
 
+    /// The texts of its special tokens, and of others that are never split, by their ids.
+    fn special(&self) -> &[String] {
+        &self.special
+    }
+
     /// The tokens that an engine's `/tokenize` would answer to this body. O(bytes) and a little more; milliseconds
     /// for a long one.
     pub fn tokens(&self, body: &[u8]) -> Result<Vec<u32>, NotUnderstood> {
-        match body::read(body)? {
-            Asked::Prompt { text, special } => self.encode(&text, special),
+        self.answer(body).map(|(tokens, _)| tokens)
+    }
+
+    /// The same, and the body's shape.
+    fn answer(&self, body: &[u8]) -> Result<(Vec<u32>, u64), NotUnderstood> {
+        let (asked, shape) = body::read(body)?;
+        let tokens = match asked {
+            Asked::Prompt { text, special } => self.encode(&text, special)?,
             Asked::Chat(chat) => {
                 let text = self.template(chat.has_tools())?.render(&chat)?;
-                self.encode(&text, chat.special)
+                self.encode(&text, chat.special)?
             }
-        }
+        };
+        Ok((tokens, shape))
     }
 
     /// The text that an engine would make of a chat.
     pub fn render(&self, body: &[u8]) -> Result<String, NotUnderstood> {
-        match body::read(body)? {
+        match body::read(body)?.0 {
             Asked::Prompt { text, .. } => Ok(text),
             Asked::Chat(chat) => self.template(chat.has_tools())?.render(&chat),
         }
