@@ -71,6 +71,7 @@ impl StartError {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
+            Self::Tokenizer(tokenize::StartError::Local { .. }) => true,
             Self::Streams(_) | Self::Probe(_) | Self::Tokenizer(_) | Self::Server(_) => false,
         }
     }

@@ -14,6 +14,7 @@ mod dump;
 mod engine;
 mod fixture;
 mod listeners;
+mod locals;
 mod lookups;
 mod metrics;
 mod openapi;
