@@ -386,7 +386,13 @@ fn a_folder_without_a_tokenizer_is_bad_usage() {
     let serve = |file: &str, text: &str| {
         write(&dir, file, text);
         let local = format!("m={folder}");
-        run(kvroute().args(["serve", "--listen", "127.0.0.1:0", "--local-tokenizer", &local]))
+        run(kvroute().args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--local-tokenizer",
+            &local,
+        ]))
     };
     for (file, text, expected) in [
         ("x", "", "tokenizer.json: no such file"),

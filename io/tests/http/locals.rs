@@ -77,7 +77,8 @@ fn wait_for(client: &mut Client, state: &str) {
 }
 
 fn compared(client: &mut Client, outcome: &str) -> u64 {
-    let name = format!("kvroute_local_tokenizer_comparisons_total{{model=\"m\",outcome=\"{outcome}\"}}");
+    let name =
+        format!("kvroute_local_tokenizer_comparisons_total{{model=\"m\",outcome=\"{outcome}\"}}");
     metric(client, &name)
 }
 
@@ -94,7 +95,11 @@ fn ask(client: &mut Client, body: &Value) -> u64 {
 }
 
 fn asked(engine: &Engine, text: &str) -> usize {
-    engine.asked().iter().filter(|body| body.contains(text)).count()
+    engine
+        .asked()
+        .iter()
+        .filter(|body| body.contains(text))
+        .count()
 }
 
 #[test]
@@ -117,11 +122,18 @@ fn it_answers_while_it_is_equal_and_a_difference_turns_it_off() {
     while compared(&mut client, "equal") < 2 {
         thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!((asked(&engine, "first of all"), asked(&engine, "second to none")), (1, 0));
+    assert_eq!(
+        (
+            asked(&engine, "first of all"),
+            asked(&engine, "second to none")
+        ),
+        (1, 0)
+    );
     assert_eq!(answered(&mut client), 2);
 
     // What is not understood is the engine's; it takes nothing of the kind either.
-    let image = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]});
+    let image =
+        json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]});
     assert_ne!(client.post("/v1/match", &image).status, 200);
     assert_eq!(asked(&engine, "image_url"), 1);
 
@@ -140,7 +152,13 @@ fn it_answers_while_it_is_equal_and_a_difference_turns_it_off() {
     odd.store(false, SeqCst);
     add(&fixture, &engine, "2");
     wait_for(&mut client, "on");
-    assert_eq!(ask(&mut client, &prompt("fourth estate")) + 1, ask(&mut client, &json!({"model": "m", "prompt": "fourth estate"})));
+    assert_eq!(
+        ask(&mut client, &prompt("fourth estate")) + 1,
+        ask(
+            &mut client,
+            &json!({"model": "m", "prompt": "fourth estate"})
+        )
+    );
 }
 
 #[test]

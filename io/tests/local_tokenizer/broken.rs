@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}{{ tools | tojson }}{{ x }}";
 
-static LOCAL: LazyLock<(Local, tempfile::TempDir)> = LazyLock::new(|| with_template("bytelevel", TEMPLATE));
+static LOCAL: LazyLock<(Local, tempfile::TempDir)> =
+    LazyLock::new(|| with_template("bytelevel", TEMPLATE));
 
 #[test]
 fn odd_bodies_are_not_understood() {
@@ -18,7 +19,11 @@ fn odd_bodies_are_not_understood() {
     let message = |message: &str| format!(r#"{{"messages":[{message}]}}"#);
     assert!(LOCAL.0.tokens(chat("").as_bytes()).is_ok());
     let tool = |tool: &str| chat(&format!(r#","tools":[{tool}]"#));
-    let call = |call: &str| message(&format!(r#"{{"role":"assistant","content":null,"tool_calls":[{call}]}}"#));
+    let call = |call: &str| {
+        message(&format!(
+            r#"{{"role":"assistant","content":null,"tool_calls":[{call}]}}"#
+        ))
+    };
     for (body, why) in [
         (String::new(), Body),
         ("[]".into(), Body),
@@ -38,9 +43,15 @@ fn odd_bodies_are_not_understood() {
         (chat(r#","chat_template_kwargs":{"bos_token":"x"}"#), Field),
         (chat(r#","chat_template_kwargs":{"tokenize":true}"#), Field),
         (chat(r#","chat_template_kwargs":{"x":1e300}"#), Body),
-        (chat(r#","chat_template_kwargs":{"x":0.1234567890123456789}"#), Body),
+        (
+            chat(r#","chat_template_kwargs":{"x":0.1234567890123456789}"#),
+            Body,
+        ),
         (chat(r#","chat_template_kwargs":{"x":-0}"#), Body),
-        (chat(r#","chat_template_kwargs":{"x":18446744073709551616}"#), Body),
+        (
+            chat(r#","chat_template_kwargs":{"x":18446744073709551616}"#),
+            Body,
+        ),
         (chat(r#","chat_template_kwargs":{"x":{"a":1,"a":2}}"#), Body),
         (chat(r#","continue_final_message":true"#), Field),
         (chat(r#","tools":[],"tool_choice":"none""#), Field),
@@ -51,28 +62,71 @@ fn odd_bodies_are_not_understood() {
         (message(r#"{"role":"developer","content":"x"}"#), Message),
         (message(r#"{"role":"user","content":1}"#), Message),
         (message(r#"{"role":"user","content":["x"]}"#), Message),
-        (message(r#"{"role":"user","content":[{"type":"text"}]}"#), Message),
-        (message(r#"{"role":"user","content":[{"type":"text","text":"x","cache_control":{}}]}"#), Message),
-        (message(r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}"#), Message),
-        (message(r#"{"role":"user","content":"x","extra":1}"#), Message),
-        (message(r#"{"role":"user","content":"x","tool_calls":[{}]}"#), Message),
-        (message(r#"{"role":"system","content":"x-anthropic-billing-header: y"}"#), Message),
+        (
+            message(r#"{"role":"user","content":[{"type":"text"}]}"#),
+            Message,
+        ),
+        (
+            message(r#"{"role":"user","content":[{"type":"text","text":"x","cache_control":{}}]}"#),
+            Message,
+        ),
+        (
+            message(r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}"#),
+            Message,
+        ),
+        (
+            message(r#"{"role":"user","content":"x","extra":1}"#),
+            Message,
+        ),
+        (
+            message(r#"{"role":"user","content":"x","tool_calls":[{}]}"#),
+            Message,
+        ),
+        (
+            message(r#"{"role":"system","content":"x-anthropic-billing-header: y"}"#),
+            Message,
+        ),
         (call("{}"), Tool),
-        (call(r#"{"id":"1","type":"function","function":{"name":"f","arguments":"[]"}}"#), Tool),
-        (call(r#"{"id":"1","type":"function","function":{"name":"f","arguments":"{"}}"#), Tool),
-        (call(r#"{"id":"1","type":"function","function":{"name":"f","arguments":{}}}"#), Tool),
-        (call(r#"{"id":"1","type":"custom","custom":{"name":"f","input":""}}"#), Tool),
+        (
+            call(r#"{"id":"1","type":"function","function":{"name":"f","arguments":"[]"}}"#),
+            Tool,
+        ),
+        (
+            call(r#"{"id":"1","type":"function","function":{"name":"f","arguments":"{"}}"#),
+            Tool,
+        ),
+        (
+            call(r#"{"id":"1","type":"function","function":{"name":"f","arguments":{}}}"#),
+            Tool,
+        ),
+        (
+            call(r#"{"id":"1","type":"custom","custom":{"name":"f","input":""}}"#),
+            Tool,
+        ),
         (tool("1"), Tool),
         (tool(r#"{"type":"function"}"#), Tool),
         (tool(r#"{"type":"custom","custom":{"name":"f"}}"#), Tool),
-        (tool(r#"{"type":"function","function":{"name":"f","strict":true}}"#), Tool),
-        (tool(r#"{"type":"function","function":{"name":"f","parameters":"x"}}"#), Tool),
-        (format!(r#"{{"prompt":"{}"}}"#, "x".repeat(LOCAL_TEXT_BYTES_MAX + 1)), Size),
+        (
+            tool(r#"{"type":"function","function":{"name":"f","strict":true}}"#),
+            Tool,
+        ),
+        (
+            tool(r#"{"type":"function","function":{"name":"f","parameters":"x"}}"#),
+            Tool,
+        ),
+        (
+            format!(r#"{{"prompt":"{}"}}"#, "x".repeat(LOCAL_TEXT_BYTES_MAX + 1)),
+            Size,
+        ),
     ] {
         let start = &body[..body.floor_char_boundary(120)];
         assert_eq!(LOCAL.0.tokens(body.as_bytes()), Err(why), "{start}");
     }
-    let deep = format!(r#"{{"prompt":"x","stop":{}1{}}}"#, "[".repeat(99_999), "]".repeat(99_999));
+    let deep = format!(
+        r#"{{"prompt":"x","stop":{}1{}}}"#,
+        "[".repeat(99_999),
+        "]".repeat(99_999)
+    );
     assert_eq!(LOCAL.0.tokens(deep.as_bytes()), Err(Body));
 }
 
@@ -92,7 +146,11 @@ fn templates_are_bounded() {
     ] {
         let (local, _folder) = with_template("bytelevel", template);
         assert_eq!(local.chat(), None, "{template}");
-        assert_eq!(local.tokens(body), Err(NotUnderstood::Template), "{template}");
+        assert_eq!(
+            local.tokens(body),
+            Err(NotUnderstood::Template),
+            "{template}"
+        );
     }
     for template in [
         "{{ strftime_now('%Y') }}",
@@ -123,23 +181,54 @@ fn without(file: &str, text: Option<&str>) -> String {
         Some(text) => fs::write(folder.path().join(file), text).unwrap(),
         None => fs::remove_file(folder.path().join(file)).unwrap(),
     }
-    Local::open(folder.path()).map(|_| ()).unwrap_err().to_string()
+    Local::open(folder.path())
+        .map(|_| ())
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
 fn broken_folders_name_file_and_field() {
     let config = "tokenizer_config.json";
     for (file, text, expected) in [
-        ("tokenizer.json", None, &["tokenizer.json: no such file"][..]),
+        (
+            "tokenizer.json",
+            None,
+            &["tokenizer.json: no such file"][..],
+        ),
         (config, None, &["tokenizer_config.json: no such file"]),
         ("tokenizer.json", Some("{}"), &["tokenizer.json: "]),
         (config, Some("{"), &["tokenizer_config.json: "]),
-        (config, Some(r#"{"bos_token":7}"#), &[config, ": bos_token: "]),
-        (config, Some(r#"{"chat_template":7}"#), &[config, ": chat_template: "]),
-        (config, Some(r#"{"chat_template":[{"name":"default"}]}"#), &[config, ": chat_template: "]),
-        (config, Some(r#"{"added_tokens_decoder":{"x":{"content":"y"}}}"#), &[config, ": added_tokens_decoder: "]),
-        (config, Some(r#"{"added_tokens_decoder":{"7":{"content":"<new>"}}}"#), &[config, ": added_tokens_decoder: "]),
-        ("special_tokens_map.json", Some("["), &["special_tokens_map.json: "]),
+        (
+            config,
+            Some(r#"{"bos_token":7}"#),
+            &[config, ": bos_token: "],
+        ),
+        (
+            config,
+            Some(r#"{"chat_template":7}"#),
+            &[config, ": chat_template: "],
+        ),
+        (
+            config,
+            Some(r#"{"chat_template":[{"name":"default"}]}"#),
+            &[config, ": chat_template: "],
+        ),
+        (
+            config,
+            Some(r#"{"added_tokens_decoder":{"x":{"content":"y"}}}"#),
+            &[config, ": added_tokens_decoder: "],
+        ),
+        (
+            config,
+            Some(r#"{"added_tokens_decoder":{"7":{"content":"<new>"}}}"#),
+            &[config, ": added_tokens_decoder: "],
+        ),
+        (
+            "special_tokens_map.json",
+            Some("["),
+            &["special_tokens_map.json: "],
+        ),
     ] {
         let error = without(file, text);
         for part in expected {
@@ -158,15 +247,25 @@ fn templates_of_all_layouts_are_found() {
         if let Some(file) = file {
             fs::write(folder.path().join("chat_template.jinja"), file).unwrap();
         }
-        fs::write(folder.path().join("special_tokens_map.json"), r#"{"eos_token":{"content":"E"},"bos_token":"Z"}"#).unwrap();
-        Local::open(folder.path()).unwrap().render(body.as_bytes()).ok()
+        fs::write(
+            folder.path().join("special_tokens_map.json"),
+            r#"{"eos_token":{"content":"E"},"bos_token":"Z"}"#,
+        )
+        .unwrap();
+        Local::open(folder.path())
+            .unwrap()
+            .render(body.as_bytes())
+            .ok()
     };
     let plain = r#"{"messages":[{"role":"user","content":"x"}]}"#;
     let tools = r#"{"messages":[{"role":"user","content":"x"}],"tools":[]}"#;
     let text = r#"{"chat_template":"a{{ bos_token }}{{ eos_token }}","bos_token":{"content":"B"}}"#;
     let list = r#"{"chat_template":[{"name":"default","template":"d"},{"name":"tool_use","template":"t"}]}"#;
     assert_eq!(rendered(text, None, plain).as_deref(), Some("aBE"));
-    assert_eq!(rendered(text, Some("f{{ bos_token }}"), plain).as_deref(), Some("fB"));
+    assert_eq!(
+        rendered(text, Some("f{{ bos_token }}"), plain).as_deref(),
+        Some("fB")
+    );
     assert_eq!(rendered(list, None, plain).as_deref(), Some("d"));
     assert_eq!(rendered(list, None, tools).as_deref(), Some("t"));
     assert_eq!(rendered("{}", None, plain), None);
@@ -182,14 +281,25 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         prop_oneof!["user", "assistant", "tool", "text", "function"].prop_map(Into::into),
     ];
     let name = prop_oneof![
-        Just("role"), Just("content"), Just("type"), Just("text"), Just("tool_calls"), Just("function"), Just("name"),
-        Just("arguments"), Just("id"), Just("parameters"), Just("x"),
+        Just("role"),
+        Just("content"),
+        Just("type"),
+        Just("text"),
+        Just("tool_calls"),
+        Just("function"),
+        Just("name"),
+        Just("arguments"),
+        Just("id"),
+        Just("parameters"),
+        Just("x"),
     ];
     leaf.prop_recursive(5, 40, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
-            prop::collection::vec((name.clone(), inner), 0..6)
-                .prop_map(|pairs| pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            prop::collection::vec((name.clone(), inner), 0..6).prop_map(|pairs| pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect()),
         ]
     })
 }

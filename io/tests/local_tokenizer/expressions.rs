@@ -36,7 +36,9 @@ fn expressions_are_what_they_are_in_python_or_nothing() {
             (Err(_), None) => nothing += 1,
             (Ok(_), None) if NOT_NOTICED.contains(&template.as_str()) => nothing += 1,
             (Err(_), Some(_)) => refused.push(template),
-            (Ok(text), expected) => wrong.push(format!("{template:?}: {text:?}, in Python {expected:?}")),
+            (Ok(text), expected) => {
+                wrong.push(format!("{template:?}: {text:?}, in Python {expected:?}"))
+            }
         }
     }
     println!("{equal} equal, {nothing} nothing, refused: {refused:#?}");

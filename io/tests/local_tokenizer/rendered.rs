@@ -73,11 +73,17 @@ fn what_is_rendered_is_what_transformers_renders() {
         for tokenizer in ["bytelevel", "metaspace"] {
             let (local, _folder) = with_template(tokenizer, &source);
             let is_timed = matches!(local.chat(), Some(Strange::Time(_)));
-            assert_eq!((is_timed, local.chat().is_some()), (template == "today", template == "today"));
+            assert_eq!(
+                (is_timed, local.chat().is_some()),
+                (template == "today", template == "today")
+            );
             let tally = tally(&local, &golden_cases, template, tokenizer);
             println!("{template} {tokenizer}: {tally:?}");
             for name in &tally.refused {
-                assert!(REFUSED.contains(&name.as_str()), "{template}: {name} is refused");
+                assert!(
+                    REFUSED.contains(&name.as_str()),
+                    "{template}: {name} is refused"
+                );
             }
             let refused = u32::try_from(tally.refused.len()).unwrap();
             assert_eq!(tally.equal + tally.nothing + refused, all);

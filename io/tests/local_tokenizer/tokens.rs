@@ -23,8 +23,16 @@ fn tokens_are_those_of_the_python_library() {
             let body = body.to_string();
             let tokens = |local: &Local| local.tokens(body.as_bytes());
             let text = &row.text;
-            assert_eq!(tokens(&bytelevel).as_ref(), Ok(&row.bytelevel[usize::from(special)]), "{text:?}");
-            assert_eq!(tokens(&metaspace).as_ref(), Ok(&row.metaspace[usize::from(special)]), "{text:?}");
+            assert_eq!(
+                tokens(&bytelevel).as_ref(),
+                Ok(&row.bytelevel[usize::from(special)]),
+                "{text:?}"
+            );
+            assert_eq!(
+                tokens(&metaspace).as_ref(),
+                Ok(&row.metaspace[usize::from(special)]),
+                "{text:?}"
+            );
         }
     }
 }

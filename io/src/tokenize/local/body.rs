@@ -36,21 +36,85 @@ pub(super) struct Chat {
 
 /// Fields that say nothing about a prompt: how the answer is made, or what routers read.
 const BESIDE: &[&str] = &[
-    "allowed_token_ids", "bad_words", "best_of", "block_size", "cache_salt", "candidates", "detokenize", "dry_run",
-    "extra_keys", "frequency_penalty", "ignore_eos", "include_stop_str_in_output", "kv_transfer_params", "length_penalty",
-    "limit", "loads", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "metadata", "min_p", "min_tokens",
-    "minimum_match", "model", "n", "parallel_tool_calls", "policy", "presence_penalty", "priority", "prompt_logprobs",
-    "repetition_penalty", "request_id", "return_token_ids", "return_token_strs", "return_tokens_as_token_ids", "seed",
-    "service_tier", "skip_special_tokens", "spaces_between_special_tokens", "stop", "stop_token_ids", "store", "stream",
-    "stream_options", "temperature", "top_k", "top_logprobs", "top_p", "use_beam_search", "user",
+    "allowed_token_ids",
+    "bad_words",
+    "best_of",
+    "block_size",
+    "cache_salt",
+    "candidates",
+    "detokenize",
+    "dry_run",
+    "extra_keys",
+    "frequency_penalty",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "kv_transfer_params",
+    "length_penalty",
+    "limit",
+    "loads",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "metadata",
+    "min_p",
+    "min_tokens",
+    "minimum_match",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "policy",
+    "presence_penalty",
+    "priority",
+    "prompt_logprobs",
+    "repetition_penalty",
+    "request_id",
+    "return_token_ids",
+    "return_token_strs",
+    "return_tokens_as_token_ids",
+    "seed",
+    "service_tier",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "stop",
+    "stop_token_ids",
+    "store",
+    "stream",
+    "stream_options",
+    "temperature",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "use_beam_search",
+    "user",
 ];
 
 /// Arguments of a template that engines set themselves, or that mean something to what renders it.
 const ENGINES: &[&str] = &[
-    "add_generation_prompt", "additional_special_tokens", "bos_token", "chat_template", "cls_token",
-    "continue_final_message", "conversation", "conversations", "eos_token", "mask_token", "max_length", "messages",
-    "pad_token", "padding", "processor_kwargs", "return_assistant_tokens_mask", "return_dict", "return_tensors",
-    "sep_token", "tokenize", "tokenizer_kwargs", "tools", "truncation", "unk_token",
+    "add_generation_prompt",
+    "additional_special_tokens",
+    "bos_token",
+    "chat_template",
+    "cls_token",
+    "continue_final_message",
+    "conversation",
+    "conversations",
+    "eos_token",
+    "mask_token",
+    "max_length",
+    "messages",
+    "pad_token",
+    "padding",
+    "processor_kwargs",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "sep_token",
+    "tokenize",
+    "tokenizer_kwargs",
+    "tools",
+    "truncation",
+    "unk_token",
 ];
 
 /// Reads a body; what it asks, and its [`shape`]. O(bytes).
@@ -59,9 +123,8 @@ pub(super) fn read(body: &[u8]) -> Result<(Asked, u64), NotUnderstood> {
     let Json::Map(fields) = body else {
         return Err(NotUnderstood::Body);
     };
-    let matters = |(name, value): &(String, Json)| {
-        *value != Json::Null && !BESIDE.contains(&name.as_str())
-    };
+    let matters =
+        |(name, value): &(String, Json)| *value != Json::Null && !BESIDE.contains(&name.as_str());
     let fields: Vec<_> = fields.into_iter().filter(matters).collect();
     let shape = shape(&fields);
     let mut given = Given::default();
@@ -134,7 +197,9 @@ impl Given {
 fn last(messages: &[Json]) -> Result<String, NotUnderstood> {
     let last = messages.last().and_then(|last| last.get("content")?.text());
     let plain = |text: &&str| !text.is_empty() && text.trim() == *text;
-    last.filter(plain).map(Into::into).ok_or(NotUnderstood::Message)
+    last.filter(plain)
+        .map(Into::into)
+        .ok_or(NotUnderstood::Message)
 }
 
 impl Chat {
@@ -155,8 +220,12 @@ impl Chat {
 
     /// The tools as the engine's data model writes them: what is not given is none, and comes where it belongs.
     pub(super) fn tools(&self) -> Result<Option<Value>, NotUnderstood> {
-        let Some(tools) = &self.tools else { return Ok(None) };
-        let tools = tools.iter().map(|tool| tool_of(tool).ok_or(NotUnderstood::Tool));
+        let Some(tools) = &self.tools else {
+            return Ok(None);
+        };
+        let tools = tools
+            .iter()
+            .map(|tool| tool_of(tool).ok_or(NotUnderstood::Tool));
         Ok(Some(Value::from(tools.collect::<Result<Vec<_>, _>>()?)))
     }
 }
@@ -177,7 +246,11 @@ fn message(message: &Json, format: Format, mark: &str) -> Result<Value, NotUnder
             ("tool_call_id", Json::Text(text)) => call_id = Some(text.as_str()),
             ("name", Json::Text(text)) => name = Some(text.as_str()),
             // What answers carry beside, and clients send back.
-            ("tool_calls" | "refusal" | "annotations" | "audio" | "function_call" | "reasoning" | "reasoning_content", Json::Null) => {}
+            (
+                "tool_calls" | "refusal" | "annotations" | "audio" | "function_call" | "reasoning"
+                | "reasoning_content",
+                Json::Null,
+            ) => {}
             _ => return Err(NotUnderstood::Message),
         }
     }
@@ -226,7 +299,10 @@ fn content(content: &Json, role: &str, format: Format, mark: &str) -> Result<Val
         }
         Format::Parts => {
             let part = |text: &str| -> Value {
-                Value::from_pairs([("type", Value::from("text")), ("text", Value::from(format!("{text}{mark}")))])
+                Value::from_pairs([
+                    ("type", Value::from("text")),
+                    ("text", Value::from(format!("{text}{mark}"))),
+                ])
             };
             Value::from(texts.into_iter().map(part).collect::<Vec<_>>())
         }
@@ -247,7 +323,9 @@ fn call(call: &Json) -> Option<Value> {
     let id = call.get("id")?.text()?;
     let kind = call.get("type")?.text()?;
     let function = call.get("function")?;
-    let Json::Map(of_function) = function else { return None };
+    let Json::Map(of_function) = function else {
+        return None;
+    };
     let name = function.get("name")?.text()?;
     let arguments = match function.get("arguments")?.text()? {
         "" => Json::Map(Vec::new()),
@@ -257,9 +335,16 @@ fn call(call: &Json) -> Option<Value> {
     if !fits || !matches!(arguments, Json::Map(_)) {
         return None;
     }
-    let function = Unordered(vec![("name", Value::from(name)), ("arguments", value(&arguments))]);
+    let function = Unordered(vec![
+        ("name", Value::from(name)),
+        ("arguments", value(&arguments)),
+    ]);
     let function = Value::from_dyn_object(Arc::new(function));
-    let call = vec![("id", Value::from(id)), ("type", Value::from(kind)), ("function", function)];
+    let call = vec![
+        ("id", Value::from(id)),
+        ("type", Value::from(kind)),
+        ("function", function),
+    ];
     Some(Value::from_dyn_object(Arc::new(Unordered(call))))
 }
 
@@ -267,17 +352,22 @@ fn call(call: &Json) -> Option<Value> {
 fn tool_of(tool: &Json) -> Option<Value> {
     let Json::Map(fields) = tool else { return None };
     let function = tool.get("function")?;
-    let Json::Map(of_function) = function else { return None };
+    let Json::Map(of_function) = function else {
+        return None;
+    };
     let kind = tool.get("type")?.text()?;
     // How strictly is said in a field of its own by some versions, and comes in another place then.
-    let known = |(name, _): &&(String, Json)| matches!(name.as_str(), "name" | "description" | "parameters");
+    let known = |(name, _): &&(String, Json)| {
+        matches!(name.as_str(), "name" | "description" | "parameters")
+    };
     if kind != "function" || fields.len() != 2 || of_function.iter().any(|field| !known(&field)) {
         return None;
     }
     let name = function.get("name")?.text()?;
     let description = function.get("description").unwrap_or(&Json::Null);
     let parameters = function.get("parameters").unwrap_or(&Json::Null);
-    let fits = matches!(description, Json::Null | Json::Text(_)) && matches!(parameters, Json::Null | Json::Map(_));
+    let fits = matches!(description, Json::Null | Json::Text(_))
+        && matches!(parameters, Json::Null | Json::Map(_));
     let function = Value::from_pairs([
         ("name", Value::from(name)),
         ("description", value(description)),

@@ -58,7 +58,9 @@ pub(in crate::tokenize) struct Crew {
 
 impl Locals {
     /// Reads the folders, by model. The threads are started apart. O(bytes).
-    pub(in crate::tokenize) fn open(folders: &[(String, PathBuf)]) -> Result<Self, (String, OpenError)> {
+    pub(in crate::tokenize) fn open(
+        folders: &[(String, PathBuf)],
+    ) -> Result<Self, (String, OpenError)> {
         let (work, works) = bounded(LOCAL_QUEUE_MAX);
         let (compare, comparisons) = bounded(LOCAL_COMPARISONS_MAX);
         Ok(Self {
@@ -157,16 +159,21 @@ impl Crew {
         }
         for n in 0..LOCAL_THREADS {
             let (shared, stopped) = (Arc::clone(&tokenizer.shared), stopped.clone());
-            crew.spawn(format!("kvroute-local-{n}"), move || work(&shared, &stopped))?;
+            crew.spawn(format!("kvroute-local-{n}"), move || {
+                work(&shared, &stopped)
+            })?;
         }
         let tokenizer = tokenizer.clone();
-        crew.spawn("kvroute-local-check".into(), move || watch(&tokenizer, &stopped))?;
+        crew.spawn("kvroute-local-check".into(), move || {
+            watch(&tokenizer, &stopped)
+        })?;
         Ok(crew)
     }
 
     fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let thread = thread::Builder::new().name(name);
-        self.threads.push(thread.stack_size(LOCAL_STACK_BYTES).spawn(run)?);
+        self.threads
+            .push(thread.stack_size(LOCAL_STACK_BYTES).spawn(run)?);
         Ok(())
     }
 }
@@ -239,7 +246,10 @@ fn look(tokenizer: &Tokenizer, model: &Model, stopped: &Receiver<()>) {
         Verdict::Different(at) => model.tell_off(at, "a probe"),
         _ => {
             let chat = model.local.chat();
-            let chats = chat.map_or_else(|| "understood".to_owned(), |why| format!("not understood: {why}"));
+            let chats = chat.map_or_else(
+                || "understood".to_owned(),
+                |why| format!("not understood: {why}"),
+            );
             tracing::info!(model = %model.name, %chats, "the local tokenizer agrees with the engine and answers");
         }
     }
@@ -249,11 +259,18 @@ fn look(tokenizer: &Tokenizer, model: &Model, stopped: &Receiver<()>) {
 fn probe_all(tokenizer: &Tokenizer, model: &Model, stopped: &Receiver<()>) -> Verdict {
     let mut equal = false;
     for body in probes::probes(&model.name, model.local.special()) {
-        if stopped.try_recv().is_err_and(|error| error.is_disconnected()) {
+        if stopped
+            .try_recv()
+            .is_err_and(|error| error.is_disconnected())
+        {
             return Verdict::Unknown;
         }
-        let Some(ask) = ask_of(&model.name, &body) else { continue };
-        let Ok((ours, _)) = model.local.answer(ask.body()) else { continue };
+        let Some(ask) = ask_of(&model.name, &body) else {
+            continue;
+        };
+        let Ok((ours, _)) = model.local.answer(ask.body()) else {
+            continue;
+        };
         match engine(tokenizer, ask) {
             Ok(engines) => match Verdict::of(&ours, &engines) {
                 Verdict::Equal => equal = true,
@@ -267,7 +284,11 @@ fn probe_all(tokenizer: &Tokenizer, model: &Model, stopped: &Receiver<()>) -> Ve
             }
         }
     }
-    model.counted(if equal { Verdict::Equal } else { Verdict::Unknown })
+    model.counted(if equal {
+        Verdict::Equal
+    } else {
+        Verdict::Unknown
+    })
 }
 
 fn compare(tokenizer: &Tokenizer, comparison: &Comparison) {
@@ -310,7 +331,10 @@ fn lives(tokenizer: &Tokenizer, ask: &Ask) -> Vec<Option<Life>> {
         return vec![None];
     }
     let candidates = candidates(&shared.fleet.view(), ask);
-    candidates.into_iter().map(|candidate| candidate.life).collect()
+    candidates
+        .into_iter()
+        .map(|candidate| candidate.life)
+        .collect()
 }
 
 /// What an engine says.

@@ -29,9 +29,12 @@ pub(super) fn environment() -> Environment<'static> {
     env.set_unknown_method_callback(method);
     env.set_fuel(Some(TEMPLATE_FUEL_MAX));
     env.set_recursion_limit(TEMPLATE_NESTING_MAX);
-    env.add_function("raise_exception", |_: Rest<Value>| -> Result<Value, Error> {
-        Err(refuse("the template refuses the conversation"))
-    });
+    env.add_function(
+        "raise_exception",
+        |_: Rest<Value>| -> Result<Value, Error> {
+            Err(refuse("the template refuses the conversation"))
+        },
+    );
     env.add_filter("tojson", to_json);
     env.add_filter("trim", trim);
     env.add_filter("upper", |value: &Value| by(python::upper, value));
@@ -87,7 +90,9 @@ pub(super) fn value(json: &Json) -> Value {
         Json::Text(text) => Value::from(text.as_str()),
         Json::List(list) => list.iter().map(value).collect(),
         Json::Map(pairs) => {
-            let pairs = pairs.iter().map(|(name, json)| (name.as_str(), value(json)));
+            let pairs = pairs
+                .iter()
+                .map(|(name, json)| (name.as_str(), value(json)));
             Value::from_pairs(pairs)
         }
     }
@@ -109,7 +114,8 @@ fn json(value: &Value) -> Option<Json> {
         }
         ValueKind::Map => {
             let keys = value.try_iter().ok()?;
-            let pair = |key: Value| Some((key.as_str()?.to_owned(), json(&value.get_item(&key).ok()?)?));
+            let pair =
+                |key: Value| Some((key.as_str()?.to_owned(), json(&value.get_item(&key).ok()?)?));
             Json::Map(keys.map(pair).collect::<Option<_>>()?)
         }
         _ => return None,
@@ -126,7 +132,9 @@ fn text(value: &Value) -> Result<String, Error> {
         ValueKind::Number if value.is_integer() => Ok(value.to_string()),
         ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
             // Python escapes what it cannot print, by its own tables, and has its own way with exponents.
-            json(value).filter(|_| !is_namespace(value)).ok_or_else(unlike)?;
+            json(value)
+                .filter(|_| !is_namespace(value))
+                .ok_or_else(unlike)?;
             let text = value.to_string();
             let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
             plain.then_some(text).ok_or_else(unlike)
@@ -157,7 +165,10 @@ fn by(function: fn(&str) -> Option<String>, value: &Value) -> Result<String, Err
 /// Jinja's filter has words end at white space and brackets only, unlike `str.title`: the same for letters and blanks.
 fn filter_title(text: &str) -> Option<String> {
     let simple = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b' ';
-    text.as_bytes().iter().all(simple).then(|| python::title(text))?
+    text.as_bytes()
+        .iter()
+        .all(simple)
+        .then(|| python::title(text))?
 }
 
 fn to_json(value: &Value, args: Kwargs) -> Result<String, Error> {
@@ -203,7 +214,10 @@ fn trim(value: &Value, chars: Option<&str>) -> Result<String, Error> {
 
 fn replace(value: &Value, old: &str, new: &str, count: Option<usize>) -> Result<String, Error> {
     let text = text(value)?;
-    Ok(count.map_or_else(|| text.replace(old, new), |count| text.replacen(old, new, count)))
+    Ok(count.map_or_else(
+        || text.replace(old, new),
+        |count| text.replacen(old, new, count),
+    ))
 }
 
 fn join(value: &Value, between: Option<&str>) -> Result<String, Error> {
@@ -211,7 +225,11 @@ fn join(value: &Value, between: Option<&str>) -> Result<String, Error> {
         value.kind(),
         ValueKind::Seq | ValueKind::Iterable | ValueKind::String
     );
-    let items = value.try_iter().ok().filter(|_| joinable).ok_or_else(unlike)?;
+    let items = value
+        .try_iter()
+        .ok()
+        .filter(|_| joinable)
+        .ok_or_else(unlike)?;
     let items: Vec<String> = items.map(|item| text(&item)).collect::<Result<_, _>>()?;
     Ok(items.join(between.unwrap_or_default()))
 }
@@ -268,7 +286,12 @@ fn is_iterable(value: &Value) -> Result<bool, Error> {
 }
 
 /// A method of a string, a list or a dict.
-fn method(_: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+fn method(
+    _: &mut State<'_, '_>,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::String => of_text(value.as_str().unwrap_or_default(), name, args),
         ValueKind::Map => of_map(value, name, args),
@@ -293,7 +316,9 @@ fn of_map(map: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
                 match kind {
                     "keys" => pairs.map(|(key, _)| key).collect(),
                     "values" => pairs.map(|(_, value)| value).collect(),
-                    _ => pairs.map(|(key, value)| Value::from(vec![key, value])).collect(),
+                    _ => pairs
+                        .map(|(key, value)| Value::from(vec![key, value]))
+                        .collect(),
                 }
             };
             let items = each(name);
@@ -340,7 +365,11 @@ fn of_text(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
         }
         "find" | "rfind" => {
             let (what,): (&str,) = from_args(args)?;
-            let at = if name == "find" { text.find(what) } else { text.rfind(what) };
+            let at = if name == "find" {
+                text.find(what)
+            } else {
+                text.rfind(what)
+            };
             let at = at.and_then(|at| i64::try_from(text[..at].chars().count()).ok());
             Ok(Value::from(at.unwrap_or(-1)))
         }
@@ -363,7 +392,9 @@ fn affix(args: &[Value], is_there: impl Fn(&str) -> bool) -> Result<bool, Error>
         return Ok(is_there(affix));
     }
     let items = affixes.try_iter()?;
-    let affixes: Option<Vec<Value>> = items.map(|item| item.as_str().is_some().then_some(item)).collect();
+    let affixes: Option<Vec<Value>> = items
+        .map(|item| item.as_str().is_some().then_some(item))
+        .collect();
     let affixes = affixes.ok_or_else(unlike)?;
     Ok(affixes.iter().filter_map(Value::as_str).any(is_there))
 }

@@ -33,7 +33,8 @@ const SPECIAL: [&str; 7] = [
 pub(super) fn read(folder: &Path) -> Result<Files, OpenError> {
     let path = folder.join("tokenizer.json");
     let bytes = bytes(&path, LOCAL_TOKENIZER_BYTES_MAX)?.ok_or_else(|| missing(&path))?;
-    let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| wrong(&path, None, &error))?;
+    let mut tokenizer =
+        Tokenizer::from_bytes(&bytes).map_err(|error| wrong(&path, None, &error))?;
     let path = folder.join("tokenizer_config.json");
     let config = json(&path)?.ok_or_else(|| missing(&path))?;
     add_missing(&mut tokenizer, &config, &path)?;
@@ -68,7 +69,9 @@ fn bytes(path: &Path, most: u64) -> Result<Option<Vec<u8>>, OpenError> {
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > most {
         return Err(wrong(path, None, &format!("larger than {most} bytes")));
     }
@@ -78,7 +81,10 @@ fn bytes(path: &Path, most: u64) -> Result<Option<Vec<u8>>, OpenError> {
 fn json(path: &Path) -> Result<Option<serde_json::Value>, OpenError> {
     let bytes = bytes(path, LOCAL_CONFIG_BYTES_MAX)?;
     let read = |bytes: Vec<u8>| serde_json::from_slice(&bytes);
-    bytes.map(read).transpose().map_err(|error| wrong(path, None, &error))
+    bytes
+        .map(read)
+        .transpose()
+        .map_err(|error| wrong(path, None, &error))
 }
 
 fn missing(path: &Path) -> OpenError {
@@ -104,7 +110,13 @@ fn special_tokens(
 ) -> Result<Vec<(String, String)>, OpenError> {
     let given = SPECIAL.iter().filter_map(|name| {
         let token = config.get(name).filter(|token| !token.is_null())?;
-        let odd = || wrong(path, Some(name), &"neither a text nor an object with its content");
+        let odd = || {
+            wrong(
+                path,
+                Some(name),
+                &"neither a text nor an object with its content",
+            )
+        };
         let text = token_text(token).ok_or_else(odd);
         Some(text.map(|text| ((*name).to_owned(), text.to_owned())))
     });
@@ -124,7 +136,9 @@ fn add_missing(
     let odd = |message: &dyn ToString| wrong(path, Some(FIELD), message);
     let mut tokens = Vec::new();
     for (id, token) in added {
-        let id: u32 = id.parse().map_err(|_| odd(&format!("{id:?} is no token id")))?;
+        let id: u32 = id
+            .parse()
+            .map_err(|_| odd(&format!("{id:?} is no token id")))?;
         let text = token_text(token).ok_or_else(|| odd(&format!("{id} has no content")))?;
         tokens.push((id, text, token));
     }
@@ -163,14 +177,24 @@ fn templates(
         let text = String::from_utf8(bytes).map_err(|error| wrong(&file, None, &error))?;
         return Ok((Some((text, file)), None));
     }
-    let odd = || wrong(path, Some(FIELD), &"neither a text nor a list of named templates");
+    let odd = || {
+        wrong(
+            path,
+            Some(FIELD),
+            &"neither a text nor a list of named templates",
+        )
+    };
     match config.get(FIELD) {
         None | Some(serde_json::Value::Null) => Ok((None, None)),
         Some(serde_json::Value::String(text)) => Ok((Some((text.clone(), path.to_owned())), None)),
         Some(serde_json::Value::Array(named)) => {
             let find = |wanted: &str| -> Result<Source, OpenError> {
-                let is = |entry: &&serde_json::Value| entry.get("name").and_then(|n| n.as_str()) == Some(wanted);
-                let Some(entry) = named.iter().find(is) else { return Ok(None) };
+                let is = |entry: &&serde_json::Value| {
+                    entry.get("name").and_then(|n| n.as_str()) == Some(wanted)
+                };
+                let Some(entry) = named.iter().find(is) else {
+                    return Ok(None);
+                };
                 let text = entry.get("template").and_then(|text| text.as_str());
                 Ok(Some((text.ok_or_else(odd)?.to_owned(), path.to_owned())))
             };

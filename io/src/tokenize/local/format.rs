@@ -48,7 +48,10 @@ impl<'s> Found<'_, 's> {
             }
         }
         for each in &self.loops {
-            if messages.iter().any(|name| reaches(&each.iter, name, Some("content"))) {
+            if messages
+                .iter()
+                .any(|name| reaches(&each.iter, name, Some("content")))
+            {
                 named(&each.target)?;
                 return Ok(true);
             }

@@ -21,7 +21,10 @@ impl Json {
     /// The value of a key, if this is a map that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let Self::Map(pairs) = self else { return None };
-        pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+        pairs
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value)
     }
 
     pub(super) fn text(&self) -> Option<&str> {
@@ -129,7 +132,11 @@ pub(super) struct Style {
 /// Writes as Python's `json.dumps` does. O(bytes).
 pub(super) fn dump(value: &Json, style: &Style) -> String {
     let mut out = String::new();
-    Writer { style, out: &mut out }.value(value, 0);
+    Writer {
+        style,
+        out: &mut out,
+    }
+    .value(value, 0);
     out
 }
 

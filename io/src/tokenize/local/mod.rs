@@ -118,7 +118,10 @@ impl Local {
         let mut special: Vec<_> = special.into_iter().collect();
         special.sort_unstable_by_key(|(id, _)| *id);
         Ok(Self {
-            special: special.into_iter().map(|(_, token)| token.content).collect(),
+            special: special
+                .into_iter()
+                .map(|(_, token)| token.content)
+                .collect(),
             chat: template(files.template).unwrap_or_else(none),
             tools: template(files.tool_template),
             tokenizer: files.tokenizer,

@@ -119,7 +119,11 @@ impl Model {
 
     /// What comparisons with engines came to. All probes together are one.
     pub fn comparisons(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.counts.comparisons.iter().map(|count| count.load(Relaxed));
+        let counts = self
+            .counts
+            .comparisons
+            .iter()
+            .map(|count| count.load(Relaxed));
         Self::COMPARISONS.into_iter().zip(counts)
     }
 }

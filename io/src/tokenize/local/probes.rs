@@ -28,7 +28,9 @@ pub(super) fn probes(model: &str, special: &[String]) -> Vec<String> {
     let joined = special.join(" x ");
     let tight = special.concat();
     let long = TEXTS[..10].join(" ").repeat(20);
-    let texts = TEXTS.into_iter().chain([joined.as_str(), tight.as_str(), long.as_str()]);
+    let texts = TEXTS
+        .into_iter()
+        .chain([joined.as_str(), tight.as_str(), long.as_str()]);
     let mut bodies: Vec<Value> = Vec::new();
     for text in texts {
         bodies.push(json!({"prompt": text}));

@@ -10,8 +10,16 @@ pub(super) fn is_space(c: char) -> bool {
 /// `str.strip`, `str.lstrip`, `str.rstrip`, of white space or of these characters.
 pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, left: bool, right: bool) -> &'t str {
     let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
-    let text = if left { text.trim_start_matches(goes) } else { text };
-    if right { text.trim_end_matches(goes) } else { text }
+    let text = if left {
+        text.trim_start_matches(goes)
+    } else {
+        text
+    };
+    if right {
+        text.trim_end_matches(goes)
+    } else {
+        text
+    }
 }
 
 /// `str.split()` without a separator; at most so many splits.
@@ -36,9 +44,7 @@ pub(super) fn split_spaces(text: &str, splits: Option<usize>) -> Vec<&str> {
 
 /// `str.splitlines`.
 pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let is_end = |c: char| {
-        matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
-    };
+    let is_end = |c: char| matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(is_end) {
@@ -80,7 +86,11 @@ pub(super) fn capitalize(text: &str) -> Option<String> {
 pub(super) fn title(text: &str) -> Option<String> {
     let mut inside = false;
     let title = |c: char| {
-        let c = if inside { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() };
+        let c = if inside {
+            c.to_ascii_lowercase()
+        } else {
+            c.to_ascii_uppercase()
+        };
         inside = c.is_ascii_alphabetic();
         c
     };
@@ -89,13 +99,19 @@ pub(super) fn title(text: &str) -> Option<String> {
 
 /// Whether there is something and all of it is of a kind, as `str.isdigit` and the like ask.
 pub(super) fn all(text: &str, kind: impl Fn(&u8) -> bool) -> Option<bool> {
-    text.is_ascii().then(|| !text.is_empty() && text.as_bytes().iter().all(kind))
+    text.is_ascii()
+        .then(|| !text.is_empty() && text.as_bytes().iter().all(kind))
 }
 
 /// Whether `str.isupper` or `str.islower`: there is a letter of this case, and none of the other.
-pub(super) fn cased(text: &str, is: impl Fn(&u8) -> bool, other: impl Fn(&u8) -> bool) -> Option<bool> {
+pub(super) fn cased(
+    text: &str,
+    is: impl Fn(&u8) -> bool,
+    other: impl Fn(&u8) -> bool,
+) -> Option<bool> {
     let bytes = text.as_bytes();
-    text.is_ascii().then(|| bytes.iter().any(is) && !bytes.iter().any(other))
+    text.is_ascii()
+        .then(|| bytes.iter().any(is) && !bytes.iter().any(other))
 }
 
 /// Jinja's `indent`: these lines with `width` before each but the first, and before that if `first`; before
@@ -108,7 +124,11 @@ pub(super) fn indent(text: &str, width: &str, first: bool, blank: bool) -> Strin
         if n > 0 {
             out.push('\n');
         }
-        let indented = if n == 0 { first } else { blank || !line.is_empty() };
+        let indented = if n == 0 {
+            first
+        } else {
+            blank || !line.is_empty()
+        };
         if indented {
             out += width;
         }

@@ -187,21 +187,73 @@ mod tests {
         // Nobody to compare with.
         assert_eq!(play(&[See(&[], false)]), new);
         // Equal, and still so.
-        assert_eq!(play(&[See(&[1], true), Verified(&[1], Equal, on), Compared(&[1], Equal, on), See(&[1], false)]), on);
+        assert_eq!(
+            play(&[
+                See(&[1], true),
+                Verified(&[1], Equal, on),
+                Compared(&[1], Equal, on),
+                See(&[1], false)
+            ]),
+            on
+        );
         // An engine that goes changes nothing; one that comes does.
-        assert_eq!(play(&[Verified(&[1, 2], Equal, on), See(&[2], false), See(&[], false)]), on);
+        assert_eq!(
+            play(&[
+                Verified(&[1, 2], Equal, on),
+                See(&[2], false),
+                See(&[], false)
+            ]),
+            on
+        );
         assert_eq!(play(&[Verified(&[1], Equal, on), See(&[1, 2], true)]), new);
         // Different at once, or later; then it stays off while one of these engines is there.
-        assert_eq!(play(&[Verified(&[1, 2], Different(3), off), See(&[2, 3], false), See(&[], false)]), off);
-        assert_eq!(play(&[Verified(&[1], Equal, on), Compared(&[1], Different(0), off), Compared(&[1], Equal, off)]), off);
-        assert_eq!(play(&[Verified(&[1], Different(0), off), See(&[3], true), Verified(&[3], Equal, on)]), on);
+        assert_eq!(
+            play(&[
+                Verified(&[1, 2], Different(3), off),
+                See(&[2, 3], false),
+                See(&[], false)
+            ]),
+            off
+        );
+        assert_eq!(
+            play(&[
+                Verified(&[1], Equal, on),
+                Compared(&[1], Different(0), off),
+                Compared(&[1], Equal, off)
+            ]),
+            off
+        );
+        assert_eq!(
+            play(&[
+                Verified(&[1], Different(0), off),
+                See(&[3], true),
+                Verified(&[3], Equal, on)
+            ]),
+            on
+        );
         // Nothing is known: again, but not at once.
-        let wait = &[See(&[1], true), Verified(&[1], Unknown, new), See(&[1], false), Passed(LOCAL_RETRY_TIME), See(&[1], true)];
+        let wait = &[
+            See(&[1], true),
+            Verified(&[1], Unknown, new),
+            See(&[1], false),
+            Passed(LOCAL_RETRY_TIME),
+            See(&[1], true),
+        ];
         assert_eq!(play(wait), new);
         // What nobody knows turns nothing off.
-        assert_eq!(play(&[Verified(&[1], Equal, on), Compared(&[1], Unknown, on)]), on);
+        assert_eq!(
+            play(&[Verified(&[1], Equal, on), Compared(&[1], Unknown, on)]),
+            on
+        );
         // A comparison that comes late says nothing about a tokenizer that is not verified again yet.
-        assert_eq!(play(&[Verified(&[1], Equal, on), See(&[2], true), Compared(&[2], Different(1), new)]), new);
+        assert_eq!(
+            play(&[
+                Verified(&[1], Equal, on),
+                See(&[2], true),
+                Compared(&[2], Different(1), new)
+            ]),
+            new
+        );
     }
 
     #[test]

@@ -84,7 +84,12 @@ fn in_expr<'t, 's>(expr: &'t Expr<'s>, see: See<'_, 't, 's>) {
         Expr::Var(_) | Expr::Const(_) => {}
         Expr::Slice(slice) => {
             exprs([&slice.expr], see);
-            exprs([&slice.start, &slice.stop, &slice.step].into_iter().flatten(), see);
+            exprs(
+                [&slice.start, &slice.stop, &slice.step]
+                    .into_iter()
+                    .flatten(),
+                see,
+            );
         }
         Expr::UnaryOp(op) => exprs([&op.expr], see),
         Expr::BinOp(op) => exprs([&op.left, &op.right], see),

@@ -21,36 +21,157 @@ pub enum Strange {
 }
 
 const FILTERS: &[&str] = &[
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "indent", "int", "items", "join", "last", "length",
-    "list", "lower", "map", "reject", "rejectattr", "replace", "reverse", "select", "selectattr", "string", "title",
-    "tojson", "trim", "upper",
+    "abs",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "select",
+    "selectattr",
+    "string",
+    "title",
+    "tojson",
+    "trim",
+    "upper",
 ];
 
 /// Filters that are given the name of a filter or of a test.
 const BY_NAME: &[&str] = &["map", "select", "reject", "selectattr", "rejectattr"];
 
 const TESTS: &[&str] = &[
-    "!=", "<", "<=", "==", ">", ">=", "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false", "float", "ge",
-    "greaterthan", "gt", "in", "integer", "iterable", "le", "lessthan", "lt", "mapping", "ne", "none", "number", "odd",
-    "sequence", "string", "true", "undefined",
+    "!=",
+    "<",
+    "<=",
+    "==",
+    ">",
+    ">=",
+    "boolean",
+    "defined",
+    "divisibleby",
+    "eq",
+    "equalto",
+    "even",
+    "false",
+    "float",
+    "ge",
+    "greaterthan",
+    "gt",
+    "in",
+    "integer",
+    "iterable",
+    "le",
+    "lessthan",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "string",
+    "true",
+    "undefined",
 ];
 
 const FUNCTIONS: &[&str] = &["namespace", "raise_exception", "range"];
 
 /// Names that Jinja gives a meaning of their own.
 const RESERVED: &[&str] = &[
-    "caller", "cycler", "debug", "dict", "joiner", "kwargs", "lipsum", "namespace", "raise_exception", "range", "self",
-    "super", "varargs",
+    "caller",
+    "cycler",
+    "debug",
+    "dict",
+    "joiner",
+    "kwargs",
+    "lipsum",
+    "namespace",
+    "raise_exception",
+    "range",
+    "self",
+    "super",
+    "varargs",
 ];
 
 /// Attributes that Python finds before, or instead of, a key of that name. `x.items` is a method there whatever `x` has.
 const METHODS: &[&str] = &[
-    "append", "capitalize", "casefold", "center", "clear", "copy", "count", "encode", "endswith", "expandtabs", "extend",
-    "find", "format", "format_map", "fromkeys", "get", "index", "insert", "isalnum", "isalpha", "isascii", "isdecimal",
-    "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "items", "join",
-    "keys", "ljust", "lower", "lstrip", "maketrans", "partition", "pop", "popitem", "remove", "removeprefix",
-    "removesuffix", "replace", "reverse", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "setdefault",
-    "sort", "split", "splitlines", "startswith", "strip", "swapcase", "title", "translate", "update", "upper", "values",
+    "append",
+    "capitalize",
+    "casefold",
+    "center",
+    "clear",
+    "copy",
+    "count",
+    "encode",
+    "endswith",
+    "expandtabs",
+    "extend",
+    "find",
+    "format",
+    "format_map",
+    "fromkeys",
+    "get",
+    "index",
+    "insert",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "items",
+    "join",
+    "keys",
+    "ljust",
+    "lower",
+    "lstrip",
+    "maketrans",
+    "partition",
+    "pop",
+    "popitem",
+    "remove",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "reverse",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "setdefault",
+    "sort",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "translate",
+    "update",
+    "upper",
+    "values",
     "zfill",
 ];
 
@@ -96,7 +217,11 @@ fn statement(stmt: &Stmt<'_>) -> Result<(), Strange> {
             Expr::GetAttr(attr) if attr.name.starts_with('_') => strange("names that begin with _"),
             _ => Ok(()),
         },
-        Stmt::Template(_) | Stmt::EmitExpr(_) | Stmt::EmitRaw(_) | Stmt::ForLoop(_) | Stmt::IfCond(_) => Ok(()),
+        Stmt::Template(_)
+        | Stmt::EmitExpr(_)
+        | Stmt::EmitRaw(_)
+        | Stmt::ForLoop(_)
+        | Stmt::IfCond(_) => Ok(()),
         Stmt::WithBlock(_) | Stmt::SetBlock(_) | Stmt::FilterBlock(_) | Stmt::Macro(_) => Ok(()),
         Stmt::Continue(_) | Stmt::Break(_) => Ok(()),
         _ => strange("blocks of other templates, call, do or autoescape"),
@@ -108,7 +233,9 @@ fn expression(expr: &Expr<'_>, is_called: bool, macros: &[&str]) -> Result<(), S
         Expr::Var(var) if var.id.starts_with("strftime") => Err(Strange::Time("strftime_now")),
         Expr::Var(var) if is_called => {
             let known = FUNCTIONS.contains(&var.id) || macros.contains(&var.id);
-            known.then_some(()).ok_or_else(|| Strange::Use(format!("function {}", var.id)))
+            known
+                .then_some(())
+                .ok_or_else(|| Strange::Use(format!("function {}", var.id)))
         }
         Expr::Var(var) if RESERVED.contains(&var.id) => strange(var.id),
         Expr::GetAttr(attr) if is_loop(&attr.expr) => Ok(()),
@@ -119,10 +246,14 @@ fn expression(expr: &Expr<'_>, is_called: bool, macros: &[&str]) -> Result<(), S
             Expr::Const(key) if key.value.as_str().is_some_and(|key| METHODS.contains(&key)) => {
                 strange(format!("key {}", key.value))
             }
-            Expr::Const(key) if !key.value.is_integer() && key.value.as_str().is_none() => strange("keys of other kinds"),
+            Expr::Const(key) if !key.value.is_integer() && key.value.as_str().is_none() => {
+                strange("keys of other kinds")
+            }
             _ => Ok(()),
         },
-        Expr::Const(value) if value.value.kind() == ValueKind::Number && !value.value.is_integer() => {
+        Expr::Const(value)
+            if value.value.kind() == ValueKind::Number && !value.value.is_integer() =>
+        {
             strange("decimal numbers")
         }
         Expr::BinOp(op) if matches!(op.op, BinOpKind::Div | BinOpKind::Pow) => strange("/ or **"),
@@ -166,7 +297,14 @@ fn filter(filter: &Filter<'_>) -> Result<(), Strange> {
     match filter.args.get(at) {
         None | Some(CallArg::Kwarg(..)) => Ok(()),
         Some(arg) => match value_of(arg) {
-            Expr::Const(name) if name.value.as_str().is_some_and(|name| names.contains(&name)) => Ok(()),
+            Expr::Const(name)
+                if name
+                    .value
+                    .as_str()
+                    .is_some_and(|name| names.contains(&name)) =>
+            {
+                Ok(())
+            }
             _ => strange(format!("{} by a name that is not known", filter.name)),
         },
     }
@@ -180,7 +318,9 @@ fn escapes(source: &str) -> Result<(), Strange> {
         rest = &rest[at..];
         rest = match rest.as_bytes().get(1) {
             Some(b'{' | b'%') if rest.starts_with('{') => in_code(&rest[2..])?,
-            Some(b'#') if rest.starts_with('{') => rest[2..].split_once("#}").map_or("", |(_, after)| after),
+            Some(b'#') if rest.starts_with('{') => {
+                rest[2..].split_once("#}").map_or("", |(_, after)| after)
+            }
             _ => &rest[1..],
         };
     }
