@@ -379,6 +379,7 @@ fn a_node_that_is_told_to_stop_leaves_a_snapshot() {
     assert!(code == 64 && err.contains("snapshot_dir"), "{code} {err}");
 }
 
+#[cfg(feature = "local-tokenizer")]
 #[test]
 fn a_folder_without_a_tokenizer_is_bad_usage() {
     let dir = TempDir::new().unwrap();

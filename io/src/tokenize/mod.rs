@@ -17,6 +17,10 @@ mod client;
 mod endpoints;
 mod failure;
 mod key;
+#[cfg(feature = "local-tokenizer")]
+pub mod local;
+#[cfg(not(feature = "local-tokenizer"))]
+#[path = "no_local.rs"]
 pub mod local;
 mod remote;
 mod retry;

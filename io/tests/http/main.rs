@@ -14,6 +14,7 @@ mod dump;
 mod engine;
 mod fixture;
 mod listeners;
+#[cfg(feature = "local-tokenizer")]
 mod locals;
 mod lookups;
 mod metrics;

@@ -16,8 +16,11 @@ struct Case {
     name: String,
     body: Box<serde_json::value::RawValue>,
     /// By template and tokenizer: text and tokens.
-    results: BTreeMap<String, BTreeMap<String, Option<(String, Vec<u32>)>>>,
+    results: BTreeMap<String, BTreeMap<String, Option<Made>>>,
 }
+
+/// A text and its tokens.
+type Made = (String, Vec<u32>);
 
 /// What came of the cases of one template.
 #[derive(Debug, Default, PartialEq, Eq)]
