@@ -13,7 +13,6 @@ use crate::tokenize::{self, Tokenizer};
 use crate::warm::{self, Keeper};
 use kvroute_engine::{Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,16 +52,6 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
-    /// The folder of a model's tokenizer has none.
-    #[error("local_tokenizers: {model}: {path}: {source}", path = path.display())]
-    LocalTokenizer {
-        /// The model.
-        model: String,
-        /// The file that should be there.
-        path: PathBuf,
-        /// Why it cannot be read.
-        source: io::Error,
-    },
     /// The IO threads cannot be started.
     #[error("cannot start the IO threads: {0}")]
     Streams(io::Error),
@@ -72,9 +61,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
-    /// The tokenizer's thread cannot be started.
-    #[error("cannot start the tokenizer: {0}")]
-    Tokenizer(io::Error),
+    /// The tokenizer cannot be started.
+    #[error(transparent)]
+    Tokenizer(tokenize::StartError),
     /// An address to listen on cannot be had, or the HTTP server cannot be started for another reason.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -85,9 +74,10 @@ impl StartError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::FleetFile(_) | Self::Snapshot { .. } | Self::LocalTokenizer { .. } => true,
+            Self::FleetFile(_) | Self::Snapshot { .. } => true,
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
+            Self::Tokenizer(tokenize::StartError::Local { .. }) => true,
             Self::Streams(_)
             | Self::Learner(_)
             | Self::Tokenizer(_)
@@ -165,14 +155,7 @@ impl Node {
         let count = pods.len();
         check_pods(pods).map_err(|(at, source)| pod_error(config, at, source))?;
         check_files(&server_config(config))?;
-        for (model, folder) in &config.tokenizer.local {
-            let path = folder.join("tokenizer.json");
-            File::open(&path).map_err(|source| StartError::LocalTokenizer {
-                model: model.clone(),
-                path,
-                source,
-            })?;
-        }
+        tokenize::check(&config.tokenizer).map_err(StartError::Tokenizer)?;
         Ok(count)
     }
 

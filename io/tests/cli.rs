@@ -476,3 +476,31 @@ fn files_that_settings_name_are_checked() {
         }
     }
 }
+
+#[cfg(feature = "local-tokenizer")]
+#[test]
+fn a_folder_without_a_tokenizer_is_bad_usage() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let serve = |file: &str, text: &str| {
+        write(&dir, file, text);
+        let local = format!("m={folder}");
+        run(kvroute().args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--local-tokenizer",
+            &local,
+        ]))
+    };
+    for (file, text, expected) in [
+        ("x", "", "tokenizer.json: no such file"),
+        ("tokenizer.json", "{", "tokenizer.json: EOF"),
+    ] {
+        let (code, _, err) = serve(file, text);
+        assert_eq!(code, 64, "{err}");
+        for part in ["local_tokenizers: m: ", folder, expected] {
+            assert!(err.contains(part), "{part} in {err}");
+        }
+    }
+}

@@ -182,6 +182,8 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         &["io/src/http/tokens.rs", "io/src/tokenize/key.rs"],
     ),
     ("io/src/", "subtle::", &["io/src/http/tokens.rs"]),
+    ("io/src/", "minijinja::", &["io/src/tokenize/local/"]),
+    ("io/src/", "tokenizers::", &["io/src/tokenize/local/"]),
     ("io/src/", "signal_hook::", &["io/src/cli/"]),
     (
         "io/src/",

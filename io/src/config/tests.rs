@@ -207,6 +207,10 @@ fn an_error_names_the_key() {
         ("tokenizer_cache: -1\n", "tokenizer_cache"),
         ("tokenizer_cache_time: 90000\n", "tokenizer_cache_time"),
         ("local_tokenizers: [m]\n", "local_tokenizers"),
+        (
+            "tokenizer: 'off'\nlocal_tokenizers: {m: d}\n",
+            "local_tokenizers",
+        ),
         ("policy: best\n", "policy"),
         ("minimum_match: -1\n", "minimum_match"),
         ("deviations: .nan\n", "deviations"),

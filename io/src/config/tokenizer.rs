@@ -85,6 +85,11 @@ impl TokenizerConfig {
                 return Err(wrong("tokenizer", message));
             }
         };
+        let local = settings.local_tokenizers.clone().unwrap_or_default();
+        if mode == TokenizerMode::Off && !local.is_empty() {
+            let message = "needs tokenizer: remote, as it is compared with the engines";
+            return Err(wrong("local_tokenizers", message.to_owned()));
+        }
         Ok(Self {
             mode,
             endpoint: settings.tokenizer_endpoint.clone(),
@@ -110,7 +115,7 @@ impl TokenizerConfig {
                 (0, TOKENIZER_CACHE_BYTES_MAX),
             )?,
             cache_time: CACHE.time("tokenizer_cache_time", settings.tokenizer_cache_time)?,
-            local: settings.local_tokenizers.clone().unwrap_or_default(),
+            local,
         })
     }
 }

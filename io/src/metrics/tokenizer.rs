@@ -1,6 +1,7 @@
 //! What became of prompts that came as text.
 use super::{add_up, counter, gauge};
 use crate::tokenize::Tokenizer;
+use crate::tokenize::local::State;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use std::fmt::Result;
@@ -47,5 +48,37 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer)
     gauge(encoder, "kvroute_tokenizer_cache_entries", help, None)?.encode_gauge(&entries)?;
     let help = "Memory that remembered tokens take.";
     let unit = Some(&Unit::Bytes);
-    gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)
+    gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)?;
+    locally(encoder, tokenizer)
+}
+
+/// Of those in this process.
+fn locally(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+    let locals = || tokenizer.locals().all();
+    let help = "1 for the state of the model's local tokenizer.";
+    let mut metric = gauge(encoder, "kvroute_local_tokenizer_state", help, None)?;
+    for local in locals() {
+        for state in State::ALL {
+            let labels = [("model", local.name()), ("state", state.as_str())];
+            let is = u64::from(local.state() == state);
+            metric.encode_family(&labels)?.encode_gauge(&is)?;
+        }
+    }
+    let help = "Prompts that a local tokenizer was asked for, by what became of them.";
+    let mut metric = counter(encoder, "kvroute_local_tokenizer_prompts", help)?;
+    for local in locals() {
+        for (outcome, count) in local.outcomes() {
+            let labels = [("model", local.name()), ("outcome", outcome)];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+    }
+    let help = "Comparisons of a local tokenizer with the engines; all probes together are one.";
+    let mut metric = counter(encoder, "kvroute_local_tokenizer_comparisons", help)?;
+    for local in locals() {
+        for (outcome, count) in local.comparisons() {
+            let labels = [("model", local.name()), ("outcome", outcome)];
+            add_up(metric.encode_family(&labels)?, count)?;
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,8 @@
 //! left alone for a while (`breaker`, `endpoints`). Everything is bounded, in time by the deadline of each prompt. Whoever gets
 //! no tokens is told why ([`Failure`]), and goes on without.
 //!
+//! A model that has a tokenizer in this process (`local`) is asked for there first, once that agrees with the engines.
+//!
 //! `ask`, `items`, `key`, `answer`, `retry` and `breaker` are pure.
 mod answer;
 mod ask;
@@ -16,6 +18,11 @@ mod endpoints;
 mod failure;
 mod items;
 mod key;
+#[cfg(feature = "local-tokenizer")]
+pub mod local;
+#[cfg(not(feature = "local-tokenizer"))]
+#[path = "no_local.rs"]
+pub mod local;
 mod remote;
 mod retry;
 mod side;
@@ -28,6 +35,7 @@ use crate::config::TokenizerConfig;
 use crate::fleet::Fleet;
 use crate::limits::{TOKENIZER_BYTES_MAX, TOKENIZER_QUEUE_MAX, TOKENIZER_RESOLVERS};
 use cache::Cache;
+use local::{Crew, Locals, Models, OpenError};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -36,6 +44,32 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
+
+/// Why the tokenizer cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A thread cannot be.
+    #[error("cannot start the tokenizer: {0}")]
+    Thread(#[from] io::Error),
+    /// The folder of a local tokenizer cannot be used.
+    #[error("local_tokenizers: {model}: {source}")]
+    Local {
+        /// Whose.
+        model: String,
+        /// What is wrong.
+        source: OpenError,
+    },
+}
+
+/// Whether the folders of local tokenizers can be used, without starting anything.
+pub fn check(config: &TokenizerConfig) -> Result<(), StartError> {
+    open(config).map(drop)
+}
+
+fn open(config: &TokenizerConfig) -> Result<Locals, StartError> {
+    let locals = Locals::open(&config.local);
+    locals.map_err(|(model, source)| StartError::Local { model, source })
+}
 
 /// A prompt's tokens, or why there are none.
 pub type Outcome = Result<Tokens, Failure>;
@@ -59,6 +93,7 @@ struct Shared {
     fleet: Arc<Fleet>,
     cache: Cache,
     counts: Counts,
+    locals: Locals,
     /// Bytes of prompts that are under way.
     held: AtomicUsize,
 }
@@ -102,13 +137,16 @@ impl Drop for Room {
 #[derive(Debug)]
 pub struct Running {
     tokenizer: Tokenizer,
+    crew: Option<Crew>,
     stop: Option<oneshot::Sender<()>>,
     join: Option<JoinHandle<()>>,
 }
 
 impl Tokenizer {
-    /// Starts the thread. Fails if the system gives none, or no descriptors.
-    pub fn start(config: &TokenizerConfig, fleet: &Arc<Fleet>) -> io::Result<Running> {
+    /// Starts the threads. Fails if the system gives none, or no descriptors, or if the folder of a local tokenizer
+    /// cannot be used.
+    pub fn start(config: &TokenizerConfig, fleet: &Arc<Fleet>) -> Result<Running, StartError> {
+        let locals = open(config)?;
         let shared = Arc::new(Shared {
             endpoint: config.endpoint.as_deref().map(|endpoint| {
                 let endpoint = endpoint.strip_prefix("http://").unwrap_or(endpoint);
@@ -117,6 +155,7 @@ impl Tokenizer {
             fleet: Arc::clone(fleet),
             cache: Cache::new(config.cache, config.cache_time),
             counts: Counts::default(),
+            locals,
             held: AtomicUsize::new(0),
             config: config.clone(),
         });
@@ -144,6 +183,7 @@ impl Tokenizer {
                 }
             })?;
         Ok(Running {
+            crew: Some(Crew::start(&tokenizer)?),
             tokenizer,
             stop: Some(stop),
             join: Some(join),
@@ -168,13 +208,25 @@ impl Tokenizer {
         if let Some(tokens) = self.cached(ask) {
             return Ok(tokens);
         }
-        let outcome = self.ask(ask.clone()).await;
+        let deadline = Instant::now() + self.shared.config.deadline;
+        if let Some(tokens) = self.shared.locals.tokens(&self.shared, ask, deadline).await {
+            return Ok(tokens);
+        }
+        let outcome = self.ask(ask.clone(), deadline).await;
         self.shared.counts.add(&outcome);
         outcome
     }
 
-    async fn ask(&self, ask: Ask) -> Outcome {
-        let deadline = Instant::now() + self.shared.config.deadline;
+    async fn ask(&self, ask: Ask, deadline: Instant) -> Outcome {
+        let answered = self.send(ask, deadline)?;
+        match timeout_at(deadline.into(), answered).await {
+            Ok(answer) => answer.unwrap_or(Err(Failure::Stopped)),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    /// Gives a prompt to the thread.
+    fn send(&self, ask: Ask, deadline: Instant) -> Result<oneshot::Receiver<Outcome>, Failure> {
         let room = Room::take(&self.shared, ask.body().len()).ok_or(Failure::Busy)?;
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -187,10 +239,13 @@ impl Tokenizer {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
         })?;
-        match timeout_at(deadline.into(), answered).await {
-            Ok(answer) => answer.unwrap_or(Err(Failure::Stopped)),
-            Err(_) => Err(Failure::Timeout),
-        }
+        Ok(answered)
+    }
+
+    /// The models with a tokenizer in this process.
+    #[must_use]
+    pub fn locals(&self) -> &Models {
+        self.shared.locals.models()
     }
 
     /// What it counts.
@@ -216,8 +271,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The thread is told by the sender's end, too.
+        // The thread is told by the sender's end, too. Whoever compares gets an answer then.
         drop(self.stop.take());
+        drop(self.crew.take());
         if self.join.take().is_some_and(|join| join.join().is_err()) {
             tracing::error!("the tokenizer's thread has panicked");
         }

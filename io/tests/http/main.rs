@@ -17,6 +17,8 @@ mod fixture;
 mod learning;
 mod listeners;
 mod loads;
+#[cfg(feature = "local-tokenizer")]
+mod locals;
 mod lookups;
 mod metrics;
 mod modes;
