@@ -12,6 +12,7 @@ mod connections;
 mod decisions;
 mod dump;
 mod fixture;
+mod held_apart;
 mod learning;
 mod listeners;
 mod loads;
