@@ -370,7 +370,7 @@ fn no_worker_is_taken_for_another() {
                     let Some(number) = other.1.expected() else {
                         continue;
                     };
-                    let credited = found.iter().any(|&hit| hit == number);
+                    let credited = found.contains(&number);
                     assert!(
                         !credited || asked.0 == other.0,
                         "{} for {}",

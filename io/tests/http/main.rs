@@ -14,6 +14,7 @@ mod decisions;
 mod dump;
 mod engine;
 mod fixture;
+mod held_apart;
 mod learning;
 mod listeners;
 mod loads;
