@@ -104,7 +104,6 @@ impl Node {
                 replay: config.replay_timeout,
                 ..Timing::default()
             },
-            ..StreamsConfig::default()
         };
         raise_file_limit();
         let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;

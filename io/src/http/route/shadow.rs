@@ -44,7 +44,7 @@ pub(super) fn compare(fleet: &Fleet, decision: &Decision, name: &str) {
     let own = decision.matched;
     let theirs = match agreed {
         true => Some(own),
-        false => best(decision, &view, name).map(|considered| matched(considered)),
+        false => best(decision, &view, name).map(matched),
     };
     let actual = Actual {
         name: name.into(),
