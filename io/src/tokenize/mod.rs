@@ -273,7 +273,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The thread is told by the sender's end, too. Whoever compares gets an answer then.
         drop(self.stop.take());
-        drop(self.crew.take());
+        self.crew = None;
         if self.join.take().is_some_and(|join| join.join().is_err()) {
             tracing::error!("the tokenizer's thread has panicked");
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Where a model's tokenizer stands: none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {}
+pub struct State(());
 
 impl State {
     /// All of them.
@@ -16,7 +16,7 @@ impl State {
     /// The word used in metrics and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {}
+        ""
     }
 }
 
@@ -29,30 +29,30 @@ pub struct OpenError {
 }
 
 /// One model: there is none.
-#[derive(Clone, Copy, Debug)]
-pub enum Model {}
+#[derive(Debug)]
+pub struct Model(State);
 
 impl Model {
     /// The model's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        match *self {}
+        self.0.as_str()
     }
 
     /// Whether it answers.
     #[must_use]
     pub fn state(&self) -> State {
-        match *self {}
+        self.0
     }
 
     /// What prompts came to.
     pub fn outcomes(&self) -> std::iter::Empty<(&'static str, u64)> {
-        match *self {}
+        std::iter::empty()
     }
 
     /// What comparisons came to.
     pub fn comparisons(&self) -> std::iter::Empty<(&'static str, u64)> {
-        match *self {}
+        std::iter::empty()
     }
 }
 

@@ -181,79 +181,54 @@ mod tests {
         standing.state()
     }
 
+    const NEW: State = State::Unverified;
+    const ON: State = State::On;
+    const OFF: State = State::Off;
+
     #[test]
-    fn by_hand() {
-        let (new, on, off) = (State::Unverified, State::On, State::Off);
+    fn engines_come_and_go() {
         // Nobody to compare with.
-        assert_eq!(play(&[See(&[], false)]), new);
-        // Equal, and still so.
+        assert_eq!(play(&[See(&[], false)]), NEW);
+        let verified = || Verified(&[1, 2], Equal, ON);
+        assert_eq!(play(&[See(&[1, 2], true), verified()]), ON);
+        // One that goes changes nothing; one that comes does.
+        assert_eq!(play(&[verified(), See(&[2], false), See(&[], false)]), ON);
+        assert_eq!(play(&[verified(), See(&[1, 2, 3], true)]), NEW);
+        // It stays off while one of these engines is there.
+        let different = || Verified(&[1, 2], Different(3), OFF);
+        assert_eq!(play(&[different(), See(&[2, 3], false)]), OFF);
+        assert_eq!(play(&[different(), See(&[], false)]), OFF);
         assert_eq!(
-            play(&[
-                See(&[1], true),
-                Verified(&[1], Equal, on),
-                Compared(&[1], Equal, on),
-                See(&[1], false)
-            ]),
-            on
+            play(&[different(), See(&[3], true), Verified(&[3], Equal, ON)]),
+            ON
         );
-        // An engine that goes changes nothing; one that comes does.
+    }
+
+    #[test]
+    fn a_difference_turns_it_off_and_nothing_else() {
+        let verified = || Verified(&[1], Equal, ON);
+        assert_eq!(play(&[verified(), Compared(&[1], Equal, ON)]), ON);
+        assert_eq!(play(&[verified(), Compared(&[1], Unknown, ON)]), ON);
+        let different = || Compared(&[1], Different(0), OFF);
         assert_eq!(
-            play(&[
-                Verified(&[1, 2], Equal, on),
-                See(&[2], false),
-                See(&[], false)
-            ]),
-            on
+            play(&[verified(), different(), Compared(&[1], Equal, OFF)]),
+            OFF
         );
-        assert_eq!(play(&[Verified(&[1], Equal, on), See(&[1, 2], true)]), new);
-        // Different at once, or later; then it stays off while one of these engines is there.
-        assert_eq!(
-            play(&[
-                Verified(&[1, 2], Different(3), off),
-                See(&[2, 3], false),
-                See(&[], false)
-            ]),
-            off
-        );
-        assert_eq!(
-            play(&[
-                Verified(&[1], Equal, on),
-                Compared(&[1], Different(0), off),
-                Compared(&[1], Equal, off)
-            ]),
-            off
-        );
-        assert_eq!(
-            play(&[
-                Verified(&[1], Different(0), off),
-                See(&[3], true),
-                Verified(&[3], Equal, on)
-            ]),
-            on
-        );
-        // Nothing is known: again, but not at once.
-        let wait = &[
+        // One that comes late says nothing about a tokenizer that is not verified again yet.
+        let late = Compared(&[2], Different(1), NEW);
+        assert_eq!(play(&[verified(), See(&[2], true), late]), NEW);
+    }
+
+    #[test]
+    fn engines_that_do_not_answer_are_asked_again_but_not_at_once() {
+        let steps = &[
             See(&[1], true),
-            Verified(&[1], Unknown, new),
+            Verified(&[1], Unknown, NEW),
             See(&[1], false),
             Passed(LOCAL_RETRY_TIME),
             See(&[1], true),
         ];
-        assert_eq!(play(wait), new);
-        // What nobody knows turns nothing off.
-        assert_eq!(
-            play(&[Verified(&[1], Equal, on), Compared(&[1], Unknown, on)]),
-            on
-        );
-        // A comparison that comes late says nothing about a tokenizer that is not verified again yet.
-        assert_eq!(
-            play(&[
-                Verified(&[1], Equal, on),
-                See(&[2], true),
-                Compared(&[2], Different(1), new)
-            ]),
-            new
-        );
+        assert_eq!(play(steps), NEW);
     }
 
     #[test]
