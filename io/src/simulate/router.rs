@@ -10,7 +10,9 @@ use crate::fake::chance::Chance;
 use crate::load::{Booking, Clock, Scrape, WorkerLoad};
 use kvroute_engine::choose::{Ask, Candidate, FULL_CREDIT, Rules, choose, tie};
 use kvroute_engine::types::{TIERS, WorkerId};
-use kvroute_engine::{Index, Matches, Participant, PredictConfig, Predictions, Prompt, TokenKeys};
+use kvroute_engine::{
+    Blocks, Index, Matches, Participant, PredictConfig, Predictions, Prompt, TokenKeys,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
