@@ -20,6 +20,7 @@ pub mod node;
 pub mod predict;
 pub mod probe;
 mod quiet;
+pub mod simulate;
 pub mod snapshot;
 pub mod status;
 pub mod stream;

@@ -425,3 +425,30 @@ pub const LINES_PERIOD: Duration = Duration::from_secs(10);
 pub const PROBE_LINES_PER_MINUTE_MAX: u64 = 30;
 
 const _: () = assert!(PROBE_CONNECT_TIME_MAX.as_millis() < PROBE_TIME_MAX.as_millis());
+
+/// Bytes of one line of a trace: a prompt of ten million tokens has 20,000 ids.
+pub const TRACE_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Requests of one trace that are simulated: a day at ten a second. Each takes some 300 bytes.
+pub const TRACE_REQUESTS_MAX: usize = 1_000_000;
+
+/// Tokens of one prompt or answer of a trace.
+pub const TRACE_TOKENS_MAX: u64 = 4 << 20;
+
+/// Highest id of a block in a trace: what tells ids from made-up seeds has room above.
+pub const TRACE_ID_MAX: u64 = 1 << 53;
+
+/// Latest time in a trace, in milliseconds: a month.
+pub const TRACE_TIME_MAX_MS: u64 = 31 * 86_400_000;
+
+/// Virtual time after which a simulation is given up, in microseconds: twice the longest trace.
+pub const SIMULATION_TIME_MAX_US: u64 = 2 * TRACE_TIME_MAX_MS * 1_000;
+
+/// Pods of a simulated fleet. Each choice looks at all.
+pub const SIMULATED_PODS_MAX: usize = 1_024;
+
+/// Blocks of one simulated cache, at some 50 bytes each with its share of the index.
+pub const SIMULATED_BLOCKS_MAX: u32 = 16 << 20;
+
+/// Threads of a simulation: one for each way to choose is all that can be used.
+pub const SIMULATION_THREADS_MAX: usize = 16;

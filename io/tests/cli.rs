@@ -504,3 +504,82 @@ fn a_folder_without_a_tokenizer_is_bad_usage() {
         }
     }
 }
+
+/// Two prompts, the second of which begins with the first.
+const TRACE: &str = concat!(
+    r#"{"timestamp":0,"input_length":600,"output_length":2,"hash_ids":[1,2]}"#,
+    "\n",
+    r#"{"timestamp":5000,"input_length":600,"output_length":2,"hash_ids":[1,2]}"#,
+    "\n"
+);
+
+#[test]
+fn a_trace_is_simulated_under_each_policy() {
+    let dir = TempDir::new().unwrap();
+    let trace = write(&dir, "trace.jsonl", TRACE);
+    let (code, out, err) = run(kvroute().args(["simulate", &trace]));
+    assert_eq!(
+        (code, err.as_str()),
+        (0, ""),
+        "no progress but to a terminal"
+    );
+    for word in ["random", "approximate", "prefix-cache", "cost", "TTFT mean"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    let svg = dir.path().join("plot.svg");
+    let args = ["simulate", &trace, "--json", "--policy", "prefix-cache"];
+    let (code, out, err) = run(kvroute().args(args).arg("--svg").arg(&svg));
+    assert_eq!(code, 0, "{err}");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let runs = json["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 1);
+    // 37 of the second prompt's 37.5 blocks.
+    assert_eq!(runs[0]["saved_tokens"], 592);
+    assert_eq!(runs[0]["policy"], "prefix-cache");
+    assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn a_trace_that_cannot_be_simulated_is_named() {
+    let dir = TempDir::new().unwrap();
+    let trace = write(&dir, "trace.jsonl", TRACE);
+    let broken = write(
+        &dir,
+        "broken.jsonl",
+        &TRACE.replace("5000,\"input_length\":600", "5000,\"input_length\":6000"),
+    );
+    let empty = write(&dir, "empty.jsonl", "\n");
+    for (args, code, named) in [
+        (vec!["/no/such.jsonl"], 69, vec!["/no/such.jsonl"]),
+        (vec![&*broken], 64, vec!["broken.jsonl:2:", "hash_ids"]),
+        (vec![&*empty], 64, vec!["empty.jsonl", "no requests"]),
+        (
+            vec![&*trace, "--policy", "best"],
+            64,
+            vec!["--policy", "best"],
+        ),
+        (vec![&*trace, "--speed", "0"], 64, vec!["--speed"]),
+        (
+            vec![&*trace, "--cost-decode", "1001"],
+            64,
+            vec!["--cost-decode"],
+        ),
+        (vec![&*trace, "--pods", "0"], 64, vec!["--pods"]),
+        (
+            vec![&*trace, "--cache-blocks", "9"],
+            64,
+            vec!["request 1", "--cache-blocks"],
+        ),
+        (
+            vec![&*trace, "--limit", "1", "--svg", "/no/such/plot.svg"],
+            69,
+            vec!["/no/such/plot.svg"],
+        ),
+    ] {
+        let (found, _, err) = run(kvroute().arg("simulate").args(&args));
+        assert_eq!(found, code, "{args:?}: {err}");
+        for word in named {
+            assert!(err.contains(word), "{word} in {args:?}: {err}");
+        }
+    }
+}

@@ -112,6 +112,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("io/fake", &["limits", "stream"]),
+    (
+        "io/simulate",
+        &["limits", "fake", "load", "status", "stream", "wire"],
+    ),
     ("io/trace", &["limits"]),
     ("io/demo", &["limits", "config", "node", "fake", "trace"]),
     // Of the binary: it names the library by the crate's name, and itself only here.

@@ -3,6 +3,7 @@ mod check_config;
 mod demo;
 mod fake_engine;
 mod serve;
+mod simulate;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -51,6 +52,8 @@ enum Command {
     Demo(demo::Args),
     /// Publish made-up events as engines do, to try a node without a GPU
     FakeEngine(fake_engine::Args),
+    /// Replay a trace of requests against a simulated fleet, under each policy
+    Simulate(simulate::Args),
 }
 
 /// By which flag or variable each setting was given.
@@ -113,6 +116,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::CheckConfig(args) => check_config::run(*args, &origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {
             // Help and version go to stdout and are no errors. A closed stdout is nobody's business.
