@@ -167,14 +167,7 @@ impl Server {
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Self, ServerError> {
         let status = Arc::new(HttpStatus::of(config.sync_mode));
-        let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
-        let gate = Arc::new(Gate {
-            tokens: tokens("token_file", &config.token_file)?,
-            admin_tokens: tokens("admin_token_file", &config.admin_token_file)?,
-            separate: config.admin_listen.is_some(),
-            requests_max: config.requests_max,
-            status: Arc::clone(&status),
-        });
+        let gate = Arc::new(gate(config, &status)?);
         let tls = config
             .tls
             .as_ref()
@@ -304,6 +297,18 @@ fn begin(
     let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
     let tokenizer = tokenizer.cloned();
     move || ThreadState::new(fleet, status, share, router, tokenizer)
+}
+
+/// Who may have what.
+fn gate(config: &ServerConfig, status: &Arc<HttpStatus>) -> Result<Gate, ServerError> {
+    let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
+    Ok(Gate {
+        tokens: tokens("token_file", &config.token_file)?,
+        admin_tokens: tokens("admin_token_file", &config.admin_token_file)?,
+        separate: config.admin_listen.is_some(),
+        requests_max: config.requests_max,
+        status: Arc::clone(status),
+    })
 }
 
 fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
