@@ -164,14 +164,7 @@ impl Server {
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Self, ServerError> {
         let status = Arc::<HttpStatus>::default();
-        let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
-        let gate = Arc::new(Gate {
-            tokens: tokens("token_file", &config.token_file)?,
-            admin_tokens: tokens("admin_token_file", &config.admin_token_file)?,
-            separate: config.admin_listen.is_some(),
-            requests_max: config.requests_max,
-            status: Arc::clone(&status),
-        });
+        let gate = gate(config, &status)?;
         let tls = config
             .tls
             .as_ref()
@@ -288,6 +281,18 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Who is let in.
+fn gate(config: &ServerConfig, status: &Arc<HttpStatus>) -> Result<Arc<Gate>, ServerError> {
+    let tokens = |key, path: &Option<PathBuf>| load_tokens(key, path.as_deref());
+    Ok(Arc::new(Gate {
+        tokens: tokens("token_file", &config.token_file)?,
+        admin_tokens: tokens("admin_token_file", &config.admin_token_file)?,
+        separate: config.admin_listen.is_some(),
+        requests_max: config.requests_max,
+        status: Arc::clone(status),
+    }))
 }
 
 /// What a thread that answers aside begins with.
