@@ -490,19 +490,14 @@ pub const DECISIONS_MAX: usize = 1 << 20;
 
 /// Prompts that wait for the tokenizer's thread, which takes them at once.
 pub const TOKENIZER_QUEUE_MAX: usize = 1_024;
-
 /// Different prompts that are being tokenized or wait for it, and equal ones that wait for one of them.
 pub const TOKENIZER_ASKS_MAX: usize = 4_096;
-
 /// Bytes of all prompts as text that are being tokenized or wait for it.
 pub const TOKENIZER_BYTES_MAX: usize = 256 << 20;
-
 /// Bytes of an engine's answer to `/tokenize`: two million ids of seven digits.
 pub const TOKENIZER_ANSWER_BYTES_MAX: usize = 16 << 20;
-
 /// Bytes of an engine's answer that is no list of tokens: an error's message, a version.
 pub const TOKENIZER_WORDS_BYTES_MAX: usize = 64 << 10;
-
 /// Tokens of one prompt. The longest contexts have some ten million, and most one.
 pub const TOKENIZED_TOKENS_MAX: usize = 2 << 20;
 
@@ -526,16 +521,12 @@ pub const ENDPOINTS_SPARE: usize = 256;
 
 /// Failures in a row after which an endpoint gets a pause.
 pub const BREAKER_FAILURES: u32 = 5;
-
 /// First such pause, doubled with each trial that fails.
 pub const BREAKER_PAUSE_MIN: Duration = Duration::from_secs(1);
-
 /// Longest such pause.
 pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
-
 /// First pause before a call that failed is made again, doubled each time; half of it is chance.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
-
 /// Longest such pause: a client is waiting.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -589,27 +580,19 @@ pub const SHADOW_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Bytes of one line of a trace: a prompt of ten million tokens has 20,000 ids.
 pub const TRACE_LINE_BYTES_MAX: usize = 1 << 20;
-
 /// Requests of one trace that are simulated: a day at ten a second. Each takes some 300 bytes.
 pub const TRACE_REQUESTS_MAX: usize = 1_000_000;
-
 /// Tokens of one prompt or answer of a trace.
 pub const TRACE_TOKENS_MAX: u64 = 4 << 20;
-
 /// Highest id of a block in a trace: what tells ids from made-up seeds has room above.
 pub const TRACE_ID_MAX: u64 = 1 << 53;
-
 /// Latest time in a trace, in milliseconds: a month.
 pub const TRACE_TIME_MAX_MS: u64 = 31 * 86_400_000;
-
 /// Virtual time after which a simulation is given up, in microseconds: twice the longest trace.
 pub const SIMULATION_TIME_MAX_US: u64 = 2 * TRACE_TIME_MAX_MS * 1_000;
-
 /// Pods of a simulated fleet. Each choice looks at all.
 pub const SIMULATED_PODS_MAX: usize = 1_024;
-
 /// Blocks of one simulated cache, at some 50 bytes each with its share of the index.
 pub const SIMULATED_BLOCKS_MAX: u32 = 16 << 20;
-
 /// Threads of a simulation: one for each way to choose is all that can be used.
 pub const SIMULATION_THREADS_MAX: usize = 16;
