@@ -339,8 +339,8 @@ fn cost_by_hand() {
         // A prompt is not saved more often than it is long.
         (working([0, 4_000, 4_000], 0, 0), 250_000),
         (working([4_000, 4_000, 4_000], 0, 0), 0),
-        // What is queued counts like the prompt, and what is in use is added.
-        (working([400, 400, 400], 50, 7), 657_000),
+        // What is queued counts like the prompt, what is in use a tenth.
+        (working([400, 400, 400], 50, 7), 650_700),
         // Out of range is the most there can be.
         (working([0, 0, 0], u64::MAX, u64::MAX), u64::MAX),
     ] {
@@ -374,11 +374,11 @@ fn the_least_cost_wins() {
         let choice = choose(candidates, ask, &Rules::default(), |_| 7).unwrap();
         (choice.at, choice.reason)
     };
-    // A match of 400 outweighs 300 tokens in use, and not 500.
+    // A match of 400 outweighs 3,000 tokens in use, and not 5,000.
     let idle = working([0, 0, 0], 0, 0);
     let busy = |active| working([400, 400, 400], 0, active);
-    assert_eq!(chosen(&[idle, busy(300)], &ask), (1, Reason::Cost));
-    assert_eq!(chosen(&[idle, busy(500)], &ask), (0, Reason::Cost));
+    assert_eq!(chosen(&[idle, busy(3_000)], &ask), (1, Reason::Cost));
+    assert_eq!(chosen(&[idle, busy(5_000)], &ask), (0, Reason::Cost));
     // Equal work: fewer requests.
     let mut more = idle;
     more.load.waiting = 1;
@@ -452,9 +452,9 @@ fn equal_work_goes_by_requests_then_by_the_prefix() {
         let choice = choose(&[more, idle], &ask, &Rules::default(), |_| seed).unwrap();
         assert_eq!(choice.at, 1);
     }
-    // 400 cached and 400 in use are as much work as nothing of either; the prefix reaches as far as any of them holds.
+    // 400 cached and 4,000 in use are as much work as nothing of either; the prefix reaches as far as any of them holds.
     let mut asked = None;
-    let tied = [idle, working([400, 400, 400], 0, 400)];
+    let tied = [idle, working([400, 400, 400], 0, 4_000)];
     let choice = choose(&tied, &ask, &Rules::default(), |matched| {
         asked = Some(matched);
         7

@@ -19,10 +19,13 @@ pub struct Weights {
 }
 
 impl Default for Weights {
+    /// A token in use counts a tenth of one to be computed. Dynamo has both count alike; on the public conversation trace that
+    /// gives prefixes up for a few requests less (`kvroute simulate`, `perf/README.md`): a step of an 8B model on an A100 reads some
+    /// 12,500 tokens in use in the millisecond in which it computes 12.
     fn default() -> Self {
         Self {
             prefill: 1_000,
-            decode: 1_000,
+            decode: 100,
             tiers: [1_000, 750, 250],
         }
     }

@@ -87,10 +87,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FACTOR", default_value_t = Rules::default().deviations)]
     deviations: f64,
     /// What a token to be computed counts in policy cost
-    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0)]
+    #[arg(long, value_name = "WEIGHT", default_value_t = f64::from(Weights::default().prefill) / 1e3)]
     cost_prefill: f64,
     /// What a token in use by other requests counts in policy cost
-    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0)]
+    #[arg(long, value_name = "WEIGHT", default_value_t = f64::from(Weights::default().decode) / 1e3)]
     cost_decode: f64,
     /// Only the first requests of the trace
     #[arg(long, value_name = "N", default_value_t = TRACE_REQUESTS_MAX as u64,

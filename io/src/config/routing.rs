@@ -93,13 +93,14 @@ impl RoutingConfig {
             default.rules.deviations,
             (0.0, 1_000.0),
         )?;
+        let weights = Weights::default();
         let rules = Rules {
             imbalance: settings.imbalance.unwrap_or(default.rules.imbalance),
             deviations,
             weights: Weights {
-                prefill: weight("cost_prefill", settings.cost_prefill)?,
-                decode: weight("cost_decode", settings.cost_decode)?,
-                ..Weights::default()
+                prefill: weight("cost_prefill", settings.cost_prefill, weights.prefill)?,
+                decode: weight("cost_decode", settings.cost_decode, weights.decode)?,
+                ..weights
             },
         };
         let approximate_blocks = within(
@@ -142,8 +143,8 @@ fn policy(given: Option<&str>) -> Result<Policy, ConfigError> {
 }
 
 /// A weight, in thousandths.
-fn weight(key: &'static str, given: Option<f64>) -> Result<u32, ConfigError> {
-    let given = within(key, given, 1.0, (0.0, WEIGHT_MAX))?;
+fn weight(key: &'static str, given: Option<f64>, default: u32) -> Result<u32, ConfigError> {
+    let given = within(key, given, f64::from(default) / 1_000.0, (0.0, WEIGHT_MAX))?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

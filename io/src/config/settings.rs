@@ -152,7 +152,7 @@ pub struct Settings {
     /// What a token to be computed counts in policy cost [default: 1]
     #[arg(long, env = "KVROUTE_COST_PREFILL", value_name = "WEIGHT")]
     pub cost_prefill: Option<f64>,
-    /// What a token in use by other requests counts in policy cost [default: 1]
+    /// What a token in use by other requests counts in policy cost [default: 0.1]
     #[arg(long, env = "KVROUTE_COST_DECODE", value_name = "WEIGHT")]
     pub cost_decode: Option<f64>,
     /// The header that names a request's session; its requests stay with one pod while that is not too busy

@@ -12,7 +12,7 @@ fn read(text: &str) -> Result<Settings, FileError> {
 
 fn tokenizer() -> TokenizerConfig {
     TokenizerConfig {
-        mode: TokenizerMode::Off,
+        mode: TokenizerMode::Remote,
         endpoint: Some("t:80".to_owned()),
         timeout: Duration::from_millis(500),
         deadline: Duration::from_secs(3),
@@ -58,7 +58,7 @@ fn every_key_of_the_file_is_read() {
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
              hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n\
-             tokenizer: 'off'\ntokenizer_endpoint: t:80\ntokenizer_timeout: 0.5\ntokenizer_deadline: 3\n\
+             tokenizer: remote\ntokenizer_endpoint: t:80\ntokenizer_timeout: 0.5\ntokenizer_deadline: 3\n\
              tokenizer_retries: 4\ntokenizer_concurrency: 5\ntokenizer_hedge: 0\ntokenizer_cache: 6\n\
              tokenizer_cache_time: 7\nlocal_tokenizers: {m: /models/m}\npolicy: cost\nminimum_match: 8\n\
              imbalance: 9\ndeviations: 1.5\ncost_prefill: 2\ncost_decode: 0.25\nsession_header: X-Session\n\
@@ -93,7 +93,7 @@ fn every_key_of_the_file_is_read() {
         peers: vec!["a:1".to_owned(), "b:2".to_owned()],
         tokenizer: tokenizer(),
         routing: routing(),
-        sync_mode: SyncMode::Decisions,
+        sync_mode: SyncMode::DecisionsWithTokenizer,
     };
     assert_eq!(settings.resolve().unwrap(), config);
 }
@@ -129,6 +129,12 @@ fn the_mode_follows_from_the_tokenizer_and_event_sync() {
         let config = read(text).unwrap().resolve().unwrap();
         assert_eq!(config.sync_mode, mode, "{text}");
     }
+}
+
+#[test]
+fn a_tokenizer_can_be_off() {
+    let config = read("tokenizer: 'off'\n").unwrap().resolve().unwrap();
+    assert_eq!(config.tokenizer.mode, TokenizerMode::Off);
 }
 
 #[test]
