@@ -1,8 +1,8 @@
 //! `kvroute simulate`: what would routing have saved on this trace? A fleet in virtual time, under each way to choose.
 //!
-//! What is simulated is the engines ([`engine`], [`hardware`], [`pool`]) and time. What is real is the node's own: the
-//! engines' events are written as vLLM writes them, decoded, judged and applied by the code that serves ([`pod`]), and
-//! pods are chosen by the engine's rules from lookups in the real index and the node's own books of loads ([`router`]). Each run ends with a comparison of the index
+//! What is simulated is the engines (`engine`, [`hardware`], `pool`) and time. What is real is the node's own: the
+//! engines' events are written as vLLM writes them, decoded, judged and applied by the code that serves (`pod`), and
+//! pods are chosen by the engine's rules from lookups in the real index and the node's own books of loads (`router`). Each run ends with a comparison of the index
 //! with every cache; a run in which they differ fails.
 //!
 //! | not simulated | effect |
