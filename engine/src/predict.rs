@@ -217,7 +217,8 @@ impl Predictions {
                         evicted: report.evicted + self.blocks().saturating_sub(known),
                         ..RecordReport::default()
                     };
-                    self.clear(at);
+                    // At once: a writer's own clear gives bytes back slice by slice, and nobody would ask for the slices.
+                    self.take_out(at, usize::MAX, u64::MAX);
                     break;
                 }
             }

@@ -10,6 +10,7 @@ pub mod address;
 pub mod config;
 pub mod demo;
 pub mod fake;
+mod fatal;
 pub mod fleet;
 pub mod http;
 pub mod ids;

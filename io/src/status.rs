@@ -144,6 +144,7 @@ pub struct WorkerStatus {
     gaps: AtomicU64,
     replays: AtomicU64,
     restarts: AtomicU64,
+    drops: AtomicU64,
     batches: AtomicU64,
     removals: AtomicU64,
     distrusts: AtomicU64,
@@ -163,6 +164,7 @@ impl Default for WorkerStatus {
             gaps: AtomicU64::new(0),
             replays: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            drops: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             removals: AtomicU64::new(0),
             distrusts: AtomicU64::new(0),
@@ -224,6 +226,13 @@ impl WorkerStatus {
     /// Notes that all that it held was dropped now.
     pub fn dropped(&self) {
         self.dropped_at_ms.store(now_ms(), Relaxed);
+        self.drops.fetch_add(1, Relaxed);
+    }
+
+    /// How often all that it held was dropped.
+    #[must_use]
+    pub fn drops(&self) -> u64 {
+        self.drops.load(Relaxed)
     }
 
     /// When all that it held was dropped last, in milliseconds since 1970; 0 for never.

@@ -66,11 +66,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
-    ("io/stream", &["limits", "quiet", "status", "wire"]),
+    ("io/fatal", &[]),
+    ("io/stream", &["limits", "quiet", "fatal", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
-    ("io/predict", &["limits", "status"]),
+    ("io/predict", &["limits", "fatal", "status"]),
     (
         "io/fleet",
         &[

@@ -76,10 +76,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = APPROXIMATE_TIME_DEFAULT.as_secs(),
         value_parser = clap::value_parser!(u64).range(1..=604_800))]
     approximate_time: u64,
-    /// Blocks of decisions that are remembered for one pod
-    #[arg(long, value_name = "N", default_value_t = APPROXIMATE_BLOCKS_DEFAULT as u64,
+    /// Blocks of decisions that are remembered for one pod [default: as many as it caches, 65536 at most]
+    #[arg(long, value_name = "N",
         value_parser = clap::value_parser!(u64).range(1..=PREDICTED_BLOCKS_MAX as u64))]
-    approximate_blocks: u64,
+    approximate_blocks: Option<u64>,
     /// Requests that the busiest pod may have more than the idlest before prefixes matter only among the idlest
     #[arg(long, value_name = "REQUESTS", default_value_t = Rules::default().imbalance)]
     imbalance: u64,
@@ -115,20 +115,26 @@ impl Args {
             strategies.extend(Strategy::ALL);
         }
         let fits = hardware.cache_tokens() / self.block_size;
+        let cache_blocks = self.cache_blocks.unwrap_or(fits.max(1));
+        let approximate_blocks = match self.approximate_blocks {
+            Some(blocks) => usize::try_from(blocks).unwrap_or(usize::MAX),
+            // To expect more than fits is to expect what is not there.
+            None => APPROXIMATE_BLOCKS_DEFAULT.min(cache_blocks as usize),
+        };
         Ok(Options {
             pods: usize::try_from(self.pods).unwrap_or(usize::MAX),
             seed: self.seed,
             strategies,
             hardware,
             block_size: self.block_size,
-            cache_blocks: self.cache_blocks.unwrap_or(fits.max(1)),
+            cache_blocks,
             rules: self.rules()?,
             event_delay_us: self.event_delay * 1_000,
             scrape_interval_us: self.load_interval * 1_000,
             request_ms: self.request_time * 1_000,
             speculative_ms: self.speculative_time * 1_000,
             approximate_ms: self.approximate_time * 1_000,
-            approximate_blocks: usize::try_from(self.approximate_blocks).unwrap_or(usize::MAX),
+            approximate_blocks,
         })
     }
 

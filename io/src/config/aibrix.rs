@@ -152,7 +152,13 @@ impl Aibrix {
                 let Some(value) = lookup(name).filter(|value| !value.is_empty()) else {
                     continue;
                 };
-                let refused = |why: String| wrong(name, format!("{value:?}: {why}"));
+                // A password is not repeated.
+                let shown = if value.contains('@') {
+                    "(with @)"
+                } else {
+                    &*value
+                };
+                let refused = |why: String| wrong(name, format!("{shown:?}: {why}"));
                 let settings = read(&value).map_err(refused)?;
                 match settings.clone().resolve() {
                     Err(ConfigError::Value { message, .. }) => return Err(wrong(name, message)),

@@ -26,7 +26,7 @@ pub struct TokenizerConfig {
     pub mode: TokenizerMode,
     /// `host:port` of a server that is asked in place of the engines.
     pub endpoint: Option<String>,
-    /// For one call.
+    /// For one call; less than the deadline, or nobody would notice that an engine hangs.
     pub timeout: Duration,
     /// For a text, with all retries.
     pub deadline: Duration,
@@ -90,11 +90,13 @@ impl TokenizerConfig {
             let message = "needs tokenizer: remote, as it is compared with the engines";
             return Err(wrong("local_tokenizers", message.to_owned()));
         }
+        let timeout = TIME.time("tokenizer_timeout", settings.tokenizer_timeout)?;
+        let deadline = DEADLINE.time("tokenizer_deadline", settings.tokenizer_deadline)?;
         Ok(Self {
             mode,
             endpoint: settings.tokenizer_endpoint.clone(),
-            timeout: TIME.time("tokenizer_timeout", settings.tokenizer_timeout)?,
-            deadline: DEADLINE.time("tokenizer_deadline", settings.tokenizer_deadline)?,
+            timeout: timeout.min(deadline * 4 / 5),
+            deadline,
             retries: within(
                 "tokenizer_retries",
                 settings.tokenizer_retries,

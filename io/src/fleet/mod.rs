@@ -299,8 +299,13 @@ impl Fleet {
     }
 
     /// Tells the streams that an engine does not deliver what its worker is said to hold. Never blocks.
-    pub fn distrust(&self, worker: WorkerId) {
-        self.streams.distrust(worker);
+    /// One that is not in the fleet any more is nobody: its number may be another's by now.
+    pub fn distrust(&self, info: &WorkerInfo) {
+        let view = self.view();
+        let there = view.worker(info.id());
+        if there.is_some_and(|there| there.serial() == info.serial()) {
+            self.streams.distrust(info.id());
+        }
     }
 
     /// What feedback on decisions came to.

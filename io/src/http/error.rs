@@ -239,9 +239,7 @@ impl ApiError {
     pub(super) fn is_about_room(&self) -> bool {
         matches!(
             self.status,
-            StatusCode::PAYLOAD_TOO_LARGE
-                | StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::TOO_MANY_REQUESTS
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS
         )
     }
 

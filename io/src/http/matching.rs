@@ -111,7 +111,9 @@ fn of_text<R>(
         return Err(unknown_model(asker.model));
     }
     match Text::find(state.tokenizer.as_ref(), told, body, Wanted::Either, &asker) {
-        Text::Known(tokens) => respond(state, request, text::bytes(&tokens), render).map(One::Done),
+        Text::Known { tokens, .. } => {
+            respond(state, request, text::bytes(&tokens), render).map(One::Done)
+        }
         Text::Wanted(ask) => Ok(One::Tokenize(ask)),
         Text::Failed(failure) => Err(request.untokenized(&failure)),
         Text::Unfit(unfit) => Err(ApiError::field(unfit.field, unfit.why)),

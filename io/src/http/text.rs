@@ -6,8 +6,8 @@ use kvroute_engine::types::TokenBytes;
 /// What is known of a prompt without token ids.
 #[derive(Debug)]
 pub(super) enum Text {
-    /// Its tokens.
-    Known(Tokens),
+    /// Its tokens, and whether placeholders of images and the like are among them, which say nothing of what they stand for.
+    Known { tokens: Tokens, items: bool },
     /// It has to be tokenized.
     Wanted(Ask),
     /// That has failed.
@@ -37,16 +37,21 @@ impl Text {
         };
         let asked = told.iter().find(|told| told.ask.is_equal(&ask));
         match asked.map(|told| &told.outcome) {
-            Some(Ok(tokens)) => return Self::Known(tokens.clone()),
+            Some(Ok(tokens)) => return Self::known(tokens.clone(), &ask),
             Some(Err(failure)) => return Self::Failed(failure.clone()),
             None => {}
         }
         match tokenizer.cached(&ask) {
-            Some(tokens) => Self::Known(tokens),
+            Some(tokens) => Self::known(tokens, &ask),
             // The cache had it when the others of a batch were asked for.
             None if !told.is_empty() => Self::Failed(Failure::Busy),
             None => Self::Wanted(ask),
         }
+    }
+
+    fn known(tokens: Tokens, ask: &Ask) -> Self {
+        let items = ask.wants_items();
+        Self::Known { tokens, items }
     }
 }
 

@@ -101,6 +101,9 @@ pub const TOKENIZER_RESOLVERS: usize = 2;
 /// After this time an engine is asked for its version again, with the next prompt that it gets.
 pub const VERSION_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Pause between two questions for an engine's version, whatever became of the first.
+pub const VERSION_PAUSE: Duration = Duration::from_secs(1);
+
 /// Endpoints that are remembered beyond those of the fleet before the others are forgotten.
 pub const ENDPOINTS_SPARE: usize = 256;
 

@@ -78,7 +78,8 @@ impl Book {
     /// Takes over a worker without events, with its own writer.
     pub fn add(&mut self, subject: Arc<Subject>, writer: Writer, now: u64) {
         let config = self.predicts(self.config.approximate);
-        let entry = Entry::new(subject, Predictions::new(writer, config), now);
+        let restarts = subject.restarts();
+        let entry = Entry::new(subject, Predictions::new(writer, config), restarts, now);
         self.entries.insert(entry.subject.serial(), entry);
     }
 
@@ -104,7 +105,7 @@ impl Book {
             self.forget(serial);
         }
         if !self.entries.contains_key(&serial) {
-            let entry = self.expect(subject, now)?;
+            let entry = self.expect(record, now)?;
             self.entries.insert(serial, entry);
         }
         let Some(entry) = self.entries.get_mut(&serial) else {
@@ -131,7 +132,8 @@ impl Book {
     }
 
     /// Makes a place for what a worker with events is expected to hold.
-    fn expect(&self, subject: &Arc<Subject>, now: u64) -> Result<Entry, Unlearnt> {
+    fn expect(&self, record: &Record, now: u64) -> Result<Entry, Unlearnt> {
+        let subject = &record.subject;
         // Of a worker without events it was lost with its writer.
         let ttl = self
             .config
@@ -145,7 +147,12 @@ impl Book {
         let writer = index.writer(subject.model());
         let writer = writer.map_err(|_| Unlearnt::NoNumber)?;
         let predictions = Predictions::new(writer, self.predicts(ttl));
-        Ok(Entry::new(Arc::clone(subject), predictions, now))
+        Ok(Entry::new(
+            Arc::clone(subject),
+            predictions,
+            record.restarts,
+            now,
+        ))
     }
 
     fn predicts(&self, ttl: Duration) -> PredictConfig {
@@ -239,9 +246,9 @@ impl Book {
 }
 
 impl Entry {
-    fn new(subject: Arc<Subject>, predictions: Predictions, now: u64) -> Self {
+    fn new(subject: Arc<Subject>, predictions: Predictions, restarts: u64, now: u64) -> Self {
         Self {
-            restarts: subject.restarts(),
+            restarts,
             subject,
             predictions,
             deadline: None,

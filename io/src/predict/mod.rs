@@ -17,6 +17,7 @@ pub use record::Record;
 pub use status::{LearnStatus, Unlearnt};
 pub use subject::Subject;
 
+use crate::fatal::ExitOnPanic;
 use crate::limits::{
     PREDICT_BATCH, PREDICT_LINGER, PREDICT_PAUSE, PREDICT_QUEUE_MAX, PREDICT_QUEUED_BYTES_MAX,
     PREDICT_SWEEP,
@@ -86,7 +87,10 @@ impl Learner {
         let (index, ours) = (Arc::clone(index), Arc::clone(&shared));
         let join = thread::Builder::new()
             .name("kvroute-predict".to_owned())
-            .spawn(move || run(&index, config, &received, &ours))?;
+            .spawn(move || {
+                let _watch = ExitOnPanic;
+                run(&index, config, &received, &ours);
+            })?;
         Ok(Self {
             messages: Some(messages),
             shared,

@@ -88,9 +88,9 @@ impl Subject {
         &self.status
     }
 
-    /// How often its engine was seen to have restarted.
+    /// How often what it held was lost, be it that its engine restarted, cleared its cache, or cannot be proven to live on.
     pub(super) fn restarts(&self) -> u64 {
-        self.status.restarts()
+        self.status.restarts() + self.status.drops()
     }
 }
 

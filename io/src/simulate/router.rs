@@ -157,13 +157,15 @@ impl Router {
         self.look_up(at, tokens);
         let knowledge = self.strategy.knowledge();
         let size = u64::from(self.block_size);
+        // The last token is always computed.
+        let most = (tokens.len() as u64).saturating_sub(1) / size;
         let moment = self.clock.at(now / 1_000);
         self.candidates.clear();
         self.candidates.extend(self.pods.iter().map(|pod| {
             let blocks = pod.blocks(knowledge);
             Candidate {
                 identity: pod.identity,
-                matched: blocks.map(|blocks| u64::from(blocks) * size),
+                matched: blocks.map(|blocks| u64::from(blocks).min(most) * size),
                 credit: FULL_CREDIT,
                 load: pod.load.read(moment).load,
             }
@@ -213,7 +215,10 @@ impl Router {
             self.bookings.resize(request + 1, None);
         }
         self.bookings[request] = Some(booking);
-        if let Some(predictions) = &mut pod.predictions {
+        // As in the node: what is there already is not expected.
+        let events = self.strategy.knowledge() == Knowledge::Events;
+        let held = events && pod.exact[0] >= prompt / size;
+        if !held && let Some(predictions) = &mut pod.predictions {
             let prompt = Prompt {
                 adapter: None,
                 block_size: size,

@@ -23,6 +23,7 @@ mod timing;
 mod trust;
 mod worker;
 
+use crate::fatal::ExitOnPanic;
 use crate::limits::{COMMANDS_MAX, REPLAYS_DEFAULT, THREADS_MAX};
 use crate::status::WorkerStatus;
 use crossbeam_channel::{Sender, bounded};
@@ -283,22 +284,6 @@ impl Streams {
         if let Some(&thread) = placed.threads.get(&worker) {
             drop(placed);
             self.threads[thread].inbox.tell(worker, note);
-        }
-    }
-}
-
-/// An IO thread that panics takes the node with it: its workers would stay credited with what they
-/// held at that moment, for ever.
-struct ExitOnPanic;
-
-/// The exit code of an internal error.
-const INTERNAL_ERROR: i32 = 70;
-
-impl Drop for ExitOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            tracing::error!("an IO thread has panicked; the node ends");
-            std::process::exit(INTERNAL_ERROR);
         }
     }
 }

@@ -214,7 +214,8 @@ impl Fields<'_> {
 
     fn chat(&self, whole: &[u8], asker: &Asker<'_>) -> Vec<u8> {
         let moved = TEMPLATES.map(|name| Some((name, self.get(name)?)));
-        if asker.lora.is_none() && moved.iter().all(Option::is_none) {
+        let twofold = self.0.iter().any(|(name, _)| name == "prompt");
+        if !twofold && asker.lora.is_none() && moved.iter().all(Option::is_none) {
             return whole.to_vec();
         }
         let mut object = String::with_capacity(whole.len() + 128);
@@ -235,6 +236,8 @@ impl Fields<'_> {
             let replaced = match &**name {
                 "model" => asker.lora.is_some(),
                 "chat_template_kwargs" => !moved.is_empty(),
+                // `/tokenize` would take the body for a completion.
+                "prompt" => true,
                 _ => false,
             };
             if !replaced {
@@ -306,8 +309,9 @@ mod tests {
         use Wanted::{Chat, Either, Prompt};
         let chat = r#"{"messages":[],"prompt":"x"}"#;
         for (body, wanted, sent) in [
-            (chat, Either, Some(chat)),
-            (chat, Chat, Some(chat)),
+            // With both, `/tokenize` would answer for the prompt.
+            (chat, Either, Some(r#"{"messages":[]}"#)),
+            (chat, Chat, Some(r#"{"messages":[]}"#)),
             (chat, Prompt, Some(r#"{"model":"m","prompt":"x"}"#)),
             (r#"{"prompt":"x"}"#, Chat, None),
             (r#"{"messages":[]}"#, Prompt, None),

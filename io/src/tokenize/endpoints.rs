@@ -3,7 +3,7 @@ use super::breaker::Breaker;
 use super::cache::Life;
 use super::{Ask, Failure};
 use crate::fleet::{FleetView, WorkerInfo};
-use crate::limits::{ENDPOINTS_SPARE, VERSION_TIME_MAX};
+use crate::limits::{ENDPOINTS_SPARE, VERSION_PAUSE, VERSION_TIME_MAX};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +64,8 @@ struct Endpoint {
     /// It wants to be left alone until then.
     not_before: Option<Instant>,
     version: Option<Known>,
+    /// When it was asked for it last.
+    version_asked: Option<Instant>,
 }
 
 /// What an engine said it is.
@@ -152,7 +154,8 @@ impl Endpoints {
             None => known.breaker.abandon(now),
             Some(Err((failure, after))) if failure.is_the_endpoints() => {
                 known.breaker.fail(now);
-                known.not_before = after.map(|after| now + after.min(super::AFTER_MAX));
+                let wish = after.map(|after| now + after.min(super::AFTER_MAX));
+                known.not_before = known.not_before.max(wish);
             }
             // It has answered.
             Some(_) => {
@@ -167,6 +170,19 @@ impl Endpoints {
         let known = self.known.get(&candidate.endpoint)?.version.as_ref()?;
         let late = now.saturating_duration_since(known.at) > VERSION_TIME_MAX;
         (known.life == candidate.life && !late).then(|| Arc::clone(&known.version))
+    }
+
+    /// Whether it may be asked for its version now: not while another question may be under way, or has just failed.
+    pub(super) fn may_ask_version(&mut self, candidate: &Candidate, now: Instant) -> bool {
+        let Some(known) = self.known.get_mut(&candidate.endpoint) else {
+            return false;
+        };
+        let lately = |at: Instant| now.saturating_duration_since(at) < VERSION_PAUSE;
+        if known.version_asked.is_some_and(lately) {
+            return false;
+        }
+        known.version_asked = Some(now);
+        true
     }
 
     /// Notes a version; `false` if the same life has said another one before.

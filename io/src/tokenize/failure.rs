@@ -79,10 +79,11 @@ impl Failure {
 
     /// Whether it is the endpoint's fault, and not the prompt's or ours.
     pub(super) const fn is_the_endpoints(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout | Self::Connect | Self::Status(_) | Self::Content | Self::TooLarge
-        )
+        match self {
+            Self::Timeout | Self::Connect | Self::Content => true,
+            Self::Status(status) => !matches!(status, 404 | 413 | 414),
+            _ => false,
+        }
     }
 }
 

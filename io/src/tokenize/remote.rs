@@ -6,7 +6,7 @@ use super::endpoints::{Candidate, Endpoints, candidates};
 use super::retry::Retries;
 use super::{Ask, Failure, Shared};
 use serde::Deserialize;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,7 +92,8 @@ impl Remote {
         // It is closed never.
         let permit = self.permits.acquire().await.map_err(|_| Failure::Stopped)?;
         let first = self.choose(candidates, tried)?;
-        let mut first = pin!(self.call(ask, first, permit));
+        let beaten = Cell::new(false);
+        let mut first = pin!(self.call(ask, first, permit, &beaten));
         let Some(delay) = self.shared.config.hedge else {
             return first.await;
         };
@@ -108,7 +109,8 @@ impl Remote {
             return first.await;
         };
         self.shared.counts.add_hedge();
-        let mut second = pin!(self.call(ask, second, permit));
+        let in_time = Cell::new(false);
+        let mut second = pin!(self.call(ask, second, permit, &in_time));
         tokio::select! {
             biased;
             made = first.as_mut() => match made {
@@ -116,7 +118,11 @@ impl Remote {
                 Err(failure) => second.await.map_err(|_| failure),
             },
             made = second.as_mut() => match made {
-                Ok(made) => Ok(made),
+                Ok(made) => {
+                    // One that swallows everything would never be found out, as nobody waits for it to the end.
+                    beaten.set(true);
+                    Ok(made)
+                }
                 Err(_) => first.await,
             },
         }
@@ -139,8 +145,9 @@ impl Remote {
         ask: &Ask,
         to: &Candidate,
         _permit: SemaphorePermit<'_>,
+        beaten: &Cell<bool>,
     ) -> Result<Made, Failure> {
-        let call = Call::begin(self, &to.endpoint);
+        let call = Call::begin(self, &to.endpoint, beaten);
         let exchange = self.client.post(&to.endpoint, "/tokenize", ask.body());
         let (outcome, after) = match timeout(self.shared.config.timeout, exchange).await {
             Err(_) => (Err(Failure::Timeout), None),
@@ -168,7 +175,9 @@ impl Remote {
             Some(version) => Some(version),
             None => self.learn_version(&made.by).await,
         };
-        if version.is_some_and(|version| number(&version) >= Some(SAYS_ITEMS)) {
+        // Not known now is no word about the prompt.
+        let version = version.ok_or(Failure::Timeout)?;
+        if number(&version) >= Some(SAYS_ITEMS) {
             return Ok(made);
         }
         Err(Failure::Unsupported(
@@ -181,8 +190,15 @@ impl Remote {
         self.endpoints.borrow().version(of, Instant::now())
     }
 
-    /// Asks an endpoint for its version. One that does not know has an empty one.
+    /// Asks an endpoint for its version, unless it was asked a moment ago. One that does not know has an empty one.
     pub(super) async fn learn_version(&self, of: &Candidate) -> Option<Arc<str>> {
+        if !self
+            .endpoints
+            .borrow_mut()
+            .may_ask_version(of, Instant::now())
+        {
+            return None;
+        }
         #[derive(Deserialize)]
         struct Said {
             version: String,
@@ -192,6 +208,9 @@ impl Remote {
             .await
             .ok()?
             .ok()?;
+        if !matches!(reply.status, 200 | 404 | 405 | 501) {
+            return None;
+        }
         let said = serde_json::from_slice::<Said>(&reply.body).ok();
         let said = said.filter(|_| reply.status == 200);
         let version: Arc<str> = said.map_or("".into(), |said| said.version.into());
@@ -222,16 +241,19 @@ fn number(version: &str) -> Option<(u32, u32)> {
 struct Call<'r> {
     remote: &'r Remote,
     endpoint: &'r Arc<str>,
+    /// Another endpoint, which was asked later, has answered.
+    beaten: &'r Cell<bool>,
     ended: bool,
 }
 
 impl<'r> Call<'r> {
-    fn begin(remote: &'r Remote, endpoint: &'r Arc<str>) -> Self {
+    fn begin(remote: &'r Remote, endpoint: &'r Arc<str>, beaten: &'r Cell<bool>) -> Self {
         remote.endpoints.borrow_mut().begin(endpoint);
         remote.shared.counts.begin_call();
         Self {
             remote,
             endpoint,
+            beaten,
             ended: false,
         }
     }
@@ -251,8 +273,9 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.remote.shared.counts.end_call();
         if !self.ended {
+            let outcome = self.beaten.get().then_some(Err((&Failure::Timeout, None)));
             let mut endpoints = self.remote.endpoints.borrow_mut();
-            endpoints.end(self.endpoint, None, Instant::now());
+            endpoints.end(self.endpoint, outcome, Instant::now());
         }
     }
 }

@@ -96,11 +96,14 @@ impl Side {
         let cache = &self.remote.shared.cache;
         let generation = cache.generation();
         let mut since = Instant::now();
+        let mut until = deadline;
         let mut made = self.remote_tokens(&ask, deadline).await;
         // Whoever came later has time left.
         while let Err(Failure::Timeout) = made
+            && Instant::now() >= until
             && let Some(deadline) = self.give_up(&ask)
         {
+            until = deadline;
             since = Instant::now();
             made = self.remote_tokens(&ask, deadline).await;
         }

@@ -79,7 +79,9 @@ fn read(state: &mut ThreadState, call: &Call<'_>, scratch: &mut Scratch) -> Resu
     let Ok(original) = json::object::<Original<'_>>(body) else {
         return respond(state, call, &Seen::in_part(call));
     };
+    // Where engines look for it: on a path that is said, nowhere else.
     let list = original.list();
+    let list = list.filter(|name| call.rest.is_empty() || probably == Some(*name));
     let parsed = list.and_then(|name| scratch.json::<Unread>(body, name).ok());
     let tokens = parsed.and_then(|parsed| parsed.tokens);
     respond(state, call, &Seen::whole(original, tokens))
@@ -143,7 +145,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
     };
     let tokens = match (&text, seen.tokens) {
         (Text::Wanted(ask), _) => return Ok(Step::Tokenize(vec![ask.clone()])),
-        (Text::Known(tokens), _) => Some(text::bytes(tokens)),
+        (Text::Known { tokens, .. }, _) => Some(text::bytes(tokens)),
         (_, tokens) => tokens,
     };
     let wish = Wish {
@@ -156,6 +158,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
             prompt: Prompt::Tokens(tokens.unwrap_or_default()),
         },
         tokens_known: tokens.is_some(),
+        items: matches!(text, Text::Known { items: true, .. }),
         policy: None,
         minimum_match: None,
         session: router.session(call.headers),

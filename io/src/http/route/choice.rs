@@ -44,6 +44,8 @@ pub(super) struct Wish<'q> {
     pub(super) query: Query<'q>,
     /// Whether the prompt is known.
     pub(super) tokens_known: bool,
+    /// Whether there are images and the like in it, of which only placeholders are known.
+    pub(super) items: bool,
     /// The node's own unless it is said.
     pub(super) policy: Option<Policy>,
     /// In tokens; the node's own unless it is said.

@@ -1,5 +1,5 @@
 //! `POST /v1/feedback`: what the engine made of a routed request, and where it was really sent.
-use super::decisions::{Decision, Outcome};
+use super::decisions::{Decision, Outcome, PromptLength};
 use super::shadow::{self, Theirs};
 use crate::accuracy::{Comparison, Use};
 use crate::fleet::Fleet;
@@ -53,6 +53,9 @@ pub(in crate::http) fn note(state: &mut ThreadState, call: &Call<'_>) -> Result<
     Ok(Reply::nothing())
 }
 
+/// More than any engine reuses: a prompt has fewer tokens.
+const TOKENS_MAX: u64 = u32::MAX as u64;
+
 /// Compares what was delivered with what the worker that served the request was said to hold.
 fn compare(fleet: &Fleet, decision: &Decision, target: Option<&str>, delivered: u64) -> Use {
     if decision.dry_run {
@@ -74,6 +77,11 @@ fn compare(fleet: &Fleet, decision: &Decision, target: Option<&str>, delivered: 
     if info.status().dropped_at_ms() >= decision.at_ms {
         return Use::Late;
     }
+    let most = match decision.prompt {
+        Some(PromptLength::Tokens(tokens)) => tokens as u64,
+        _ => TOKENS_MAX,
+    };
+    let delivered = delivered.min(most);
     let own = info.serial() == decision.target.serial();
     let comparison = Comparison {
         predicted: considered.matched[Tier::Disk.index()].into(),
@@ -88,7 +96,7 @@ fn compare(fleet: &Fleet, decision: &Decision, target: Option<&str>, delivered: 
     // Of other states it is known that they may be too high.
     let judged = matches!(considered.trust, Trust::Exact | Trust::Partial);
     if info.accuracy().take(&comparison, judged) {
-        fleet.distrust(info.id());
+        fleet.distrust(&info);
     }
     Use::Compared
 }

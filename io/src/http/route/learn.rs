@@ -32,7 +32,8 @@ pub(super) fn note(fleet: &Fleet, scores: &Scores<'_>, wish: &Wish<'_>, target: 
         return;
     };
     let wanted = learner.learns_of(info.subject()) && target.trust != Trust::Distrusted;
-    if wish.dry_run || !wish.tokens_known || !wanted {
+    // Two prompts with different images may have the same tokens.
+    if wish.dry_run || !wish.tokens_known || wish.items || !wanted {
         return;
     }
     let block_size = block_size(scores.view(), target);
@@ -41,7 +42,7 @@ pub(super) fn note(fleet: &Fleet, scores: &Scores<'_>, wish: &Wish<'_>, target: 
             tokens,
             extra: scores.extra(),
         },
-        Prompt::Keys(_) if wish.query.block_size.is_some_and(|size| size != block_size) => {
+        Prompt::Keys(_) if !is_of(wish, target, block_size) => {
             return learner.status().add_unlearnt(Unlearnt::BlockSize);
         }
         Prompt::Keys(keys) => Blocks::Keys(keys),
@@ -64,6 +65,12 @@ pub(super) fn note(fleet: &Fleet, scores: &Scores<'_>, wish: &Wish<'_>, target: 
         learner.status().add_unlearnt(Unlearnt::TooLong);
     }
     learner.record(record);
+}
+
+/// Whether the keys of a prompt's blocks are of blocks of this size: it was said so, or the target holds some of them.
+fn is_of(wish: &Wish<'_>, target: &Found<'_>, block_size: u32) -> bool {
+    let held = target.score.map(|score| score.block_size);
+    wish.query.block_size.or(held) == Some(block_size)
 }
 
 /// The adapter that the request is for: named beside the model, or in its place.

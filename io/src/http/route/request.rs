@@ -126,7 +126,7 @@ fn with(
             (Prompt::Keys(&keys), true)
         }
         (None, None) => match &text {
-            Text::Known(tokens) => (Prompt::Tokens(text::bytes(tokens)), true),
+            Text::Known { tokens, .. } => (Prompt::Tokens(text::bytes(tokens)), true),
             _ => (Prompt::Tokens(&[]), false),
         },
     };
@@ -143,6 +143,7 @@ fn with(
     let wish = Wish {
         query,
         tokens_known,
+        items: matches!(text, Text::Known { items: true, .. }),
         policy: policy(fields.policy.as_deref())?,
         minimum_match: fields.minimum_match,
         session: state.router.session(call.headers),
@@ -209,6 +210,7 @@ fn octets(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
             prompt: Prompt::Tokens(tokens),
         },
         tokens_known: true,
+        items: false,
         policy: how.policy,
         minimum_match: how.minimum_match,
         session: state.router.session(call.headers),

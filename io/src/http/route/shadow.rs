@@ -83,8 +83,10 @@ pub(super) fn own(decision: &Decision) -> Option<Theirs<'_>> {
 /// The one worker that is called so, if it was considered.
 pub(super) fn find<'d>(decision: &'d Decision, view: &FleetView, name: &str) -> Option<Theirs<'d>> {
     let mut named = named(decision, view, name);
-    // Of a pod of several ranks nobody knows which one it was.
-    named.next().filter(|_| named.next().is_none())
+    let one = named.next().filter(|_| named.next().is_none())?;
+    // Of a pod of several ranks nobody knows which one it was, even if the decision tells of one alone.
+    let alone = view.pod(&one.info.pod().pod).len() <= 1;
+    (alone || names_rank(&one.info, name)).then_some(one)
 }
 
 /// Of the workers that are called so, the one that could have reused the most.
@@ -115,11 +117,13 @@ fn named<'d>(
 /// Whether a worker is called so: by its pod, by pod and rank, or by where its requests go.
 fn is_named(info: &WorkerInfo, name: &str) -> bool {
     let pod = info.pod();
-    let of_rank = || {
-        let (named, rank) = name.rsplit_once('#')?;
-        Some(named == pod.pod && rank.parse() == Ok(info.rank()))
-    };
-    name == pod.pod || pod.endpoint.as_deref() == Some(name) || of_rank().unwrap_or(false)
+    name == pod.pod || pod.endpoint.as_deref() == Some(name) || names_rank(info, name)
+}
+
+/// Whether a name is `pod#rank` of this worker.
+fn names_rank(info: &WorkerInfo, name: &str) -> bool {
+    name.rsplit_once('#')
+        .is_some_and(|(pod, rank)| pod == info.pod().pod && rank.parse() == Ok(info.rank()))
 }
 
 fn matched(considered: &Considered) -> u64 {

@@ -91,6 +91,8 @@ pub struct Sequence<P> {
     overflowed: bool,
     /// A replay from 0 has ended without a batch: the engine has published nothing.
     empty: bool,
+    /// A batch of this life was applied: a ring that has nothing then proves nothing.
+    published: bool,
     /// A replay broke off, and nothing live has shown yet that it was complete.
     behind: bool,
     /// A replay has failed that may succeed later.
@@ -122,6 +124,7 @@ impl<P: Payload> Sequence<P> {
             reach: None,
             overflowed: false,
             empty: false,
+            published: false,
             behind: false,
             want_more: false,
             actions: VecDeque::new(),
@@ -280,7 +283,7 @@ impl<P: Payload> Sequence<P> {
         if self.reach.take() > self.last() {
             return self.ask(Why::Start);
         }
-        self.empty = self.run.is_none();
+        self.empty = self.run.is_none() && !self.published;
         self.settle(self.before_ask, why);
     }
 
@@ -472,6 +475,7 @@ impl<P: Payload> Sequence<P> {
     /// The first held batch is of a new life.
     fn restarted(&mut self) {
         self.tally.restarts += 1;
+        self.published = false;
         self.clear(ClearReason::Restart);
         self.heard = None;
         self.settled = 0;
@@ -486,6 +490,7 @@ impl<P: Payload> Sequence<P> {
     /// received before the next replay is asked for, so that has what is of the new life.
     fn new_life(&mut self, why: Why) {
         self.tally.restarts += 1;
+        self.published = false;
         self.reach = None;
         self.clear(ClearReason::Restart);
         self.heard = None;
@@ -522,6 +527,7 @@ impl<P: Payload> Sequence<P> {
             }
         }
         self.empty = false;
+        self.published = true;
         self.actions.push_back(Action::Apply(batch));
     }
 

@@ -100,7 +100,10 @@ impl Locals {
             model.counts.add_busy();
             return None;
         }
-        timeout_at(deadline.into(), answered).await.ok()?.ok()?
+        // Half of what is left is for the engine.
+        let now = Instant::now();
+        let until = now + deadline.saturating_duration_since(now) / 2;
+        timeout_at(until.into(), answered).await.ok()?.ok()?
     }
 
     /// Tokenizes one prompt.

@@ -213,7 +213,7 @@ impl Writer<'_> {
                 '\u{8}' => *self.out += "\\b",
                 '\u{c}' => *self.out += "\\f",
                 '\0'..='\u{1f}' => self.escape(c),
-                c if self.style.ascii && c >= '\u{7f}' && c != '\u{7f}' => self.escape(c),
+                c if self.style.ascii && c >= '\u{7f}' => self.escape(c),
                 c => self.out.push(c),
             }
         }
