@@ -77,9 +77,10 @@ fn predicted_and_delivered_tokens_are_counted() {
     let text = metrics(&mut client);
     for (of, expected) in [
         ("predicted", 120),
-        ("delivered", 116),
+        // An engine reuses no more than there is: 41 of the last.
+        ("delivered", 109),
         ("over", 12),
-        ("under", 8),
+        ("under", 1),
     ] {
         let name =
             format!("kvroute_feedback_{of}_tokens_total{{pod=\"a\",rank=\"0\",model=\"m\"}}");
@@ -89,7 +90,7 @@ fn predicted_and_delivered_tokens_are_counted() {
     let precision = series(&text, "kvroute_feedback_precision{model=\"m\"}").unwrap();
     let recall = series(&text, "kvroute_feedback_recall{model=\"m\"}").unwrap();
     assert!((precision - 108.0 / 120.0).abs() < 1e-9, "{precision}");
-    assert!((recall - 108.0 / 116.0).abs() < 1e-9, "{recall}");
+    assert!((recall - 108.0 / 109.0).abs() < 1e-9, "{recall}");
 }
 
 #[test]

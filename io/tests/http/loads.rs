@@ -227,11 +227,11 @@ fn cost_is_added_up_and_explained() {
     let fixture = pods(1, &["a", "b", "c"], RoutingConfig::default());
     fixture.store("a#0", &Blocks::of(&prompt(12)));
     fixture.store("b#0", &Blocks::of(&prompt(8)));
-    let loads = json!({"a": {"queued_tokens": 6}, "b": {"active_tokens": 1}, "c": {"running": 9}});
+    let loads = json!({"a": {"queued_tokens": 6}, "b": {"active_tokens": 10}, "c": {"running": 9}});
     let asked = json!({"model": "m", "token_ids": prompt(13), "policy": "cost", "loads": loads});
     let mut client = fixture.client();
     let answer = client.post("/v1/route", &asked).json();
-    // a: 6 queued and 1 to compute; b: 5 to compute and 1 in use; c: all 13.
+    // a: 6 queued and 1 to compute; b: 5 to compute and 10 in use, which count a tenth; c: all 13.
     assert_eq!(
         (&answer["target"]["pod"], &answer["reason"]),
         (&json!("b"), &json!("cost"))
@@ -252,7 +252,7 @@ fn cost_is_added_up_and_explained() {
         costs,
         [
             ("a", (6, 0), 7_000, -7_000),
-            ("b", (0, 1), 6_000, -6_000),
+            ("b", (0, 10), 6_000, -6_000),
             ("c", (0, 0), 13_000, -13_000),
         ]
     );
@@ -271,12 +271,14 @@ fn cost_minds_what_was_booked() {
     };
     // a: 12 to compute, b: 20.
     assert_eq!(pod(20), "a");
-    // a: 12 queued, 20 in use, 1 to compute: 33. b: 9.
+    // a: 12 queued, 1 to compute, a tenth of 20 in use: 15. b: 9.
     assert_eq!(pod(9), "b");
-    // a: 32 and 2. b: 9 queued, 9 in use, 10 to compute: 28.
-    assert_eq!(pod(10), "b");
-    // a: 32 and 3. b: 19 queued, 19 in use.
+    // a: 12 + 2 + 2. b: 9 queued, 10 to compute, a tenth of 9 in use: 19.9.
+    assert_eq!(pod(10), "a");
+    // a: 14 + 3 + 3. b: 9 + 11 + 0.9.
     assert_eq!(pod(11), "a");
+    // a: 17 + 4 + 4.1. b: 9 + 12 + 0.9.
+    assert_eq!(pod(12), "b");
 }
 
 #[test]
