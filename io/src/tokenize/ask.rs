@@ -214,8 +214,7 @@ impl Fields<'_> {
 
     fn chat(&self, whole: &[u8], asker: &Asker<'_>) -> Vec<u8> {
         let moved = TEMPLATES.map(|name| Some((name, self.get(name)?)));
-        let twofold = self.0.iter().any(|(name, _)| name == "prompt");
-        if !twofold && asker.lora.is_none() && moved.iter().all(Option::is_none) {
+        if asker.lora.is_none() && moved.iter().all(Option::is_none) {
             return whole.to_vec();
         }
         let mut object = String::with_capacity(whole.len() + 128);
@@ -236,8 +235,6 @@ impl Fields<'_> {
             let replaced = match &**name {
                 "model" => asker.lora.is_some(),
                 "chat_template_kwargs" => !moved.is_empty(),
-                // `/tokenize` would take the body for a completion.
-                "prompt" => true,
                 _ => false,
             };
             if !replaced {
@@ -309,9 +306,8 @@ mod tests {
         use Wanted::{Chat, Either, Prompt};
         let chat = r#"{"messages":[],"prompt":"x"}"#;
         for (body, wanted, sent) in [
-            // With both, `/tokenize` would answer for the prompt.
-            (chat, Either, Some(r#"{"messages":[]}"#)),
-            (chat, Chat, Some(r#"{"messages":[]}"#)),
+            (chat, Either, Some(chat)),
+            (chat, Chat, Some(chat)),
             (chat, Prompt, Some(r#"{"model":"m","prompt":"x"}"#)),
             (r#"{"prompt":"x"}"#, Chat, None),
             (r#"{"messages":[]}"#, Prompt, None),

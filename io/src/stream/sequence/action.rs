@@ -19,6 +19,13 @@ pub struct Batch<P> {
     pub payload: P,
 }
 
+impl<P: Payload> Batch<P> {
+    /// Whether nothing before this batch matters.
+    pub(super) fn begins_whole(&self) -> bool {
+        self.sequence == 0 || self.payload.starts_with_clear()
+    }
+}
+
 /// Why a worker is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClearReason {

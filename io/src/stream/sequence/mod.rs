@@ -437,7 +437,7 @@ impl<P: Payload> Sequence<P> {
 
     /// Whether a run may begin with this batch without asking the ring first.
     fn can_begin(&self, batch: &Batch<P>) -> bool {
-        !self.has_replay || self.settled > 0 || begins_whole(batch)
+        !self.has_replay || self.settled > 0 || batch.begins_whole()
     }
 
     fn accept_front(&mut self) {
@@ -522,7 +522,7 @@ impl<P: Payload> Sequence<P> {
                 self.run = Some(Run::begin(
                     batch.sequence,
                     batch.checksum,
-                    begins_whole(&batch),
+                    batch.begins_whole(),
                 ));
             }
         }
@@ -595,9 +595,4 @@ impl<P: Payload> Sequence<P> {
     fn dropped(&mut self, batches: u64, reason: DropReason) {
         self.actions.push_back(Action::Drop { batches, reason });
     }
-}
-
-/// Whether nothing before this batch matters.
-fn begins_whole<P: Payload>(batch: &Batch<P>) -> bool {
-    batch.sequence == 0 || batch.payload.starts_with_clear()
 }
