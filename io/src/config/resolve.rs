@@ -29,7 +29,8 @@ impl Settings {
         );
         let cores = available_parallelism().map_or(1, usize::from);
         let io_default = (cores / 2).max(1);
-        let io_threads = threads("io_threads", self.io_threads, io_default)?;
+        let io_default = io_default.min(THREADS_MAX);
+        let io_threads = within("io_threads", self.io_threads, io_default, (1, THREADS_MAX))?;
         let http_default = cores.saturating_sub(io_threads).max(1);
         let ready_share = self.ready_share.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&ready_share) {
@@ -47,7 +48,12 @@ impl Settings {
             tls: tls(self.tls_cert, self.tls_key)?,
             token_file: self.token_file,
             admin_token_file: self.admin_token_file,
-            connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
+            connections_max: within(
+                "connections_max",
+                self.connections_max,
+                CONNECTIONS_DEFAULT,
+                (1, CONNECTIONS_MAX),
+            )?,
             body_max: match self.body_max.unwrap_or(BODY_BYTES_DEFAULT) {
                 n @ 1..=BODY_BYTES_MAX => n,
                 n => {
@@ -55,24 +61,28 @@ impl Settings {
                     return Err(wrong("body_max", message));
                 }
             },
-            requests_max: crowd("requests_max", self.requests_max, REQUESTS_DEFAULT)?,
+            requests_max: within(
+                "requests_max",
+                self.requests_max,
+                REQUESTS_DEFAULT,
+                (1, CONNECTIONS_MAX),
+            )?,
             idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
             drain: DRAIN.time("drain", self.drain)?,
             drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
             fleet: self.fleet,
             io_threads,
-            http_threads: threads("http_threads", self.http_threads, http_default)?,
+            http_threads: within(
+                "http_threads",
+                self.http_threads,
+                http_default.min(THREADS_MAX),
+                (1, THREADS_MAX),
+            )?,
             pin: self.pin.unwrap_or(false),
             hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
             ready_share,
             probe_interval: PROBES.interval("probe_interval", self.probe_interval)?,
-            replays: match self.replays.unwrap_or(REPLAYS_DEFAULT) {
-                n @ 1..=REPLAYS_MAX => n,
-                n => {
-                    let message = format!("{n}; 1 to {REPLAYS_MAX} are possible");
-                    return Err(wrong("replays", message));
-                }
-            },
+            replays: within("replays", self.replays, REPLAYS_DEFAULT, (1, REPLAYS_MAX))?,
             replay_timeout: REPLAY.time("replay_timeout", self.replay_timeout)?,
             contexts_max: within(
                 "contexts_max",
@@ -87,24 +97,6 @@ impl Settings {
             routing,
             sync_mode,
         })
-    }
-}
-
-fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
-    match given {
-        None => Ok(default.min(THREADS_MAX)),
-        Some(n @ 1..=THREADS_MAX) => Ok(n),
-        Some(n) => Err(wrong(key, format!("{n}; 1 to {THREADS_MAX} are possible"))),
-    }
-}
-
-fn crowd(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
-    match given.unwrap_or(default) {
-        n @ 1..=CONNECTIONS_MAX => Ok(n),
-        n => Err(wrong(
-            key,
-            format!("{n}; 1 to {CONNECTIONS_MAX} are possible"),
-        )),
     }
 }
 
@@ -232,6 +224,6 @@ pub(super) fn within<N: PartialOrd + std::fmt::Display + Copy>(
     }
     Err(wrong(
         key,
-        format!("{given}; {least} to {most} is possible"),
+        format!("{given}; {least} to {most} are possible"),
     ))
 }
