@@ -1,5 +1,4 @@
 //! From a query to the worker that should serve it.
-use super::credit;
 use super::decisions::{Considered, Made, PromptLength, RequestId, Seat};
 use super::learn;
 use super::shadow;
@@ -140,10 +139,7 @@ impl Router {
         lookup.run(fleet, query, |scores| {
             let found = eligible(scores, wish, &adapted);
             let decided = self.choose(fleet, scores.view(), wish, &found)?;
-            // What is sent elsewhere will not be held there.
-            if !self.shadow {
-                learn::note(fleet, scores, wish, &decided.target);
-            }
+            learn::note(fleet, scores, wish, &decided.target);
             Ok(read(&decided, scores))
         })?
     }
@@ -157,16 +153,17 @@ impl Router {
     ) -> Result<Decided<'v>, ApiError> {
         let now = fleet.clock().now();
         let ask = self.ask(wish, found);
+        self.considered.clear();
+        self.considered
+            .extend(found.iter().map(|found| consider(found, wish)));
+        let candidates = found.iter().zip(&self.considered);
         self.candidates.clear();
-        self.candidates.extend(found.iter().map(|found| Candidate {
-            identity: found.info.identity(),
-            matched: learn::either(reusable(found.score, wish), reusable(found.expected, wish)),
-            credit: credit::of(found.trust),
-            load: Load::default(),
-        }));
+        self.candidates.extend(
+            candidates.map(|(found, considered)| considered.candidate(found.info.identity())),
+        );
         let (choice, booking) = self.choose_and_book(view, wish, &ask, found, now)?;
         let target = found[choice.at];
-        let [.., matched] = reusable(target.score, wish);
+        let matched = self.considered[choice.at].matched();
         let speculative = self.candidates[choice.at].matched() - matched;
         if !wish.dry_run {
             self.seat.own_counts().decided(ask.policy, choice.reason);
@@ -264,17 +261,10 @@ impl Router {
         found: &[Found<'_>],
         booking: Option<Booking>,
     ) -> RequestId {
-        let candidates = found.iter().zip(&self.candidates);
-        self.considered.clear();
-        self.considered
-            .extend(candidates.map(|(found, candidate)| Considered {
-                worker: found.info.id(),
-                serial: found.info.serial(),
-                matched: reusable(found.score, wish).map(bounded),
-                expected: bounded(reusable(found.expected, wish)[Tier::Gpu.index()]),
-                load: candidate.load,
-                trust: found.trust,
-            }));
+        let matched = self.considered[choice.at].matched();
+        for (considered, candidate) in self.considered.iter_mut().zip(&self.candidates) {
+            considered.load = candidate.load;
+        }
         if self.considered.len() > DECISION_CANDIDATES_MAX {
             self.considered.swap(0, choice.at);
             let rest = &mut self.considered[1..];
@@ -297,7 +287,7 @@ impl Router {
             session: ask.session.is_some(),
             gate: choice.gate,
             target: target.info,
-            matched: reusable(target.score, wish)[Tier::Disk.index()],
+            matched,
             credited: self.candidates[choice.at].matched(),
             booking,
             candidates: &self.considered[..kept],
@@ -309,11 +299,8 @@ impl Router {
 
 /// The longest match first, then the fewest requests.
 pub(super) fn order(considered: &Considered) -> impl Ord + use<> {
-    let matched = considered.matched[Tier::Disk.index()];
-    (
-        Reverse(matched.max(considered.expected)),
-        considered.load.requests(),
-    )
+    let matched = considered.matched().max(considered.expected.into());
+    (Reverse(matched), considered.load.requests())
 }
 
 /// The workers that may be the target, by pod and rank: they have an endpoint, are among the named pods and, where
@@ -349,6 +336,18 @@ fn eligible<'v>(scores: &Scores<'v>, wish: &Wish<'_>, adapted: &[String]) -> Vec
 
 fn has_adapter(info: &WorkerInfo, adapter: &str) -> bool {
     info.pod().lora.iter().any(|name| name == adapter) || info.status().knows_adapter(adapter)
+}
+
+/// What is known of a worker before loads are read.
+fn consider(found: &Found<'_>, wish: &Wish<'_>) -> Considered {
+    Considered {
+        worker: found.info.id(),
+        serial: found.info.serial(),
+        matched: reusable(found.score, wish).map(bounded),
+        expected: bounded(reusable(found.expected, wish)[Tier::Gpu.index()]),
+        load: Load::default(),
+        trust: found.trust,
+    }
 }
 
 /// Leading tokens of the prompt that a worker would reuse, by tier: what it holds, but never the last token, which engines

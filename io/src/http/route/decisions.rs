@@ -2,12 +2,13 @@
 //!
 //! Each thread that answers writes into a ring of its own; the id of a decision names thread and slot, so any thread finds it.
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
+use super::credit;
 use crate::fleet::WorkerInfo;
 use crate::load::Booking;
 use crate::status::{RouteStatus, Trust};
 use arc_swap::ArcSwapOption;
-use kvroute_engine::choose::{Gate, Load, Policy, Reason};
-use kvroute_engine::types::{TIERS, WorkerId};
+use kvroute_engine::choose::{Candidate, Gate, Load, Policy, Reason};
+use kvroute_engine::types::{TIERS, Tier, WorkerId};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
@@ -77,6 +78,23 @@ pub(super) struct Considered {
 }
 
 const _: () = assert!(size_of::<Considered>() == 56);
+
+impl Considered {
+    /// Leading tokens held in any tier.
+    pub(super) fn matched(&self) -> u64 {
+        self.matched[Tier::Disk.index()].into()
+    }
+
+    /// As the policies see it.
+    pub(super) fn candidate(&self, identity: u64) -> Candidate {
+        Candidate {
+            identity,
+            matched: self.matched.map(|held| held.max(self.expected).into()),
+            credit: credit::of(self.trust),
+            load: self.load,
+        }
+    }
+}
 
 /// How one choice was made.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! `GET /v1/explain/{request_id}`: how a choice was made. Neither token ids nor prompts are remembered.
 use super::choice::order;
-use super::credit;
 use super::decisions::{Considered, Decision, PromptLength};
 use super::feedback::unknown;
 use super::render::Target;
@@ -169,7 +168,8 @@ fn candidate<'a>(
     let info = target.or_else(|| view.worker(considered.worker).filter(is_it));
     let tokens = |tier: Tier| u64::from(considered.matched[tier.index()]);
     let requests = considered.load.requests();
-    let weighed = weighed(considered);
+    // Its identity decides ties only.
+    let weighed = considered.candidate(0);
     let ask = Ask {
         prompt_tokens: decision.prompt_tokens,
         ..Ask::default()
@@ -203,17 +203,5 @@ fn candidate<'a>(
         score,
         state: considered.trust.as_str(),
         chosen: target.is_some(),
-    }
-}
-
-/// A candidate as the policies saw it, but for what only ties ask for.
-fn weighed(considered: &Considered) -> choose::Candidate {
-    choose::Candidate {
-        identity: 0,
-        matched: considered
-            .matched
-            .map(|n| n.max(considered.expected).into()),
-        credit: credit::of(considered.trust),
-        load: considered.load,
     }
 }

@@ -10,7 +10,6 @@ use crate::http::state::{Call, ThreadState};
 use crate::limits::TARGET_BYTES_MAX;
 use crate::status::Trust;
 use hyper::StatusCode;
-use kvroute_engine::types::Tier;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -84,7 +83,7 @@ fn compare(fleet: &Fleet, decision: &Decision, target: Option<&str>, delivered: 
     let delivered = delivered.min(most);
     let own = info.serial() == decision.target.serial();
     let comparison = Comparison {
-        predicted: considered.matched[Tier::Disk.index()].into(),
+        predicted: considered.matched(),
         delivered,
         block_size: info.block_size().unwrap_or(1),
         removals: match own {

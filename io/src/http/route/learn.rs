@@ -9,15 +9,10 @@ use crate::limits::BLOCK_SIZE_APPROXIMATE;
 use crate::predict::{Record, Unlearnt};
 use crate::status::Trust;
 use kvroute_engine::Blocks;
-use kvroute_engine::types::{TIERS, Tier};
+use kvroute_engine::types::Tier;
 
 /// Other workers of the model that are asked for their block size.
 const ASKED: usize = 64;
-
-/// The longer one of two prefixes, by tier: what is held, and what is expected to be.
-pub(super) fn either(held: [u64; TIERS], expected: [u64; TIERS]) -> [u64; TIERS] {
-    std::array::from_fn(|tier| held[tier].max(expected[tier]))
-}
 
 /// The longest prefix that a worker holds or is expected to hold.
 pub(super) fn longest(found: &Found<'_>) -> Option<Score> {

@@ -7,7 +7,6 @@ use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::limits::TARGET_BYTES_MAX;
 use crate::status::now_ms;
 use hyper::HeaderMap;
-use kvroute_engine::types::Tier;
 use std::sync::Arc;
 
 /// Headers that say where a request goes, the first one winning.
@@ -44,7 +43,7 @@ pub(super) fn compare(fleet: &Fleet, decision: &Decision, name: &str) {
     let own = decision.matched;
     let theirs = match agreed {
         true => Some(own),
-        false => best(decision, &view, name).map(matched),
+        false => best(decision, &view, name).map(Considered::matched),
     };
     let actual = Actual {
         name: name.into(),
@@ -94,7 +93,7 @@ fn best<'d>(decision: &'d Decision, view: &FleetView, name: &str) -> Option<&'d 
     let named = named(decision, view, name);
     named
         .map(|theirs| theirs.considered)
-        .max_by_key(|considered| matched(considered))
+        .max_by_key(|considered| considered.matched())
 }
 
 fn named<'d>(
@@ -124,8 +123,4 @@ fn is_named(info: &WorkerInfo, name: &str) -> bool {
 fn names_rank(info: &WorkerInfo, name: &str) -> bool {
     name.rsplit_once('#')
         .is_some_and(|(pod, rank)| pod == info.pod().pod && rank.parse() == Ok(info.rank()))
-}
-
-fn matched(considered: &Considered) -> u64 {
-    considered.matched[Tier::Disk.index()].into()
 }
