@@ -29,8 +29,7 @@ impl Settings {
         );
         let cores = available_parallelism().map_or(1, usize::from);
         let io_default = (cores / 2).max(1);
-        let io_default = io_default.min(THREADS_MAX);
-        let io_threads = within("io_threads", self.io_threads, io_default, (1, THREADS_MAX))?;
+        let io_threads = threads("io_threads", self.io_threads, io_default)?;
         let http_default = cores.saturating_sub(io_threads).max(1);
         let ready_share = self.ready_share.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&ready_share) {
@@ -48,12 +47,7 @@ impl Settings {
             tls: tls(self.tls_cert, self.tls_key)?,
             token_file: self.token_file,
             admin_token_file: self.admin_token_file,
-            connections_max: within(
-                "connections_max",
-                self.connections_max,
-                CONNECTIONS_DEFAULT,
-                (1, CONNECTIONS_MAX),
-            )?,
+            connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
             body_max: match self.body_max.unwrap_or(BODY_BYTES_DEFAULT) {
                 n @ 1..=BODY_BYTES_MAX => n,
                 n => {
@@ -61,23 +55,13 @@ impl Settings {
                     return Err(wrong("body_max", message));
                 }
             },
-            requests_max: within(
-                "requests_max",
-                self.requests_max,
-                REQUESTS_DEFAULT,
-                (1, CONNECTIONS_MAX),
-            )?,
+            requests_max: crowd("requests_max", self.requests_max, REQUESTS_DEFAULT)?,
             idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
             drain: DRAIN.time("drain", self.drain)?,
             drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
             fleet: self.fleet,
             io_threads,
-            http_threads: within(
-                "http_threads",
-                self.http_threads,
-                http_default.min(THREADS_MAX),
-                (1, THREADS_MAX),
-            )?,
+            http_threads: threads("http_threads", self.http_threads, http_default)?,
             pin: self.pin.unwrap_or(false),
             hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
             ready_share,
@@ -98,6 +82,14 @@ impl Settings {
             sync_mode,
         })
     }
+}
+
+fn threads(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    within(key, given, default.min(THREADS_MAX), (1, THREADS_MAX))
+}
+
+fn crowd(key: &'static str, given: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    within(key, given, default, (1, CONNECTIONS_MAX))
 }
 
 /// What a pause may be.
