@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Changes that are taken from the store at once.
@@ -148,7 +148,19 @@ impl Watch {
         let mut changed = self.shared.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if self.send_changes(u64::MAX).await.is_err() {
+            // Read first: an order from before one of these changes is in the channel by now.
+            let present = self.shared.lock().store.version();
+            loop {
+                let done = match orders.try_recv() {
+                    Ok(order) => self.obey(order).await,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => Err(Ended),
+                };
+                if done.is_err() {
+                    return Ended;
+                }
+            }
+            if self.send_changes(present).await.is_err() {
                 return Ended;
             }
             let over = async {
@@ -167,7 +179,7 @@ impl Watch {
             };
             let done = match order {
                 Ok(order) => self.obey(order).await,
-                Err(RecvError::Lagged(_) | RecvError::Closed) => Err(Ended),
+                Err(_) => Err(Ended),
             };
             if done.is_err() {
                 return Ended;
