@@ -9,6 +9,7 @@ pub mod accuracy;
 pub mod address;
 pub mod config;
 pub mod demo;
+pub mod discovery;
 pub mod fake;
 mod fatal;
 pub mod fleet;

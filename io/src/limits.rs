@@ -1,7 +1,9 @@
 //! Every bound of the node, with its reason.
 mod choosing;
+mod fleet;
 
 pub use choosing::*;
+pub use fleet::*;
 
 use std::time::Duration;
 
@@ -81,10 +83,6 @@ pub const ADAPTERS_PER_WORKER_MAX: usize = 1_024;
 
 /// Bytes of a configuration or fleet file: 65,000 pods of 300 bytes are 20 MB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
-
-/// How long the pods of the fleet file wait for room in the IO threads' queues at start: 65,000
-/// subscriptions take some seconds, and every queue holds [`COMMANDS_MAX`].
-pub const FLEET_LOAD_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// IO or HTTP threads: more than any machine has cores.
 pub const THREADS_MAX: usize = 1_024;

@@ -1,9 +1,9 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
-use crate::fleet::{AddError, FileError, Fleet, check_pods, read_pods};
+use crate::discovery::Discovery;
+use crate::fleet::{AddError, Described, FileError, Fleet, Source, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
-use crate::limits::FLEET_LOAD_TIME_MAX;
 use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
@@ -25,6 +25,7 @@ pub struct Node {
     tokenizer: Option<tokenize::Running>,
     keeper: Option<Keeper>,
     probe: Option<Probe>,
+    discovery: Discovery,
     fleet: Arc<Fleet>,
 }
 
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
+    /// A thread that finds pods cannot be started.
+    #[error("cannot start what finds pods: {0}")]
+    Discovery(io::Error),
     /// The tokenizer cannot be started.
     #[error(transparent)]
     Tokenizer(tokenize::StartError),
@@ -82,6 +86,7 @@ impl StartError {
             | Self::Learner(_)
             | Self::Tokenizer(_)
             | Self::Probe(_)
+            | Self::Discovery(_)
             | Self::Server(_) => false,
         }
     }
@@ -91,6 +96,8 @@ impl Node {
     /// Starts a node; it subscribes to the pods of the fleet file and answers when this returns.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let pods = config.fleet.as_deref().map(read_pods).transpose()?;
+        let pods = pods.unwrap_or_default();
+        check_pods(pods.clone()).map_err(|(at, source)| pod_error(config, at, source))?;
         let index = Index::new(IndexConfig {
             hash_seed: config.hash_seed,
             contexts_max: config.contexts_max,
@@ -116,9 +123,11 @@ impl Node {
         if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
             fleet.start_from(snapshot);
         }
-        fleet
-            .add_all(pods.unwrap_or_default(), FLEET_LOAD_TIME_MAX)
-            .map_err(|(at, source)| pod_error(config, at, source))?;
+        if config.fleet.is_some() {
+            let pods = pods.into_iter().map(Described::from);
+            fleet.follow(Source::File, pods.collect(), Vec::new());
+            while fleet.reconcile().more {}
+        }
         let tokenizer = match config.tokenizer.mode {
             TokenizerMode::Off => None,
             TokenizerMode::Remote => Some(Tokenizer::start(&config.tokenizer, &fleet)),
@@ -142,6 +151,7 @@ impl Node {
             tokenizer,
             keeper,
             probe: probe.map_err(StartError::Probe)?,
+            discovery: Discovery::start(config, &fleet).map_err(StartError::Discovery)?,
             fleet,
         })
     }
@@ -193,6 +203,7 @@ impl Node {
         self.server.stop();
         drop(self.tokenizer);
         drop(self.probe);
+        drop(self.discovery);
         drop(self.keeper);
     }
 }

@@ -99,6 +99,8 @@ impl Config {
     #[must_use]
     pub fn settings(&self) -> Settings {
         let (tokenizer, routing) = (&self.tokenizer, &self.routing);
+        let discovery = &self.discovery;
+        let kubernetes = discovery.kubernetes.as_ref();
         let (cert, key) = self.tls.clone().unzip();
         Settings {
             listen: Some(self.listen.iter().map(Address::to_string).collect()),
@@ -114,11 +116,21 @@ impl Config {
             drain: seconds(self.drain),
             drain_notice: seconds(self.drain_notice),
             fleet: self.fleet.clone(),
+            kubernetes: Some(kubernetes.is_some()),
+            kubernetes_namespaces: kubernetes.and_then(|it| it.namespaces.setting()),
+            kubernetes_preset: kubernetes.map(|it| it.preset.as_str().to_owned()),
+            kubernetes_selector: kubernetes.and_then(|it| it.selector.clone()),
+            kubernetes_not_ready: kubernetes.map(|it| it.not_ready),
+            kubeconfig: kubernetes.and_then(|it| it.kubeconfig.clone()),
+            dns: Some(discovery.dns.iter().map(ToString::to_string).collect()),
+            dns_interval: seconds(discovery.dns_interval),
             io_threads: Some(self.io_threads),
             http_threads: Some(self.http_threads),
             pin: Some(self.pin),
             hash_seed: Some(self.hash_seed),
             ready_share: Some(self.ready_share),
+            ready_timeout: seconds(self.ready_timeout),
+            grace: seconds(self.grace),
             probe_interval: or_never(self.probe_interval),
             replays: Some(self.replays),
             replay_timeout: seconds(self.replay_timeout),

@@ -5,6 +5,7 @@
 //!
 //! AIBrix's variables (`aibrix`) come last: whatever says a setting in kvroute's own words wins over them.
 mod aibrix;
+mod discovery;
 mod given;
 mod go;
 mod resolve;
@@ -15,6 +16,7 @@ mod tests;
 mod tokenizer;
 
 pub use aibrix::{Aibrix, Effect, Variable};
+pub use discovery::{DiscoveryConfig, DnsName, KubernetesConfig, Namespaces, Preset};
 pub use given::{Given, Row, unknown_variables};
 pub use routing::RoutingConfig;
 pub use settings::Settings;
@@ -23,14 +25,14 @@ pub use tokenizer::{TokenizerConfig, TokenizerMode};
 use crate::address::Address;
 use crate::fleet::FileError;
 use crate::limits::{
-    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, IDLE_TIME_DEFAULT,
-    PROBE_INTERVAL_DEFAULT, REPLAY_TIME_MAX, REPLAYS_DEFAULT, REQUESTS_DEFAULT,
-    SNAPSHOT_INTERVAL_DEFAULT,
+    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, GRACE_DEFAULT, IDLE_TIME_DEFAULT,
+    PROBE_INTERVAL_DEFAULT, READY_TIMEOUT_DEFAULT, REPLAY_TIME_MAX, REPLAYS_DEFAULT,
+    REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT,
 };
 #[cfg(doc)]
 use crate::limits::{
-    BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, IDLE_TIME_MAX, PROBE_INTERVAL_MAX,
-    REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
+    BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, GRACE_MAX, IDLE_TIME_MAX, PROBE_INTERVAL_MAX,
+    READY_TIMEOUT_MAX, REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
 };
 use crate::status::SyncMode;
 use kvroute_engine::hash::SEED_DEFAULT;
@@ -66,6 +68,8 @@ pub struct Config {
     pub drain_notice: Duration,
     /// The fleet file.
     pub fleet: Option<PathBuf>,
+    /// What finds pods, too.
+    pub discovery: DiscoveryConfig,
     /// Threads that receive events, 1 to [`THREADS_MAX`].
     pub io_threads: usize,
     /// Threads that answer HTTP requests, 1 to [`THREADS_MAX`].
@@ -76,6 +80,10 @@ pub struct Config {
     pub hash_seed: u64,
     /// The share of workers that must be synchronised for readiness, 0 to 1.
     pub ready_share: f64,
+    /// Time after which readiness no longer waits for workers, up to [`READY_TIMEOUT_MAX`].
+    pub ready_timeout: Duration,
+    /// Time from being told to stop to the end of the process, up to [`GRACE_MAX`].
+    pub grace: Duration,
     /// Between two probes of an engine over HTTP, up to [`PROBE_INTERVAL_MAX`]; `None` for no probes.
     pub probe_interval: Option<Duration>,
     /// Replays that run at once, 1 to [`REPLAYS_MAX`].
@@ -130,11 +138,14 @@ impl Default for Config {
             drain: DRAIN_TIME_DEFAULT,
             drain_notice: Duration::ZERO,
             fleet: None,
+            discovery: DiscoveryConfig::default(),
             io_threads: 1,
             http_threads: 1,
             pin: false,
             hash_seed: SEED_DEFAULT,
             ready_share: 1.0,
+            ready_timeout: READY_TIMEOUT_DEFAULT,
+            grace: GRACE_DEFAULT,
             probe_interval: Some(PROBE_INTERVAL_DEFAULT),
             replays: REPLAYS_DEFAULT,
             replay_timeout: REPLAY_TIME_MAX,

@@ -1,11 +1,15 @@
 //! From what the sources give to settings that hold together.
-use super::{Config, ConfigError, RoutingConfig, Settings, TokenizerConfig, TokenizerMode, wrong};
+use super::{
+    Config, ConfigError, DiscoveryConfig, RoutingConfig, Settings, TokenizerConfig, TokenizerMode,
+    wrong,
+};
 use crate::address::Address;
 use crate::limits::{
     BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT,
-    DRAIN_TIME_MAX, IDLE_TIME_DEFAULT, IDLE_TIME_MAX, IDLE_TIME_MIN, LISTENERS_MAX,
-    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, REPLAY_TIME_MAX,
-    REPLAY_TIME_MIN, REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT,
+    DRAIN_TIME_MAX, GRACE_DEFAULT, GRACE_MAX, GRACE_MIN, IDLE_TIME_DEFAULT, IDLE_TIME_MAX,
+    IDLE_TIME_MIN, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN,
+    READY_TIMEOUT_DEFAULT, READY_TIMEOUT_MAX, REPLAY_TIME_MAX, REPLAY_TIME_MIN,
+    REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT,
     SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use crate::status::SyncMode;
@@ -22,6 +26,7 @@ impl Settings {
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let tokenizer = TokenizerConfig::of(&self)?;
         let routing = RoutingConfig::of(&self)?;
+        let discovery = DiscoveryConfig::of(&self)?;
         let sync_mode = SyncMode::of(
             routing.event_sync,
             self.event_sync.is_some(),
@@ -60,11 +65,14 @@ impl Settings {
             drain: DRAIN.time("drain", self.drain)?,
             drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
             fleet: self.fleet,
+            discovery,
             io_threads,
             http_threads: threads("http_threads", self.http_threads, http_default)?,
             pin: self.pin.unwrap_or(false),
             hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
             ready_share,
+            ready_timeout: READY.time("ready_timeout", self.ready_timeout)?,
+            grace: GRACE.time("grace", self.grace)?,
             probe_interval: PROBES.interval("probe_interval", self.probe_interval)?,
             replays: within("replays", self.replays, REPLAYS_DEFAULT, (1, REPLAYS_MAX))?,
             replay_timeout: REPLAY.time("replay_timeout", self.replay_timeout)?,
@@ -128,6 +136,18 @@ const DRAIN: Pauses = Pauses {
     default: DRAIN_TIME_DEFAULT,
     least: Duration::ZERO,
     most: DRAIN_TIME_MAX,
+};
+
+const READY: Pauses = Pauses {
+    default: READY_TIMEOUT_DEFAULT,
+    least: Duration::ZERO,
+    most: READY_TIMEOUT_MAX,
+};
+
+const GRACE: Pauses = Pauses {
+    default: GRACE_DEFAULT,
+    least: GRACE_MIN,
+    most: GRACE_MAX,
 };
 
 const NOTICE: Pauses = Pauses {

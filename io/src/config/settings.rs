@@ -55,6 +55,40 @@ pub struct Settings {
     /// The fleet file: a YAML list of pods
     #[arg(long, env = "KVROUTE_FLEET", value_name = "FILE")]
     pub fleet: Option<PathBuf>,
+    /// Find pods in Kubernetes by their labels
+    #[arg(long, env = "KVROUTE_KUBERNETES", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub kubernetes: Option<bool>,
+    /// The namespaces to look in, * for all [default: the node's own]
+    #[arg(
+        long,
+        env = "KVROUTE_KUBERNETES_NAMESPACES",
+        value_name = "NAMESPACE,...",
+        value_delimiter = ','
+    )]
+    pub kubernetes_namespaces: Option<Vec<String>>,
+    /// Whose labels describe pods: aibrix or llm-d [default: aibrix]
+    #[arg(long, env = "KVROUTE_KUBERNETES_PRESET", value_name = "aibrix|llm-d")]
+    pub kubernetes_preset: Option<String>,
+    /// A label selector that pods must match, too
+    #[arg(long, env = "KVROUTE_KUBERNETES_SELECTOR", value_name = "SELECTOR")]
+    pub kubernetes_selector: Option<String>,
+    /// Whether requests are sent to running pods whose containers are not ready, too
+    #[arg(long, env = "KVROUTE_KUBERNETES_NOT_READY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub kubernetes_not_ready: Option<bool>,
+    /// How to reach Kubernetes from outside [default: the pod's service account, else the usual files]
+    #[arg(long, env = "KVROUTE_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Names whose addresses are pods of a model, as those of headless services are
+    #[arg(
+        long,
+        env = "KVROUTE_DNS",
+        value_name = "MODEL=HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    pub dns: Option<Vec<String>>,
+    /// Seconds between two looks at those addresses [default: 10]
+    #[arg(long, env = "KVROUTE_DNS_INTERVAL", value_name = "SECONDS")]
+    pub dns_interval: Option<f64>,
     /// Threads that receive events [default: half of the cores]
     #[arg(long, env = "KVROUTE_IO_THREADS", value_name = "N")]
     pub io_threads: Option<usize>,
@@ -70,6 +104,12 @@ pub struct Settings {
     /// The share of workers, 0 to 1, that must be synchronised for /readyz [default: 1]
     #[arg(long, env = "KVROUTE_READY_SHARE", value_name = "SHARE")]
     pub ready_share: Option<f64>,
+    /// Seconds from the start, or from the first pod, after which /readyz no longer waits for workers [default: 120]
+    #[arg(long, env = "KVROUTE_READY_TIMEOUT", value_name = "SECONDS")]
+    pub ready_timeout: Option<f64>,
+    /// Seconds from being told to stop to the end of the process, whatever is left to be done [default: 30]
+    #[arg(long, env = "KVROUTE_GRACE", value_name = "SECONDS")]
+    pub grace: Option<f64>,
     /// Seconds between two looks at an engine's HTTP endpoint, 0 for none [default: 5]
     #[arg(long, env = "KVROUTE_PROBE_INTERVAL", value_name = "SECONDS")]
     pub probe_interval: Option<f64>,
@@ -208,11 +248,21 @@ impl Settings {
             drain: self.drain.or(those.drain),
             drain_notice: self.drain_notice.or(those.drain_notice),
             fleet: self.fleet.or(those.fleet),
+            kubernetes: self.kubernetes.or(those.kubernetes),
+            kubernetes_namespaces: self.kubernetes_namespaces.or(those.kubernetes_namespaces),
+            kubernetes_preset: self.kubernetes_preset.or(those.kubernetes_preset),
+            kubernetes_selector: self.kubernetes_selector.or(those.kubernetes_selector),
+            kubernetes_not_ready: self.kubernetes_not_ready.or(those.kubernetes_not_ready),
+            kubeconfig: self.kubeconfig.or(those.kubeconfig),
+            dns: self.dns.or(those.dns),
+            dns_interval: self.dns_interval.or(those.dns_interval),
             io_threads: self.io_threads.or(those.io_threads),
             http_threads: self.http_threads.or(those.http_threads),
             pin: self.pin.or(those.pin),
             hash_seed: self.hash_seed.or(those.hash_seed),
             ready_share: self.ready_share.or(those.ready_share),
+            ready_timeout: self.ready_timeout.or(those.ready_timeout),
+            grace: self.grace.or(those.grace),
             probe_interval: self.probe_interval.or(those.probe_interval),
             replays: self.replays.or(those.replays),
             replay_timeout: self.replay_timeout.or(those.replay_timeout),

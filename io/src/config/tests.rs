@@ -50,6 +50,24 @@ fn routing() -> RoutingConfig {
     }
 }
 
+fn discovery() -> DiscoveryConfig {
+    DiscoveryConfig {
+        kubernetes: Some(KubernetesConfig {
+            namespaces: Namespaces::Named(vec!["a".to_owned(), "b".to_owned()]),
+            preset: Preset::LlmD,
+            selector: Some("team=x".to_owned()),
+            not_ready: true,
+            kubeconfig: Some("kc".into()),
+        }),
+        dns: vec![DnsName {
+            model: "m".to_owned(),
+            host: "h".to_owned(),
+            port: 80,
+        }],
+        dns_interval: Duration::from_secs(20),
+    }
+}
+
 #[test]
 fn every_key_of_the_file_is_read() {
     let settings = read(
@@ -63,7 +81,10 @@ fn every_key_of_the_file_is_read() {
              tokenizer_cache_time: 7\nlocal_tokenizers: {m: /models/m}\npolicy: cost\nminimum_match: 8\n\
              imbalance: 9\ndeviations: 1.5\ncost_prefill: 2\ncost_decode: 0.25\nsession_header: X-Session\n\
              load_interval: 0.5\nrequest_time: 30\nevent_sync: false\nspeculative_time: 0\n\
-             approximate_time: 60\napproximate_blocks: 10\nshadow: true\ndecisions: 11\n",
+             approximate_time: 60\napproximate_blocks: 10\nshadow: true\ndecisions: 11\nkubernetes: true\n\
+             kubernetes_namespaces: [a, b]\nkubernetes_preset: llm-d\nkubernetes_selector: team=x\n\
+             kubernetes_not_ready: true\nkubeconfig: kc\ndns: [\"m=h:80\"]\ndns_interval: 20\n\
+             ready_timeout: 60\ngrace: 20\n",
         )
         .unwrap();
     let config = Config {
@@ -79,11 +100,14 @@ fn every_key_of_the_file_is_read() {
         drain: Duration::ZERO,
         drain_notice: Duration::from_millis(2_500),
         fleet: Some("pods.yaml".into()),
+        discovery: discovery(),
         io_threads: 2,
         http_threads: 3,
         pin: true,
         hash_seed: 7,
         ready_share: 0.5,
+        ready_timeout: Duration::from_mins(1),
+        grace: Duration::from_secs(20),
         probe_interval: Some(Duration::from_millis(2_500)),
         replays: 3,
         replay_timeout: Duration::from_millis(2_500),

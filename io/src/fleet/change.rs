@@ -1,6 +1,7 @@
 //! One change of the fleet: it shows as a whole when it is committed, and is undone if it is not.
+use super::roster::Roster;
 use super::view::label;
-use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, SpecError, WorkerInfo};
+use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, Source, SpecError, WorkerInfo};
 use crate::predict::Subject;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::NewWorker;
@@ -10,7 +11,14 @@ use std::time::{Duration, Instant};
 
 /// The endpoints that workers of the fleet publish at: no two may share one, since each would be
 /// credited with the other's blocks. Compared as text: two names of one address are not noticed.
-pub(super) type Taken = AHashSet<Box<str>>;
+type Taken = AHashSet<Box<str>>;
+
+/// What the fleet remembers from one change to the next, beside its view.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    taken: Taken,
+    pub(super) roster: Roster,
+}
 
 /// Pause between two attempts to find room in a queue.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -19,11 +27,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Change<'f> {
     fleet: &'f Fleet,
     /// As it is after the change. Held to the end, so that changes follow one another.
-    taken: MutexGuard<'f, Taken>,
+    pub(super) memory: MutexGuard<'f, Memory>,
     /// As it is after the change.
     view: FleetView,
     added: Vec<Arc<WorkerInfo>>,
     removed: Vec<Arc<WorkerInfo>>,
+    /// Whether a worker is described in other words.
+    described: bool,
     /// How long full queues are waited for.
     deadline: Instant,
     committed: bool,
@@ -32,16 +42,17 @@ pub(super) struct Change<'f> {
 impl<'f> Change<'f> {
     /// Waits for the change before. O(workers).
     pub(super) fn begin(fleet: &'f Fleet, deadline: Instant) -> Self {
-        let taken = fleet
+        let memory = fleet
             .changing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         Self {
             fleet,
-            taken,
+            memory,
             view: FleetView::clone(&fleet.view.load()),
             added: Vec::new(),
             removed: Vec::new(),
+            described: false,
             deadline,
             committed: false,
         }
@@ -52,9 +63,14 @@ impl<'f> Change<'f> {
         &self.view
     }
 
-    /// Adds a pod's ranks. Ranks of another incarnation of the pod go.
+    /// Registers a pod's ranks. Ranks of another incarnation of the pod go; what another source describes under its name is
+    /// taken over.
     pub(super) fn add_pod(&mut self, pod: PodSpec) -> Result<(), AddError> {
         let ranks = pod.ranks()?;
+        let known = self.view.pod(&pod.pod);
+        if known.iter().any(|info| info.source() != Source::Registered) {
+            return self.describe_pod(Source::Registered, &Arc::new(pod));
+        }
         self.remove_incarnations(&pod)?;
         for known in self.view.pod(&pod.pod) {
             if known.pod().model != pod.model {
@@ -68,7 +84,50 @@ impl<'f> Change<'f> {
         let pod = Arc::new(pod);
         ranks
             .into_iter()
-            .try_for_each(|endpoints| self.insert(&pod, endpoints))
+            .try_for_each(|endpoints| self.insert(Source::Registered, &pod, endpoints))
+    }
+
+    /// Has a pod as a source describes it, in place of what is known under its name. A rank that publishes at the same place,
+    /// in the same life and model, keeps its worker and all it holds.
+    pub(super) fn describe_pod(
+        &mut self,
+        source: Source,
+        pod: &Arc<PodSpec>,
+    ) -> Result<(), AddError> {
+        let mut ranks = pod.ranks()?;
+        let known = self.view.pod(&pod.pod).to_vec();
+        let stay = known.iter().filter(|info| is_same(info.pod(), pod));
+        let asked = pod.kv_events && pod.events.is_none();
+        if asked && known.iter().any(|info| names_ranks_for(info.pod(), pod)) {
+            // What the engine has named since is newer than what its description comes to.
+            ranks = stay.clone().map(|info| info.endpoints().clone()).collect();
+        }
+        let stay: Vec<_> = stay
+            .filter(|info| ranks.contains(info.endpoints()))
+            .collect();
+        for info in &known {
+            if stay.iter().any(|stays| stays.id() == info.id()) {
+                self.view.remove(&pod.pod, Some(info.rank()));
+                let again = info.described(source, Arc::clone(pod));
+                self.view.insert(Arc::new(again));
+                self.described = true;
+            } else {
+                self.remove(&pod.pod, Some(info.rank()));
+            }
+        }
+        ranks.retain(|rank| !stay.iter().any(|info| info.endpoints() == rank));
+        // Before the first one is subscribed to.
+        for endpoints in &ranks {
+            if self.memory.taken.contains(endpoints.events.as_str())
+                && let Some(other) = self.publishes_at(&endpoints.events)
+                && other.source() <= source
+            {
+                return Err(same_events(pod, endpoints.clone(), Some(&other)));
+            }
+        }
+        ranks
+            .into_iter()
+            .try_for_each(|endpoints| self.insert(source, pod, endpoints))
     }
 
     /// Replaces the ranks that are described by `pod` itself; `false` if there is nothing to be changed.
@@ -79,9 +138,9 @@ impl<'f> Change<'f> {
     ) -> Result<bool, AddError> {
         let ours = |info: &&Arc<WorkerInfo>| Arc::ptr_eq(info.pod(), pod);
         let known: Vec<_> = self.view.pod(&pod.pod).iter().filter(ours).collect();
-        if known.is_empty() {
+        let Some(source) = known.first().map(|info| info.source()) else {
             return Ok(false);
-        }
+        };
         let going: Vec<_> = known
             .iter()
             .filter(|info| !ranks.contains(info.endpoints()))
@@ -93,7 +152,7 @@ impl<'f> Change<'f> {
             self.remove(&pod.pod, Some(rank));
         }
         for endpoints in ranks {
-            self.insert(pod, endpoints)?;
+            self.insert(source, pod, endpoints)?;
         }
         Ok(changed)
     }
@@ -102,21 +161,35 @@ impl<'f> Change<'f> {
     pub(super) fn remove(&mut self, pod: &str, rank: Option<u32>) -> bool {
         let gone = self.view.remove(pod, rank);
         for info in &gone {
-            self.taken.remove(info.events());
+            self.memory.taken.remove(info.events());
         }
         let any = !gone.is_empty();
         self.removed.extend(gone);
         any
     }
 
-    /// Shows the change to lookups, and lets go what was removed.
+    /// Shows the change to lookups, and lets go what was removed; what stood in the way of what sources describe may be gone
+    /// with it.
     pub(super) fn commit(mut self) {
+        self.show();
+        if !self.removed.is_empty() && !self.memory.roster.is_empty() {
+            self.fleet.look();
+        }
+    }
+
+    /// The same without a look at what sources describe. Only once, as the last step.
+    pub(super) fn show(&mut self) {
         self.committed = true;
         self.view.give_places();
         self.fleet
             .view
             .store(Arc::new(std::mem::take(&mut self.view)));
         self.removed.iter().for_each(|info| self.let_go(info));
+    }
+
+    /// Whether anything is different.
+    pub(super) fn changes(&self) -> bool {
+        !self.added.is_empty() || !self.removed.is_empty() || self.described
     }
 
     /// Ends what was begun for a worker.
@@ -147,34 +220,47 @@ impl<'f> Change<'f> {
         Ok(())
     }
 
-    /// Adds one rank, if neither its number nor its events are another worker's.
-    fn insert(&mut self, pod: &Arc<PodSpec>, endpoints: RankEndpoints) -> Result<(), AddError> {
+    /// Adds one rank, if neither its number nor its events are another worker's. A worker with the same events that a less
+    /// believed source describes goes, with its pod.
+    fn insert(
+        &mut self,
+        source: Source,
+        pod: &Arc<PodSpec>,
+        endpoints: RankEndpoints,
+    ) -> Result<(), AddError> {
         let known = self.view.pod(&pod.pod);
         if let Some(known) = known.iter().find(|info| info.rank() == endpoints.rank) {
             return Err(AddError::Duplicate(known.label()));
         }
         // Nobody's events are empty.
-        if self.taken.contains(endpoints.events.as_str()) {
-            let mut workers = self.view.workers();
-            let other = workers.find(|info| info.events() == endpoints.events);
-            return Err(AddError::SameEvents {
-                worker: label(&pod.pod, endpoints.rank),
-                other: other.map(|info| info.label()).unwrap_or_default(),
-                events: endpoints.events,
-            });
+        if self.memory.taken.contains(endpoints.events.as_str()) {
+            let other = self.publishes_at(&endpoints.events);
+            match other {
+                Some(other) if other.source() > source => {
+                    self.remove(&other.pod().pod, None);
+                }
+                other => return Err(same_events(pod, endpoints, other.as_deref())),
+            }
         }
-        let info = self.subscribe(pod, endpoints)?;
+        let info = self.subscribe(source, pod, endpoints)?;
         if !info.events().is_empty() {
-            self.taken.insert(info.events().into());
+            self.memory.taken.insert(info.events().into());
         }
         self.added.push(Arc::clone(&info));
         self.view.insert(info);
         Ok(())
     }
 
+    /// The worker whose events these are. O(workers).
+    fn publishes_at(&self, events: &str) -> Option<Arc<WorkerInfo>> {
+        let mut workers = self.view.workers();
+        workers.find(|info| info.events() == events).map(Arc::clone)
+    }
+
     /// Hands one rank to the IO threads, or to what learns if it publishes nothing, again and again until there is room or it is too late.
     fn subscribe(
         &self,
+        source: Source,
         pod: &Arc<PodSpec>,
         endpoints: RankEndpoints,
     ) -> Result<Arc<WorkerInfo>, AddError> {
@@ -217,7 +303,8 @@ impl<'f> Change<'f> {
             };
             match taken {
                 Ok(()) => {
-                    let info = WorkerInfo::new(id, Arc::clone(pod), endpoints, status, subject);
+                    let pod = Arc::clone(pod);
+                    let info = WorkerInfo::new(id, source, pod, endpoints, status, subject);
                     return Ok(Arc::new(info));
                 }
                 Err(why) if Instant::now() >= self.deadline => return Err(no_room(why)),
@@ -227,6 +314,27 @@ impl<'f> Change<'f> {
     }
 }
 
+fn same_events(pod: &PodSpec, endpoints: RankEndpoints, other: Option<&WorkerInfo>) -> AddError {
+    AddError::SameEvents {
+        worker: label(&pod.pod, endpoints.rank),
+        other: other.map(WorkerInfo::label).unwrap_or_default(),
+        events: endpoints.events,
+    }
+}
+
+/// Whether two descriptions are of one engine in one life, which serves one model. One without events is known by where its
+/// requests go.
+fn is_same(old: &PodSpec, new: &PodSpec) -> bool {
+    let other_life = matches!((&old.uid, &new.uid), (Some(old), Some(new)) if old != new);
+    let elsewhere = !new.kv_events && old.endpoint != new.endpoint;
+    !other_life && !elsewhere && old.model == new.model && old.kv_events == new.kv_events
+}
+
+/// Whether the ranks that an engine has named for one description hold for another one.
+fn names_ranks_for(old: &PodSpec, new: &PodSpec) -> bool {
+    is_same(old, new) && old.events.is_none() && old.endpoint == new.endpoint
+}
+
 impl Drop for Change<'_> {
     fn drop(&mut self) {
         if self.committed {
@@ -234,11 +342,12 @@ impl Drop for Change<'_> {
         }
         for info in &self.added {
             self.let_go(info);
-            self.taken.remove(info.events());
+            self.memory.taken.remove(info.events());
         }
+        let added: AHashSet<_> = self.added.iter().map(|info| info.serial()).collect();
         for info in &self.removed {
-            if !info.events().is_empty() {
-                self.taken.insert(info.events().into());
+            if !info.events().is_empty() && !added.contains(&info.serial()) {
+                self.memory.taken.insert(info.events().into());
             }
         }
     }

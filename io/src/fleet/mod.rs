@@ -3,6 +3,9 @@ mod change;
 mod check;
 mod file;
 mod probes;
+mod reconcile;
+mod roster;
+mod sources;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -12,6 +15,8 @@ pub use check::check_pods;
 pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};
+pub use reconcile::Reconciled;
+pub use sources::{Described, Refused, Source, SourceReport, Sources};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
 pub use view::{FleetView, WorkerInfo, WorkerJson};
 
@@ -22,11 +27,12 @@ use crate::snapshot::Snapshot;
 use crate::stream::saved::{Kept, SaveTo};
 use crate::stream::{NewWorker, QueueFull, Streams};
 use arc_swap::ArcSwap;
-use change::{Change, Taken};
+use change::{Change, Memory};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use kvroute_engine::Index;
 use kvroute_engine::types::WorkerId;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Why a pod could not be added.
@@ -121,7 +127,10 @@ pub struct Fleet {
     event_sync: bool,
     view: ArcSwap<FleetView>,
     /// Held while the fleet changes, so that changes follow one another.
-    changing: Mutex<Taken>,
+    changing: Mutex<Memory>,
+    sources: Sources,
+    /// Tells who reconciles that there may be something to be done. One place: who is told again does all of it.
+    look: (Sender<()>, Receiver<()>),
     probes: ProbeCounts,
     feedback: FeedbackCounts,
     clock: Clock,
@@ -140,6 +149,8 @@ impl Fleet {
             event_sync: true,
             view: ArcSwap::default(),
             changing: Mutex::default(),
+            sources: Sources::default(),
+            look: bounded(1),
             probes: ProbeCounts::default(),
             feedback: FeedbackCounts::default(),
             clock: Clock::default(),
@@ -251,7 +262,38 @@ impl Fleet {
         Ok(changed)
     }
 
-    /// Removes a pod (or one rank of it) and all it held; `false` if it is not known. O(workers).
+    /// Takes note of what a source describes from now on, as a whole, and of what it names that is no pod. The
+    /// fleet follows with the next [`Fleet::reconcile`]. O(pods log pods).
+    pub fn follow(&self, source: Source, pods: Vec<Described>, malformed: Vec<Refused>) {
+        let mut malformed = malformed;
+        let mut memory = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        malformed.extend(memory.roster.describe(source, pods));
+        let count = memory.roster.of(source).len();
+        // Under the lock, so that nobody takes the fleet for complete in between.
+        self.sources.heard(source, count, malformed);
+        drop(memory);
+        self.look();
+    }
+
+    /// How the sources of pods stand.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Has something to say when there may be something to be reconciled.
+    #[must_use]
+    pub fn looks(&self) -> &Receiver<()> {
+        &self.look.1
+    }
+
+    fn look(&self) {
+        let _ = self.look.0.try_send(());
+    }
+
+    /// Removes a pod (or one rank of it) and all it held; `false` if it is not known. What a source other than registration
+    /// describes stays out until it is described in another way; a registered pod that another source describes, too, is
+    /// from then on what that one says. O(workers).
     pub fn remove(&self, pod: &str, rank: Option<u32>) -> bool {
         self.remove_served(pod, rank, None)
     }
@@ -263,8 +305,13 @@ impl Fleet {
             return false;
         }
         let mut change = Change::begin(self, Instant::now());
-        if change.view().pod(pod).iter().any(other) || !change.remove(pod, rank) {
+        let known = change.view().pod(pod);
+        let registered = known.iter().any(|info| info.source() == Source::Registered);
+        if known.iter().any(other) || !change.remove(pod, rank) {
             return false;
+        }
+        if !registered && change.view().pod(pod).is_empty() {
+            change.memory.roster.take_out(pod);
         }
         change.commit();
         true

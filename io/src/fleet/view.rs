@@ -1,5 +1,5 @@
 //! The snapshot of the fleet that lookups read.
-use super::{PodSpec, spec::RankEndpoints};
+use super::{PodSpec, Source, spec::RankEndpoints};
 use crate::accuracy::WorkerAccuracy;
 use crate::load::WorkerLoad;
 use crate::predict::Subject;
@@ -12,7 +12,7 @@ use kvroute_engine::types::WorkerId;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// One worker: a rank of a pod.
 #[derive(Debug)]
@@ -22,17 +22,27 @@ pub struct WorkerInfo {
     identity: u64,
     pod: Arc<PodSpec>,
     endpoints: RankEndpoints,
+    source: Source,
     status: Arc<WorkerStatus>,
+    subject: Arc<Subject>,
+    own: Arc<Own>,
+    json: WorkerJson,
+}
+
+/// What is a worker's own, however it is described.
+#[derive(Debug)]
+struct Own {
     load: WorkerLoad,
     accuracy: WorkerAccuracy,
-    subject: Arc<Subject>,
     problem: ArcSwapOption<String>,
-    json: WorkerJson,
+    /// Only a hint to who chooses, so Relaxed.
+    serving: AtomicBool,
 }
 
 impl WorkerInfo {
     pub(super) fn new(
         id: WorkerId,
+        source: Source,
         pod: Arc<PodSpec>,
         endpoints: RankEndpoints,
         status: Arc<WorkerStatus>,
@@ -47,11 +57,31 @@ impl WorkerInfo {
             identity: tie::identity(&pod.pod, endpoints.rank),
             pod,
             endpoints,
+            source,
             status,
-            load: WorkerLoad::default(),
-            accuracy: WorkerAccuracy::default(),
             subject,
-            problem: ArcSwapOption::empty(),
+            own: Arc::new(Own {
+                load: WorkerLoad::default(),
+                accuracy: WorkerAccuracy::default(),
+                problem: ArcSwapOption::empty(),
+                serving: AtomicBool::new(true),
+            }),
+        }
+    }
+
+    /// The same worker as somebody else, or the same in other words, describes it. What it publishes, and where, is the same.
+    pub(super) fn described(&self, source: Source, pod: Arc<PodSpec>) -> Self {
+        Self {
+            id: self.id,
+            serial: self.serial,
+            identity: self.identity,
+            json: WorkerJson::new(&pod.pod, pod.endpoint.as_deref(), self.rank()),
+            pod,
+            endpoints: self.endpoints.clone(),
+            source,
+            status: Arc::clone(&self.status),
+            subject: Arc::clone(&self.subject),
+            own: Arc::clone(&self.own),
         }
     }
 
@@ -77,6 +107,22 @@ impl WorkerInfo {
     #[must_use]
     pub fn pod(&self) -> &Arc<PodSpec> {
         &self.pod
+    }
+
+    /// Who describes it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Whether requests may be sent to it. What it holds is followed in any case.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.own.serving.load(Relaxed)
+    }
+
+    pub(super) fn set_serving(&self, serving: bool) {
+        self.own.serving.store(serving, Relaxed);
     }
 
     /// Its rank.
@@ -130,24 +176,25 @@ impl WorkerInfo {
     /// How busy it is.
     #[must_use]
     pub fn load(&self) -> &WorkerLoad {
-        &self.load
+        &self.own.load
     }
 
     /// What it was said to hold against what its engine delivered.
     #[must_use]
     pub fn accuracy(&self) -> &WorkerAccuracy {
-        &self.accuracy
+        &self.own.accuracy
     }
 
     /// Why no events can be expected of it, as its engine's own description says.
     #[must_use]
     pub fn problem(&self) -> Option<Arc<String>> {
-        self.problem.load_full()
+        self.own.problem.load_full()
     }
 
     /// Sets or takes back that reason.
     pub fn set_problem(&self, problem: Option<&str>) {
-        self.problem
+        self.own
+            .problem
             .store(problem.map(|text| Arc::new(text.to_owned())));
     }
 

@@ -34,7 +34,7 @@ fn adapters_are_contexts_of_their_own() {
         .map(|n| n.to_string())
         .collect();
     assert_eq!(names, ["lora_id:7", "sql"]);
-    assert_eq!(worker.status.trust(), Trust::Exact);
+    worker.wait_until(Trust::Exact);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_removal_takes_the_copy_of_its_medium_only() {
             "after {medium}"
         );
     }
-    assert_eq!(worker.status.trust(), Trust::Exact);
+    worker.wait_until(Trust::Exact);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_removal_of_what_is_not_there_is_counted_and_harmless() {
         .unwrap();
     worker.wait_for(2);
     assert_eq!(worker.skipped(SkipReason::UnknownRemoval), 2);
-    assert_eq!(worker.status.trust(), Trust::Exact);
+    worker.wait_until(Trust::Exact);
     assert_eq!(rig.held(&worker, 1, 0..3), [1]);
 }
 
@@ -105,7 +105,7 @@ fn a_store_that_is_not_understood_only_makes_the_worker_partial() {
     ] {
         assert_eq!(worker.skipped(reason), 1, "{reason:?}");
     }
-    assert_eq!(worker.status.trust(), Trust::Partial);
+    worker.wait_until(Trust::Partial);
     assert_eq!(rig.held(&worker, 1, 0..3), [0, 1]);
 }
 
@@ -139,7 +139,7 @@ fn a_batch_that_breaks_off_leaves_nothing_credited() {
     engine.publish(2, &whole[..whole.len() - 3]).unwrap();
     worker.wait_for(2);
     assert_eq!(worker.skipped(SkipReason::MalformedBatch), 1);
-    assert_eq!(worker.status.trust(), Trust::Partial);
+    worker.wait_until(Trust::Partial);
     assert_eq!(rig.held(&worker, 1, 0..4), NONE);
     // A clear makes it void.
     engine
@@ -167,7 +167,7 @@ fn a_group_of_unknown_meaning_is_never_credited() {
     ];
     engine.publish(2, &payload(1, 2, events)).unwrap();
     worker.wait_for(2);
-    assert_eq!(worker.status.trust(), Trust::Distrusted);
+    worker.wait_until(Trust::Distrusted);
     assert_eq!(worker.skipped(SkipReason::Group), 1);
     assert_eq!(rig.held(&worker, 1, 0..5), NONE);
     // It stays so through a clear, and ends with the engine's life.
@@ -175,7 +175,7 @@ fn a_group_of_unknown_meaning_is_never_credited() {
         .publish(3, &payload(1, 3, vec![cleared(), stored(1, 3)]))
         .unwrap();
     worker.wait_for(3);
-    assert_eq!(worker.status.trust(), Trust::Distrusted);
+    worker.wait_until(Trust::Distrusted);
     assert_eq!(rig.held(&worker, 1, 0..5), NONE);
     begins_anew(&rig, &worker, &engine);
 }
@@ -191,7 +191,7 @@ fn a_window_without_its_size_is_never_credited() {
     let event = stored_with(1, 2, &unsized_window);
     engine.publish(2, &payload(1, 2, vec![event])).unwrap();
     worker.wait_for(2);
-    assert_eq!(worker.status.trust(), Trust::Distrusted);
+    worker.wait_until(Trust::Distrusted);
     assert_eq!(worker.skipped(SkipReason::Group), 1);
     assert_eq!(rig.held(&worker, 1, 0..2), NONE);
 }
@@ -264,7 +264,7 @@ fn a_sliding_window_bounds_what_is_credited() {
         worker.wait_for(n.into());
         assert_eq!(rig.held(&worker, 1, 0..2), expected, "after batch {n}");
     }
-    assert_eq!(worker.status.trust(), Trust::Exact);
+    worker.wait_until(Trust::Exact);
     assert_eq!(worker.skipped(SkipReason::UnknownRemoval), 1);
     // Another engine, without windows.
     begins_anew(&rig, &worker, &engine);
@@ -282,7 +282,7 @@ fn a_window_bounds_even_if_its_blocks_cannot_be_taken_in() {
     ];
     engine.publish(0, &payload(1, 0, events)).unwrap();
     worker.wait_for(0);
-    assert_eq!(worker.status.trust(), Trust::Partial);
+    worker.wait_until(Trust::Partial);
     assert_eq!(worker.skipped(SkipReason::Medium), 1);
     assert_eq!(rig.held(&worker, 1, 0..1), NONE);
 }
@@ -309,7 +309,7 @@ fn a_batch_that_is_too_large_is_lost_at_once() {
     engine.publish(2, &vec![0; FRAME_BYTES_MAX + 1]).unwrap();
     worker.wait_for(2);
     assert_eq!(worker.skipped(SkipReason::FrameTooLarge), 1);
-    assert_eq!(worker.status.trust(), Trust::Partial);
+    worker.wait_until(Trust::Partial);
     assert_eq!(rig.held(&worker, 1, 0..2), NONE);
     publish(&engine, 1, 3..4);
     worker.wait_for(3);

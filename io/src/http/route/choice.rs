@@ -303,7 +303,7 @@ pub(super) fn order(considered: &Considered) -> impl Ord + use<> {
     (Reverse(matched), considered.load.requests())
 }
 
-/// The workers that may be the target, by pod and rank: they have an endpoint, are among the named pods and, where
+/// The workers that may be the target, by pod and rank: they have an endpoint, requests may be sent to them, they are among the named pods and, where
 /// descriptions say who has the adapter, have it.
 fn eligible<'v>(scores: &Scores<'v>, wish: &Wish<'_>, adapted: &[String]) -> Vec<Found<'v>> {
     let (view, name) = (scores.view(), wish.query.model);
@@ -313,6 +313,7 @@ fn eligible<'v>(scores: &Scores<'v>, wish: &Wish<'_>, adapted: &[String]) -> Vec
         let able = |info: &&Arc<WorkerInfo>| {
             info.pod().model == model
                 && info.pod().endpoint.is_some()
+                && info.is_serving()
                 && adapter.is_none_or(|adapter| has_adapter(info, adapter))
         };
         let found = |info| scores.expecting(info);
