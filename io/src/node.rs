@@ -7,6 +7,7 @@ use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
+use crate::status::Reloaded;
 use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
@@ -99,7 +100,7 @@ impl Node {
         let pods = pods.unwrap_or_default();
         check_pods(pods.clone()).map_err(|(at, source)| pod_error(config, at, source))?;
         let index = Index::new(IndexConfig {
-            hash_seed: config.hash_seed,
+            hash_seed: config.hash_seed.0,
             contexts_max: config.contexts_max,
             ..IndexConfig::default()
         });
@@ -120,7 +121,7 @@ impl Node {
         let fleet = Fleet::new(index, streams).timed(clock);
         let fleet = Arc::new(fleet.learning(learner, routing.event_sync));
         let folder = config.snapshot_dir.as_deref();
-        if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed) {
+        if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed.0) {
             fleet.start_from(snapshot);
         }
         if config.fleet.is_some() {
@@ -196,9 +197,21 @@ impl Node {
         self.server.admin_address()
     }
 
-    /// Reads certificates and tokens again soon.
+    /// Reads certificates, tokens and the fleet file again soon.
     pub fn reload(&self) {
         self.server.reload();
+        self.discovery.reload();
+    }
+
+    /// Goes on by these settings, as far as a running node takes them.
+    pub fn take(&self, config: &Config) {
+        self.server.take(&server_config(config));
+    }
+
+    /// Counts a configuration that was read again and cannot be used.
+    pub fn count_bad_configuration(&self) {
+        let status = self.server.status();
+        status.add_reload_failure(Reloaded::Configuration);
     }
 
     /// Lets requests in flight finish, then ends the HTTP threads and, unless somebody else keeps

@@ -32,7 +32,7 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
     let sync = json!({
         "mode": mode.as_str(), "valid": mode.is_valid(), "meaning": mode.meaning(),
     });
-    if synchronised >= needed(all, state.ready_share) {
+    if synchronised >= needed(all, state.live.ready_share) {
         let answer = json!({
             "status": "ready", "workers": all, "synchronised": synchronised, "states": states,
             "kv_sync": sync,

@@ -2,7 +2,7 @@
 //!
 //! The kernel spreads connections over the listeners (SO_REUSEPORT); a connection stays on its
 //! thread. Nothing is shared between the threads but the fleet's view, the index, and what is read again when it
-//! changes: certificates and tokens.
+//! changes: certificates, tokens, and some of the settings.
 mod accept;
 mod connection;
 mod listen;
@@ -16,6 +16,7 @@ pub use tls::{TlsError, TlsFiles};
 use super::access::{Door, Gate};
 use super::aside::{self, Aside};
 use super::body::Held;
+use super::live::{self, Live};
 use super::route::{Router, Seat, seats};
 use super::state::ThreadState;
 use super::tokens::{Tokens, TokensError};
@@ -29,6 +30,7 @@ use crate::limits::{
 use crate::status::{HttpStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use listen::{Bind, Bound, SocketFile};
 use reload::Reloader;
@@ -144,7 +146,7 @@ pub struct Server {
     addresses: Vec<Address>,
     admin_address: Option<Address>,
     status: Arc<HttpStatus>,
-    drain_notice: Duration,
+    live: live::Shared,
     stopping: Sender<bool>,
     threads: Vec<JoinHandle<()>>,
     reloader: Option<Reloader>,
@@ -186,19 +188,20 @@ impl Server {
             .admin_listen
             .as_ref()
             .and_then(|_| Some(binds.last()?.address.clone()));
+        let live = Arc::new(ArcSwap::from_pointee(live_of(config)));
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
         let states = seats.by_ref().take(answer_aside);
-        let states = states.map(|seat| begin(seat, fleet, &status, config, tokenizer));
+        let states = states.map(|seat| begin(seat, fleet, &status, (config, &live), tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(false);
         let mut server = Self {
             addresses,
             admin_address,
             status,
-            drain_notice: config.drain_notice,
+            live,
             stopping,
             threads: Vec::new(),
             reloader,
@@ -217,6 +220,7 @@ impl Server {
                 config: config.clone(),
                 fleet: Arc::clone(fleet),
                 gate: Arc::clone(&gate),
+                live: Arc::clone(&server.live),
                 tls: tls.clone(),
                 aside: aside.clone(),
                 seat,
@@ -264,11 +268,17 @@ impl Server {
         }
     }
 
+    /// Goes on by these settings, as far as they can change while it runs: the share of workers for readiness, the times of
+    /// the end, and how pods are chosen. Each thread sees them at its next request.
+    pub fn take(&self, config: &ServerConfig) {
+        self.live.store(Arc::new(live_of(config)));
+    }
+
     /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
     /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
     pub fn stop(self) {
         self.status.leave();
-        thread::sleep(self.drain_notice);
+        thread::sleep(self.live.load().drain_notice);
         drop(self);
     }
 }
@@ -290,13 +300,23 @@ fn begin(
     seat: Seat,
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
-    config: &ServerConfig,
+    (config, live): (&ServerConfig, &live::Shared),
     tokenizer: Option<&Tokenizer>,
 ) -> impl FnOnce() -> ThreadState + Send + use<> {
     let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-    let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
+    let (live, router) = (Arc::clone(live), Router::new(seat, &config.routing));
     let tokenizer = tokenizer.cloned();
-    move || ThreadState::new(fleet, status, share, router, tokenizer)
+    move || ThreadState::new(fleet, status, &live, router, tokenizer)
+}
+
+/// What of the settings can change.
+fn live_of(config: &ServerConfig) -> Live {
+    Live {
+        ready_share: config.ready_share,
+        drain_notice: config.drain_notice,
+        drain_time: config.drain_time,
+        routing: live::Routing::of(&config.routing),
+    }
 }
 
 /// Who may have what.
@@ -358,6 +378,7 @@ struct Thread {
     config: ServerConfig,
     fleet: Arc<Fleet>,
     gate: Arc<Gate>,
+    live: live::Shared,
     tls: Option<Arc<Tls>>,
     aside: Aside,
     seat: Seat,
@@ -412,7 +433,7 @@ impl Thread {
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,
-                config.ready_share,
+                &self.live,
                 Router::new(self.seat, &config.routing),
                 self.tokenizer,
             )),
@@ -439,10 +460,8 @@ impl Thread {
         }
         shared.watch.finish();
         let ended = shared.watch.empty();
-        if tokio::time::timeout(config.drain_time, ended)
-            .await
-            .is_err()
-        {
+        let drain_time = self.live.load().drain_time;
+        if tokio::time::timeout(drain_time, ended).await.is_err() {
             tracing::warn!(
                 connections = shared.watch.len(),
                 "some requests were not finished in time"
