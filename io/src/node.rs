@@ -1,7 +1,7 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
-use crate::discovery::Discovery;
+use crate::discovery::{self, Discovery};
 use crate::fleet::{AddError, Described, FileError, Fleet, Source, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
@@ -62,9 +62,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
-    /// A thread that finds pods cannot be started.
-    #[error("cannot start what finds pods: {0}")]
-    Discovery(io::Error),
+    /// What finds pods cannot be started.
+    #[error(transparent)]
+    Discovery(discovery::StartError),
     /// The tokenizer cannot be started.
     #[error(transparent)]
     Tokenizer(tokenize::StartError),
@@ -82,11 +82,11 @@ impl StartError {
             Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
             Self::Tokenizer(tokenize::StartError::Local { .. }) => true,
+            Self::Discovery(error) => error.is_configuration(),
             Self::Streams(_)
             | Self::Learner(_)
             | Self::Tokenizer(_)
             | Self::Probe(_)
-            | Self::Discovery(_)
             | Self::Server(_) => false,
         }
     }

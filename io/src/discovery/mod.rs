@@ -1,7 +1,9 @@
 //! What finds pods and tells the fleet: each source on a thread of its own, and one thread that brings the fleet to what they
 //! describe.
+mod kubernetes;
 mod reconciler;
 
+pub use kubernetes::{Kubernetes, KubernetesError};
 pub use reconciler::Reconciler;
 
 use crate::config::Config;
@@ -12,18 +14,42 @@ use std::sync::Arc;
 /// All that finds pods for a node. Dropping it ends it; the pods stay.
 #[derive(Debug)]
 pub struct Discovery {
+    _kubernetes: Option<Kubernetes>,
     // The last to go, so that what sources describe last is not lost in a queue.
     _reconciler: Reconciler,
+}
+
+/// Why pods cannot be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system gives no thread.
+    #[error("cannot start what finds pods: {0}")]
+    Thread(#[from] io::Error),
+    /// Kubernetes cannot be asked.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+}
+
+impl StartError {
+    /// Whether the configuration is at fault, and not the system that the node runs on.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Kubernetes(error) if error.is_configuration())
+    }
 }
 
 impl Discovery {
     /// Starts what the settings ask for.
     ///
     /// # Errors
-    /// The system gives no thread.
-    pub fn start(_config: &Config, fleet: &Arc<Fleet>) -> io::Result<Self> {
+    /// The system gives no thread, or the configuration to reach Kubernetes cannot be used.
+    pub fn start(config: &Config, fleet: &Arc<Fleet>) -> Result<Self, StartError> {
+        let reconciler = Reconciler::start(fleet)?;
+        let kubernetes = config.discovery.kubernetes.as_ref();
+        let kubernetes = kubernetes.map(|config| Kubernetes::start(config, fleet));
         Ok(Self {
-            _reconciler: Reconciler::start(fleet)?,
+            _kubernetes: kubernetes.transpose()?,
+            _reconciler: reconciler,
         })
     }
 }

@@ -81,6 +81,10 @@ pub trait Subscribe: Debug + Send + Sync {
     /// Finds out whether the engine still lives the life that the worker's batches are of: something says
     /// that it may have restarted. Must not block. An unknown worker is ignored.
     fn verify(&self, worker: WorkerId);
+    /// The engine was started anew, whatever its connection looks like. Must not block. An unknown worker is ignored.
+    fn restarted(&self, worker: WorkerId) {
+        self.verify(worker);
+    }
     /// Takes note that the engine computed what should have been told in events, and nothing was heard. Must not
     /// block. An unknown worker is ignored.
     fn unheard(&self, worker: WorkerId);
@@ -102,6 +106,10 @@ impl Subscribe for Streams {
 
     fn verify(&self, worker: WorkerId) {
         Self::verify(self, worker);
+    }
+
+    fn restarted(&self, worker: WorkerId) {
+        Self::restarted(self, worker);
     }
 
     fn unheard(&self, worker: WorkerId) {
@@ -329,15 +337,29 @@ impl Fleet {
     /// Asks the streams whether the engine of a worker still lives the life that its batches are of. What was learnt
     /// of one without events is forgotten. Never blocks.
     pub fn verify(&self, worker: WorkerId) {
-        let view = self.view();
-        match (view.worker(worker), &self.learner) {
-            // There is nothing else to go by.
-            (Some(info), Some(learner)) if info.is_approximate() => {
-                info.status().add_restarts(1);
-                learner.look();
-            }
-            _ => self.streams.verify(worker),
+        if !self.forget_learnt(worker) {
+            self.streams.verify(worker);
         }
+    }
+
+    /// The same where somebody saw the engine being started anew: what no replay can prove is dropped, however young its
+    /// connection is.
+    pub fn restarted(&self, worker: WorkerId) {
+        if !self.forget_learnt(worker) {
+            self.streams.restarted(worker);
+        }
+    }
+
+    /// Forgets what was learnt of a worker without events; `false` for others. There is nothing else to go by.
+    fn forget_learnt(&self, worker: WorkerId) -> bool {
+        let view = self.view();
+        let known = view.worker(worker).filter(|info| info.is_approximate());
+        let (Some(info), Some(learner)) = (known, &self.learner) else {
+            return false;
+        };
+        info.status().add_restarts(1);
+        learner.look();
+        true
     }
 
     /// Tells the streams that an engine computed what it did not publish. Never blocks.

@@ -152,6 +152,13 @@ impl Sources {
         board.failures += 1;
     }
 
+    /// A failure that was told of goes on, although something of it was heard.
+    pub fn fails_still(&self, source: Source, error: &str) {
+        let mut boards = self.boards();
+        let board = boards[source as usize].get_or_insert_default();
+        board.error = Some(error.to_owned());
+    }
+
     /// It is heard again, and what it described last still holds.
     pub fn recovered(&self, source: Source) {
         let mut boards = self.boards();
