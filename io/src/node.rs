@@ -192,9 +192,10 @@ impl Node {
         self.server.admin_address()
     }
 
-    /// Reads certificates and tokens again soon.
+    /// Reads certificates, tokens and the fleet file again soon.
     pub fn reload(&self) {
         self.server.reload();
+        self.discovery.reload();
     }
 
     /// Lets requests in flight finish, then ends the HTTP threads and, unless somebody else keeps

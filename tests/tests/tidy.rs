@@ -67,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
     ("io/fatal", &[]),
+    ("io/files", &[]),
     ("io/stream", &["limits", "quiet", "fatal", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
@@ -92,8 +93,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
-            "limits", "ids", "address", "accuracy", "status", "stream", "snapshot", "load",
-            "predict", "fleet", "tokenize", "metrics", "config",
+            "limits", "ids", "address", "files", "accuracy", "status", "stream", "snapshot",
+            "load", "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
     (
@@ -103,7 +104,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/config", &["limits", "address", "status", "fleet"]),
     (
         "io/discovery",
-        &["limits", "quiet", "fatal", "status", "fleet", "config"],
+        &[
+            "limits", "quiet", "fatal", "files", "status", "fleet", "config",
+        ],
     ),
     (
         "io/probe",

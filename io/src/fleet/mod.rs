@@ -11,6 +11,8 @@ mod spec;
 mod tests;
 mod view;
 
+#[cfg(test)]
+pub(crate) use check::Nobody;
 pub use check::check_pods;
 pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
@@ -273,14 +275,33 @@ impl Fleet {
     /// Takes note of what a source describes from now on, as a whole, and of what it names that is no pod. The
     /// fleet follows with the next [`Fleet::reconcile`]. O(pods log pods).
     pub fn follow(&self, source: Source, pods: Vec<Described>, malformed: Vec<Refused>) {
-        let mut malformed = malformed;
+        self.follow_as_heard(source, pods, malformed, None);
+    }
+
+    /// The same of a source of which a part could not be heard, and why: the fleet is not taken for complete on its account.
+    pub fn follow_in_part(&self, source: Source, pods: Vec<Described>, why: &str) {
+        self.follow_as_heard(source, pods, Vec::new(), Some(why));
+    }
+
+    fn follow_as_heard(
+        &self,
+        source: Source,
+        pods: Vec<Described>,
+        mut malformed: Vec<Refused>,
+        in_part: Option<&str>,
+    ) {
         let mut memory = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        malformed.extend(memory.roster.describe(source, pods));
+        let (changed, refused) = memory.roster.describe(source, pods);
+        malformed.extend(refused);
         let count = memory.roster.of(source).len();
         // Under the lock, so that nobody takes the fleet for complete in between.
-        self.sources.heard(source, count, malformed);
+        let settled = self
+            .sources
+            .heard(source, count, changed, malformed, in_part);
         drop(memory);
-        self.look();
+        if changed || !settled {
+            self.look();
+        }
     }
 
     /// How the sources of pods stand.

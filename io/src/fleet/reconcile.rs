@@ -32,6 +32,11 @@ impl Fleet {
         if change.changes() {
             change.show();
         }
+        if change.displaced {
+            // Its pod may have stood in the way of others, which were refused before. It ends: who makes way does so for one
+            // that goes before it, and nobody comes back without.
+            self.look();
+        }
         let Portion { done, refused } = portion;
         if !done.more {
             // What is described from now on waits for the change to end, so it is not taken for entered.

@@ -35,3 +35,13 @@ pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 pub const GRACE_MIN: Duration = Duration::from_secs(1);
 /// Longest such time that can be set.
 pub const GRACE_MAX: Duration = Duration::from_secs(7_200);
+/// Between two looks at the fleet file. It is read once two looks in a row find the same new version, so that one that is
+/// being written is not taken for a whole one.
+pub const FLEET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses of one name that are pods: a message of DNS has room for no more.
+pub const DNS_ADDRESSES_MAX: usize = 4_096;
+/// Answers in a row without an address until its pod goes. One answer may be partial, or come while the pod is not ready;
+/// an address that is given again to another engine is noticed by the numbers of its batches.
+pub const DNS_ABSENT_MAX: u32 = 3;
+/// Threads that ask the system's resolver for names' addresses: it may take half a minute for one whose server is silent.
+pub const DNS_THREADS: usize = 4;

@@ -14,7 +14,7 @@ const BEGIN: u64 = 1_000;
 /// A version whose changes are not remembered any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expired {
-    /// The oldest version that a watch can start from.
+    /// The oldest version whose changes are still known.
     pub(super) oldest: u64,
 }
 
@@ -34,8 +34,10 @@ pub(super) struct Store {
     version: u64,
     history: VecDeque<Change>,
     history_max: usize,
-    /// The latest version whose changes are forgotten.
+    /// The latest version from which nobody can start: changes after it may be forgotten.
     compacted: u64,
+    /// The latest change that is not in the history any more.
+    dropped: u64,
     /// Uids given so far.
     uids: u64,
 }
@@ -49,6 +51,7 @@ impl Store {
             history: VecDeque::new(),
             history_max,
             compacted: BEGIN,
+            dropped: BEGIN,
             uids: 0,
         }
     }
@@ -91,9 +94,8 @@ impl Store {
         self.version += writes;
     }
 
-    /// Forgets all changes so far.
+    /// Nobody can start from a version before this one any more. Watches that have started lose nothing.
     pub(super) fn compact(&mut self) {
-        self.history.clear();
         self.compacted = self.version;
     }
 
@@ -101,7 +103,8 @@ impl Store {
         if self.history.len() >= self.history_max
             && let Some(oldest) = self.history.pop_front()
         {
-            self.compacted = oldest.version;
+            self.dropped = oldest.version;
+            self.compacted = self.compacted.max(oldest.version);
         }
         self.history.push_back(Change {
             version: self.version,
@@ -111,18 +114,21 @@ impl Store {
         });
     }
 
-    fn check(&self, version: u64) -> Result<(), Expired> {
-        if version < self.compacted {
-            return Err(Expired {
-                oldest: self.compacted,
-            });
+    /// Whether a watch can start from a version, or a list show it.
+    pub(super) fn check(&self, version: u64) -> Result<(), Expired> {
+        let oldest = self.compacted;
+        if version < oldest {
+            return Err(Expired { oldest });
         }
         Ok(())
     }
 
-    /// Up to `max` changes after `version`, in order. O(log n + max).
+    /// Up to `max` changes after `version`, in order, for a watch that has come so far. O(log n + max).
     pub(super) fn since(&self, version: u64, max: usize) -> Result<Vec<Change>, Expired> {
-        self.check(version)?;
+        let oldest = self.dropped;
+        if version < oldest {
+            return Err(Expired { oldest });
+        }
         let start = self.history.partition_point(|c| c.version <= version);
         Ok(self.history.iter().skip(start).take(max).cloned().collect())
     }

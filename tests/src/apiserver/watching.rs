@@ -50,6 +50,9 @@ pub(super) fn watch(
     // Before the state is read, so that nothing falls between.
     let orders = shared.orders.subscribe();
     let begin = begin(&shared.lock(), &selector, query, bookmarks)?;
+    if let Some(refusal) = begin.gone {
+        return Ok(gone(&refusal));
+    }
     let (writer, body) = Body::pieces();
     let watch = Watch {
         shared: Arc::clone(shared),
@@ -71,13 +74,18 @@ pub(super) fn watch(
 
 /// A body that says in its only event that the version is gone.
 pub(super) fn gone(refusal: &Refusal) -> Body {
-    Body::whole(line("ERROR", refusal.object()))
+    let (writer, body) = Body::pieces();
+    let sent = writer.try_send(Ok(line("ERROR", refusal.object())));
+    sent.expect("a new body has room");
+    body
 }
 
 /// What a watch begins with.
 struct Begin {
     position: u64,
     events: Vec<Bytes>,
+    /// Why it cannot begin where it wants to, which only its stream says.
+    gone: Option<Refusal>,
 }
 
 fn begin(
@@ -115,8 +123,12 @@ fn begin(
     };
     if !all {
         let position = if wanted == 0 { current } else { wanted };
-        let events = Vec::new();
-        return Ok(Begin { position, events });
+        let expired = state.store.check(position).err();
+        return Ok(Begin {
+            position,
+            events: Vec::new(),
+            gone: expired.map(|expired| Refusal::expired(position, expired)),
+        });
     }
     if wanted > current {
         return Err(Refusal::too_large(wanted, current));
@@ -130,6 +142,7 @@ fn begin(
     Ok(Begin {
         position: current,
         events,
+        gone: None,
     })
 }
 

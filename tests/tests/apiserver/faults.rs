@@ -120,13 +120,11 @@ fn requests_are_refused() {
     server.fail_next(Verb::Watch, 1, Fault::Gone);
     assert_eq!(json(&server, &path).0, 410);
     server.fail_next(Verb::Watch, 1, Fault::GoneInStream);
-    let answer = get(&server, &path);
+    let mut answer = get(&server, &path);
     assert_eq!(answer.status, 200);
-    let event = answer.json();
-    assert_eq!(
-        (&event["type"], &event["object"]["code"]),
-        (&value!("ERROR"), &value!(410))
-    );
+    let (kind, _, status) = answer.event();
+    assert_eq!((kind.as_str(), &status["code"]), ("ERROR", &value!(410)));
+    assert_eq!(answer.next(), Next::End);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What labels and annotations say of a pod, as a description that the fleet understands.
+//! What labels and annotations say of a pod, as a description that the fleet understands. Which engine it is
+//! (`model.aibrix.ai/engine`) does not matter: frames say their dialect themselves.
 use super::object::Pod;
 use crate::config::Preset;
 use crate::fleet::{EVENTS_PORT, PodSpec, REPLAY_PORT};
@@ -11,7 +12,6 @@ const AIBRIX_NAME: &str = "model.aibrix.ai/name";
 const AIBRIX_PORT: &str = "model.aibrix.ai/port";
 const AIBRIX_EVENTS: &str = "model.aibrix.ai/kv-events-enabled";
 const AIBRIX_ADAPTER: &str = "model.aibrix.ai/lora-id";
-const AIBRIX_ENGINE: &str = "model.aibrix.ai/engine";
 const LLM_D_SELECTOR: &str = "llm-d.ai/inference-serving=true";
 const LLM_D_MODEL: &str = "llm-d.ai/model";
 
@@ -43,11 +43,6 @@ pub(super) fn selector(preset: Preset, and: Option<&str>) -> String {
         Some(and) => format!("{of_preset},{and}"),
         None => of_preset.to_owned(),
     }
-}
-
-/// The engine that a label names, for logs.
-pub(super) fn engine(pod: &Pod) -> Option<&str> {
-    pod.label(AIBRIX_ENGINE)
 }
 
 /// The host that stands for the pod, as it stands in an address: the one that an annotation names, else the pod's address.
