@@ -20,8 +20,6 @@ pub(super) struct ThreadState {
     pub(super) router: Router,
     /// The token ids of the request at hand.
     pub(super) scratch: Scratch,
-    /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
-    pub(super) ready_share: f64,
     /// What the server counts.
     pub(super) http: Arc<HttpStatus>,
     /// What makes tokens of text, if anything does.
@@ -35,7 +33,6 @@ impl ThreadState {
     pub(super) fn new(
         fleet: Arc<Fleet>,
         http: Arc<HttpStatus>,
-        ready_share: f64,
         router: Router,
         tokenizer: Option<Tokenizer>,
     ) -> Self {
@@ -44,7 +41,6 @@ impl ThreadState {
             router,
             fleet,
             scratch: Scratch::default(),
-            ready_share,
             http,
             tokenizer,
             sending: Rc::default(),

@@ -26,7 +26,7 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
-use crate::status::{HttpStatus, SyncMode};
+use crate::status::{EndStep, Ending, HttpStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use hyper::server::conn::http1;
@@ -39,11 +39,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tls::Tls;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::spawn_local;
+use tokio::time::timeout_at;
 use watch::Watch;
 
 /// How the server runs.
@@ -55,8 +56,6 @@ pub struct ServerConfig {
     pub admin_listen: Option<Address>,
     /// Number of threads, taken as 1 to [`THREADS_MAX`].
     pub threads: usize,
-    /// The share of the workers that must have left `replaying` for `/readyz` to say so, 0 to 1.
-    pub ready_share: f64,
     /// Where knowledge of pods' caches comes from: `/readyz` and a metric tell of it.
     pub sync_mode: SyncMode,
     /// TLS on all TCP listeners.
@@ -90,7 +89,6 @@ impl Default for ServerConfig {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
             admin_listen: None,
             threads: 1,
-            ready_share: 1.0,
             sync_mode: SyncMode::default(),
             tls: None,
             token_file: None,
@@ -145,7 +143,9 @@ pub struct Server {
     admin_address: Option<Address>,
     status: Arc<HttpStatus>,
     drain_notice: Duration,
-    stopping: Sender<bool>,
+    drain_time: Duration,
+    /// Until when requests in flight may go on, once it stops.
+    stopping: Sender<Option<Instant>>,
     threads: Vec<JoinHandle<()>>,
     reloader: Option<Reloader>,
     /// They end when the threads above have.
@@ -193,12 +193,13 @@ impl Server {
         let states = seats.by_ref().take(answer_aside);
         let states = states.map(|seat| begin(seat, fleet, &status, config, tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
-        let (stopping, stop) = channel(false);
+        let (stopping, stop) = channel(None);
         let mut server = Self {
             addresses,
             admin_address,
             status,
             drain_notice: config.drain_notice,
+            drain_time: config.drain_time,
             stopping,
             threads: Vec::new(),
             reloader,
@@ -267,8 +268,17 @@ impl Server {
     /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
     /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
     pub fn stop(self) {
+        self.stop_by(&Ending::default());
+    }
+
+    /// The same, as far as there is time for it.
+    pub fn stop_by(self, ending: &Ending) {
+        ending.enter(EndStep::Notice);
         self.status.leave();
-        thread::sleep(self.drain_notice);
+        thread::sleep(ending.at_most(self.drain_notice));
+        ending.enter(EndStep::Requests);
+        let until = Instant::now() + ending.at_most(self.drain_time);
+        self.stopping.send_replace(Some(until));
         drop(self);
     }
 }
@@ -276,7 +286,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.status.leave();
-        self.stopping.send_replace(true);
+        let until = Instant::now() + self.drain_time;
+        self.stopping.send_if_modified(|stopping| {
+            let first = stopping.is_none();
+            *stopping = stopping.or(Some(until));
+            first
+        });
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("an HTTP thread has panicked");
@@ -294,9 +309,9 @@ fn begin(
     tokenizer: Option<&Tokenizer>,
 ) -> impl FnOnce() -> ThreadState + Send + use<> {
     let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-    let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
+    let router = Router::new(seat, &config.routing);
     let tokenizer = tokenizer.cloned();
-    move || ThreadState::new(fleet, status, share, router, tokenizer)
+    move || ThreadState::new(fleet, status, router, tokenizer)
 }
 
 /// Who may have what.
@@ -364,7 +379,7 @@ struct Thread {
     tokenizer: Option<Tokenizer>,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
-    stop: Receiver<bool>,
+    stop: Receiver<Option<Instant>>,
 }
 
 impl Thread {
@@ -412,7 +427,6 @@ impl Thread {
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,
-                config.ready_share,
                 Router::new(self.seat, &config.routing),
                 self.tokenizer,
             )),
@@ -431,7 +445,8 @@ impl Thread {
         // It is waited for.
         let _ = ready.send(Ok(()));
         let mut stop = self.stop;
-        let _ = stop.wait_for(|stopping| *stopping).await;
+        let until = stop.wait_for(Option::is_some).await;
+        let until = until.ok().and_then(|until| *until);
         for task in accepting {
             task.abort();
             // Its listener is closed when it has ended.
@@ -439,10 +454,8 @@ impl Thread {
         }
         shared.watch.finish();
         let ended = shared.watch.empty();
-        if tokio::time::timeout(config.drain_time, ended)
-            .await
-            .is_err()
-        {
+        let until = until.unwrap_or_else(Instant::now);
+        if timeout_at(until.into(), ended).await.is_err() {
             tracing::warn!(
                 connections = shared.watch.len(),
                 "some requests were not finished in time"
