@@ -12,6 +12,7 @@ pub mod demo;
 pub mod discovery;
 pub mod fake;
 mod fatal;
+mod files;
 pub mod fleet;
 pub mod http;
 pub mod ids;

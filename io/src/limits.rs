@@ -1,9 +1,11 @@
 //! Every bound of the node, with its reason.
 mod choosing;
 mod fleet;
+mod kubernetes;
 
 pub use choosing::*;
 pub use fleet::*;
+pub use kubernetes::*;
 
 use std::time::Duration;
 

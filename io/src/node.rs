@@ -1,11 +1,12 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
 //!
-//! Its start, in this order: the settings and the files that they name are checked; it listens, and `/healthz` answers; something to start from
-//! is had from peers or disk; the sources of pods are heard and their pods entered; workers are synchronised; it is ready. All but the
-//! first two go on beside the caller (`start`).
+//! Its start, in this order: the settings and the files that they name are checked; it listens, and `/healthz` answers; something
+//! to start from is had from peers or disk; the pods that were described are entered; workers are synchronised; it is ready. All but
+//! the first two go on beside the caller.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
-use crate::fleet::{AddError, FileError, Fleet, Source, Terms, check_pods, read_pods};
+use crate::discovery::{self, Discovery};
+use crate::fleet::{AddError, Described, FileError, Fleet, Source, Terms, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
@@ -32,6 +33,7 @@ pub struct Node {
     tokenizer: Option<tokenize::Running>,
     probe: Option<Probe>,
     starting: Starting,
+    discovery: Discovery,
     fleet: Arc<Fleet>,
 }
 
@@ -71,6 +73,9 @@ pub enum StartError {
     /// The thread of the start cannot be started.
     #[error("cannot go on with the start: {0}")]
     Thread(io::Error),
+    /// What finds pods cannot be started.
+    #[error(transparent)]
+    Discovery(discovery::StartError),
     /// The tokenizer cannot be started.
     #[error(transparent)]
     Tokenizer(tokenize::StartError),
@@ -90,6 +95,7 @@ impl StartError {
             }
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
             Self::Tokenizer(tokenize::StartError::Local { .. }) => true,
+            Self::Discovery(error) => error.is_configuration(),
             Self::Streams(_)
             | Self::Learner(_)
             | Self::Tokenizer(_)
@@ -121,7 +127,13 @@ impl Node {
         };
         let tokenizer = tokenizer.transpose().map_err(StartError::Tokenizer)?;
         let way = tokenizer.as_ref().map(tokenize::Running::tokenizer);
+        // Whatever it waits for is known before somebody can ask for it.
         Starting::announce(config, &fleet);
+        if let Some(pods) = pods {
+            let pods = pods.into_iter().map(Described::from);
+            fleet.follow(Source::File, pods.collect(), Vec::new());
+        }
+        let discovery = Discovery::start(config, &fleet).map_err(StartError::Discovery)?;
         let server = Server::start_with(&server_config(config), &fleet, way)?;
         let keeper = config.snapshot_dir.clone().map(|folder| {
             let keeper = Keeper::start(&fleet, folder.clone(), config.snapshot_interval);
@@ -134,7 +146,8 @@ impl Node {
             keeper: keeper.transpose()?,
             tokenizer,
             probe: probe.map_err(StartError::Probe)?,
-            starting: Starting::begin(config, pods, &fleet).map_err(StartError::Thread)?,
+            starting: Starting::begin(config, &fleet).map_err(StartError::Thread)?,
+            discovery,
             fleet,
         })
     }
@@ -190,9 +203,10 @@ impl Node {
         self.server.admin_address()
     }
 
-    /// Reads certificates and tokens again soon.
+    /// Reads certificates, tokens and the fleet file again soon.
     pub fn reload(&self) {
         self.server.reload();
+        self.discovery.reload();
     }
 
     /// Lets requests in flight finish, writes the last snapshot, then ends the threads; those that receive events unless somebody
@@ -211,7 +225,7 @@ impl Node {
             keeper.stop_by(ending.deadline());
         }
         ending.enter(EndStep::Threads);
-        drop((self.tokenizer, self.probe, self.starting));
+        drop((self.tokenizer, self.probe, self.starting, self.discovery));
     }
 }
 
@@ -241,9 +255,6 @@ fn fleet(config: &Config) -> Result<Arc<Fleet>, StartError> {
         share: config.ready_share,
         patience: config.ready_timeout,
     });
-    if config.fleet.is_some() {
-        fleet.sources().expect(Source::File);
-    }
     Ok(Arc::new(fleet))
 }
 

@@ -1,73 +1,52 @@
-//! The part of a node's start that goes on while it answers: something to start from is had, then pods are entered, then it
-//! watches until the node is ready.
+//! The part of a node's start that goes on while it answers: something to start from is had, then it watches until the node is
+//! ready.
 use crate::config::Config;
-use crate::discovery::Discovery;
-use crate::fatal::ExitOnPanic;
-use crate::fleet::{Described, Fleet, PodSpec, Source};
-use crate::limits::{START_AGAIN, START_GLANCE};
+use crate::fleet::Fleet;
+use crate::limits::START_GLANCE;
 use crate::warm;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The start of a node, and what finds its pods from then on. Dropping it gives up what is left of the start, and ends what
-/// finds pods; those that were found stay.
+/// The start of a node. Dropping it gives up what is left of it.
 #[derive(Debug)]
 pub struct Starting {
-    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    discovery: Mutex<Option<Discovery>>,
-}
-
 impl Starting {
-    /// From now on the fleet knows what it has to wait for; before the node answers.
+    /// From now on the fleet knows whether it has to wait for something to start from.
     pub fn announce(config: &Config, fleet: &Fleet) {
-        if let Some(place) = place(config) {
-            fleet.start().seeks(&place);
-        } else {
-            fleet
-                .start()
-                .delayed(&"the sources of pods are being started");
-        }
+        let place = match (&config.peers[..], &config.snapshot_dir) {
+            ([], None) => return,
+            ([], Some(folder)) => format!("the snapshot in {}", folder.display()),
+            (peers, _) => format!("peers are asked ({})", peers.len()),
+        };
+        fleet.start().seeks(&place);
     }
 
-    /// Goes on with the start, with the pods of the fleet file if there is one.
+    /// Goes on with the start.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn begin(
-        config: &Config,
-        pods: Option<Vec<PodSpec>>,
-        fleet: &Arc<Fleet>,
-    ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let start = Start {
-            config: config.clone(),
-            pods,
-            fleet: Arc::clone(fleet),
-            shared: Arc::clone(&shared),
-        };
+    pub fn begin(config: &Config, fleet: &Arc<Fleet>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (config, fleet, stopped) = (config.clone(), Arc::clone(fleet), Arc::clone(&stop));
         let thread = thread::Builder::new().name("kvroute-start".to_owned());
-        let thread = thread.spawn(move || {
-            let _watch = ExitOnPanic;
-            start.run();
-        })?;
+        let thread = thread.spawn(move || run(&config, &fleet, &stopped))?;
         Ok(Self {
-            shared,
+            stop,
             thread: Some(thread),
         })
     }
 
-    /// Gives up what is left of the start, soon. What finds pods goes on.
+    /// Gives up what is left of it, soon.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Relaxed);
+        // Relaxed: a wish, nothing is read because of it.
+        self.stop.store(true, Relaxed);
     }
 }
 
@@ -80,106 +59,37 @@ impl Drop for Starting {
     }
 }
 
-/// Where something to start from may be.
-fn place(config: &Config) -> Option<String> {
-    match (&config.peers[..], &config.snapshot_dir) {
-        ([], None) => None,
-        ([], Some(folder)) => Some(format!("the snapshot in {}", folder.display())),
-        (peers, _) => Some(format!("peers are asked ({})", peers.len())),
+fn run(config: &Config, fleet: &Fleet, stop: &AtomicBool) {
+    if fleet.start().is_seeking() {
+        seek(config, fleet, stop);
+    }
+    // Requests judge it, too; that the moment is not missed, and told in the log, is up to this thread.
+    while !stop.load(Relaxed) {
+        let _ = fleet.readiness();
+        if fleet.start().is_settled() {
+            return;
+        }
+        thread::sleep(START_GLANCE);
     }
 }
 
-/// What the thread of the start begins with.
-struct Start {
-    config: Config,
-    pods: Option<Vec<PodSpec>>,
-    fleet: Arc<Fleet>,
-    shared: Arc<Shared>,
-}
-
-impl Start {
-    fn run(mut self) {
-        self.seek();
-        if self.is_stopped() {
-            return;
-        }
-        if let Some(pods) = self.pods.take() {
-            let pods = pods.into_iter().map(Described::from);
-            self.fleet.follow(Source::File, pods.collect(), Vec::new());
-        }
-        while !self.discover() {
-            if self.pause(START_AGAIN) {
-                return;
-            }
-        }
-        // Requests judge it, too; that the moment is not missed, and told in the log, is up to this thread.
-        loop {
-            let _ = self.fleet.readiness();
-            if self.fleet.start().is_settled() || self.pause(START_GLANCE) {
-                return;
-            }
-        }
+/// Decides what to start from, unless it is told to stop.
+fn seek(config: &Config, fleet: &Fleet, stop: &AtomicBool) {
+    let mut found = None;
+    if !config.peers.is_empty() {
+        found = warm::from_peers(&config.peers, config.hash_seed, stop);
     }
-
-    /// Decides what to start from.
-    fn seek(&self) {
-        let Config {
-            peers,
-            snapshot_dir,
-            hash_seed,
-            ..
-        } = &self.config;
-        let (start, stop) = (self.fleet.start(), &self.shared.stop);
-        if !start.is_seeking() {
-            return;
-        }
-        let mut found = None;
-        if !peers.is_empty() {
-            found = warm::from_peers(peers, *hash_seed, stop);
-        }
-        if let (None, Some(folder)) = (&found, snapshot_dir) {
-            start.seeks(&format!("the snapshot in {}", folder.display()));
-            found = warm::from_folder(folder, *hash_seed, stop);
-        }
-        if self.is_stopped() {
-            // Nothing was decided: pods that come now would begin with nothing.
-            return;
-        }
-        if let Some(snapshot) = found {
-            self.fleet.start_from(snapshot);
-        }
-        start.decided(Instant::now());
+    if let (None, Some(folder)) = (&found, &config.snapshot_dir) {
+        let place = format!("the snapshot in {}", folder.display());
+        fleet.start().seeks(&place);
+        found = warm::from_folder(folder, config.hash_seed, stop);
     }
-
-    /// Starts what finds pods; `false` if it has to be tried again.
-    fn discover(&self) -> bool {
-        match Discovery::start(&self.config, &self.fleet) {
-            Ok(discovery) => {
-                let kept = self.shared.discovery.lock();
-                *kept.unwrap_or_else(PoisonError::into_inner) = Some(discovery);
-                self.fleet.start().following();
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot start what finds pods; it is tried again");
-                let why = format!("what finds pods cannot be started: {error}");
-                self.fleet.start().delayed(&why);
-                false
-            }
-        }
+    if stop.load(Relaxed) {
+        // Nothing is decided: pods that came now would begin with nothing.
+        return;
     }
-
-    /// Waits; `true` if the node is to stop.
-    fn pause(&self, time: Duration) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < time && !self.is_stopped() {
-            thread::sleep(START_GLANCE);
-        }
-        self.is_stopped()
+    if let Some(snapshot) = found {
+        fleet.start_from(snapshot);
     }
-
-    fn is_stopped(&self) -> bool {
-        // Relaxed: a wish, nothing is read because of it.
-        self.shared.stop.load(Relaxed)
-    }
+    fleet.start().decided(Instant::now());
 }

@@ -35,7 +35,8 @@ impl Args {
     /// What is to be logged.
     fn filter(&self) -> Result<EnvFilter, String> {
         let wrong = |_| format!("log: {:?} is not a level or filter", self.log);
-        EnvFilter::try_new(&self.log).map_err(wrong)
+        // kube's client writes a line, whole answers too, for each failure; those are told of by who asks it.
+        EnvFilter::try_new(format!("kube_client=off,{}", self.log)).map_err(wrong)
     }
 
     /// Whether what is to be logged can be understood.

@@ -12,6 +12,8 @@ mod spec;
 mod tests;
 mod view;
 
+#[cfg(test)]
+pub(crate) use check::Nobody;
 pub use check::check_pods;
 pub(crate) use file::read_yaml;
 pub use file::{FileError, read_pods};
@@ -86,6 +88,10 @@ pub trait Subscribe: Debug + Send + Sync {
     /// Finds out whether the engine still lives the life that the worker's batches are of: something says
     /// that it may have restarted. Must not block. An unknown worker is ignored.
     fn verify(&self, worker: WorkerId);
+    /// The engine was started anew, whatever its connection looks like. Must not block. An unknown worker is ignored.
+    fn restarted(&self, worker: WorkerId) {
+        self.verify(worker);
+    }
     /// Takes note that the engine computed what should have been told in events, and nothing was heard. Must not
     /// block. An unknown worker is ignored.
     fn unheard(&self, worker: WorkerId);
@@ -107,6 +113,10 @@ impl Subscribe for Streams {
 
     fn verify(&self, worker: WorkerId) {
         Self::verify(self, worker);
+    }
+
+    fn restarted(&self, worker: WorkerId) {
+        Self::restarted(self, worker);
     }
 
     fn unheard(&self, worker: WorkerId) {
@@ -275,14 +285,33 @@ impl Fleet {
     /// Takes note of what a source describes from now on, as a whole, and of what it names that is no pod. The
     /// fleet follows with the next [`Fleet::reconcile`]. O(pods log pods).
     pub fn follow(&self, source: Source, pods: Vec<Described>, malformed: Vec<Refused>) {
-        let mut malformed = malformed;
+        self.follow_as_heard(source, pods, malformed, None);
+    }
+
+    /// The same of a source of which a part could not be heard, and why: the fleet is not taken for complete on its account.
+    pub fn follow_in_part(&self, source: Source, pods: Vec<Described>, why: &str) {
+        self.follow_as_heard(source, pods, Vec::new(), Some(why));
+    }
+
+    fn follow_as_heard(
+        &self,
+        source: Source,
+        pods: Vec<Described>,
+        mut malformed: Vec<Refused>,
+        in_part: Option<&str>,
+    ) {
         let mut memory = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        malformed.extend(memory.roster.describe(source, pods));
+        let (changed, refused) = memory.roster.describe(source, pods);
+        malformed.extend(refused);
         let count = memory.roster.of(source).len();
         // Under the lock, so that nobody takes the fleet for complete in between.
-        self.sources.heard(source, count, malformed);
+        let settled = self
+            .sources
+            .heard(source, count, changed, malformed, in_part);
         drop(memory);
-        self.look();
+        if changed || !settled {
+            self.look();
+        }
     }
 
     /// How the sources of pods stand.
@@ -339,15 +368,29 @@ impl Fleet {
     /// Asks the streams whether the engine of a worker still lives the life that its batches are of. What was learnt
     /// of one without events is forgotten. Never blocks.
     pub fn verify(&self, worker: WorkerId) {
-        let view = self.view();
-        match (view.worker(worker), &self.learner) {
-            // There is nothing else to go by.
-            (Some(info), Some(learner)) if info.is_approximate() => {
-                info.status().add_restarts(1);
-                learner.look();
-            }
-            _ => self.streams.verify(worker),
+        if !self.forget_learnt(worker) {
+            self.streams.verify(worker);
         }
+    }
+
+    /// The same where somebody saw the engine being started anew: what no replay can prove is dropped, however young its
+    /// connection is.
+    pub fn restarted(&self, worker: WorkerId) {
+        if !self.forget_learnt(worker) {
+            self.streams.restarted(worker);
+        }
+    }
+
+    /// Forgets what was learnt of a worker without events; `false` for others. There is nothing else to go by.
+    fn forget_learnt(&self, worker: WorkerId) -> bool {
+        let view = self.view();
+        let known = view.worker(worker).filter(|info| info.is_approximate());
+        let (Some(info), Some(learner)) = (known, &self.learner) else {
+            return false;
+        };
+        info.status().add_restarts(1);
+        learner.look();
+        true
     }
 
     /// Tells the streams that an engine computed what it did not publish. Never blocks.

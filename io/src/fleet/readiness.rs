@@ -84,7 +84,8 @@ pub struct Start {
 #[derive(Debug)]
 struct State {
     terms: Terms,
-    stage: Stage,
+    /// What to start from is not decided; where it is looked for.
+    seeks: Option<String>,
     /// When the step at hand began.
     since: Instant,
     took: [Option<Duration>; StartStep::ALL.len()],
@@ -94,24 +95,13 @@ struct State {
     ready: Option<bool>,
 }
 
-/// What there is to be waited for before the fleet is looked at.
-#[derive(Debug)]
-enum Stage {
-    /// What to start from is not decided; what is tried.
-    Snapshot(String),
-    /// The sources of pods are not started; why not, if there is a reason.
-    Sources(String),
-    /// Nothing: the fleet follows its sources.
-    Following,
-}
-
 impl Default for Start {
-    /// Of a fleet that has nothing to start from and follows its sources.
+    /// Of a fleet that has nothing to start from.
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
                 terms: Terms::default(),
-                stage: Stage::Following,
+                seeks: None,
                 since: Instant::now(),
                 took: [None; StartStep::ALL.len()],
                 waiting_since: None,
@@ -130,30 +120,20 @@ impl Start {
     /// Something to start from is looked for, and where: until [`Start::decided`] no pod is taken in, for it would begin with
     /// nothing.
     pub fn seeks(&self, place: &str) {
-        self.state().stage = Stage::Snapshot(place.to_owned());
+        self.state().seeks = Some(place.to_owned());
     }
 
-    /// What to start from is decided; the sources of pods are not heard yet.
+    /// What to start from is decided.
     pub fn decided(&self, now: Instant) {
         let mut state = self.state();
-        state.stage = Stage::Sources("the sources of pods are being started".to_owned());
+        state.seeks = None;
         state.end(StartStep::Snapshot, now);
-    }
-
-    /// The sources of pods cannot be started yet, and why.
-    pub fn delayed(&self, why: &dyn std::fmt::Display) {
-        self.state().stage = Stage::Sources(why.to_string());
-    }
-
-    /// The sources of pods are started, and every one of them expected.
-    pub fn following(&self) {
-        self.state().stage = Stage::Following;
     }
 
     /// Whether something to start from is still looked for.
     #[must_use]
     pub fn is_seeking(&self) -> bool {
-        matches!(self.state().stage, Stage::Snapshot(_))
+        self.state().seeks.is_some()
     }
 
     /// How long each step took that is over.
@@ -180,13 +160,9 @@ impl Start {
             state.ready = Some(late);
             return Readiness::Ready { late };
         }
-        match &state.stage {
-            Stage::Snapshot(place) => {
-                let what = format!("something to start from is looked for: {place}");
-                return Readiness::Waiting(what);
-            }
-            Stage::Sources(why) => return Readiness::Waiting(why.clone()),
-            Stage::Following => {}
+        if let Some(place) = &state.seeks {
+            let what = format!("something to start from is looked for: {place}");
+            return Readiness::Waiting(what);
         }
         if let Some(missing) = missing {
             return Readiness::Waiting(missing);
@@ -299,8 +275,7 @@ impl Fleet {
     /// Whether what to start from is decided, every source was heard, and the pods that they described first are entered.
     #[must_use]
     pub fn is_entered(&self) -> bool {
-        let following = matches!(self.start.state().stage, Stage::Following);
-        following && self.sources.missing().is_none()
+        !self.start.is_seeking() && self.sources.missing().is_none()
     }
 }
 

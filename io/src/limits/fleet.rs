@@ -44,10 +44,18 @@ pub const GRACE_RESERVE_MAX: Duration = Duration::from_secs(5);
 pub const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(200);
 /// Between two looks at whether the node is ready, while it starts; and at whether it is to stop, meanwhile.
 pub const START_GLANCE: Duration = Duration::from_millis(20);
-/// Between two attempts to start what finds pods.
-pub const START_AGAIN: Duration = Duration::from_secs(1);
 /// Time for the name of a peer to be resolved, and for a peer to say whether it is ready: all are asked at once, and
 /// whoever does not answer is not asked for a snapshot.
 pub const PEER_GLANCE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Bytes in which it says so.
 pub const PEER_GLANCE_BYTES_MAX: u64 = 64 << 10;
+/// Between two looks at the fleet file. It is read once two looks in a row find the same new version, so that one that is
+/// being written is not taken for a whole one.
+pub const FLEET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses of one name that are pods: a message of DNS has room for no more.
+pub const DNS_ADDRESSES_MAX: usize = 4_096;
+/// Answers in a row without an address until its pod goes. One answer may be partial, or come while the pod is not ready;
+/// an address that is given again to another engine is noticed by the numbers of its batches.
+pub const DNS_ABSENT_MAX: u32 = 3;
+/// Threads that ask the system's resolver for names' addresses: it may take half a minute for one whose server is silent.
+pub const DNS_THREADS: usize = 4;
