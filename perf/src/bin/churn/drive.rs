@@ -96,8 +96,8 @@ impl Churn {
         churn.rest(0)?;
         churn.observer.wait_for(0)?;
         std::thread::sleep(FIRST_TIME);
-        let base = churn.observer.begin(&churn.fleet)?;
-        eprintln!("churn: without pods: {base:?}");
+        let look = churn.observer.begin(&mut churn.fleet)?;
+        churn.show(look);
         churn.begun = Instant::now();
         churn.lives = Lives::default();
         Ok(churn)
@@ -195,6 +195,7 @@ impl Churn {
     fn end(mut self) -> Result<(), Failure> {
         self.look()?;
         self.rest(0)?;
+        std::thread::sleep(Duration::from_secs(self.size.look / 2));
         let (seconds, turns) = (self.begun.elapsed().as_secs(), self.turns());
         let look = self.observer.end(&mut self.fleet, seconds, turns)?;
         self.show(look);

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Time for the node to hear what is on its way, and to bring up to date what came just before.
 const CALM_TIME: Duration = Duration::from_secs(40);
 
+/// Time after which it is told whom is waited for.
+const SLOW_TIME: Duration = Duration::from_secs(5);
+
 /// Time for what the node takes to settle: sockets are closed in the background, and engines are probed now and then.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
 
@@ -123,9 +126,9 @@ impl Observer {
     }
 
     /// Takes note of what the node takes without pods.
-    pub(crate) fn begin(&mut self, fleet: &Fleet) -> Result<Taken, Failure> {
+    pub(crate) fn begin(&mut self, fleet: &mut Fleet) -> Result<Look, Failure> {
         self.base = self.taken(fleet)?.0;
-        Ok(self.base.clone())
+        self.look(fleet, 0, 0)
     }
 
     /// Compares all; everybody is paused meanwhile.
@@ -143,7 +146,12 @@ impl Observer {
             workers.len() == pods.len() && pods.values().all(|pod| resting(&pod))
         };
         let mut workers = self.workers()?;
+        let mut told = false;
         while !calm(&workers) && begun.elapsed() < CALM_TIME {
+            if !told && begun.elapsed() > SLOW_TIME {
+                told = true;
+                self.tell_slow(fleet, &workers, &truth);
+            }
             std::thread::sleep(Duration::from_millis(100));
             workers = self.workers()?;
         }
@@ -189,6 +197,28 @@ impl Observer {
 
     fn workers(&mut self) -> Result<Vec<Value>, Failure> {
         Ok(self.client.get("/v1/workers")?)
+    }
+
+    /// Tells whom is waited for, and how the sources of pods stand.
+    fn tell_slow(&mut self, fleet: &Fleet, workers: &[Value], truth: &BTreeMap<u64, Truth>) {
+        let pods = fleet.pods.values();
+        let slow = pods.filter(|pod| !is_calm(workers, pod, truth.get(&pod.engine)));
+        let slow: Vec<_> = slow.collect();
+        eprintln!(
+            "churn: waiting for {} of {} pods; {} workers are listed",
+            slow.len(),
+            fleet.pods.len(),
+            workers.len()
+        );
+        for pod in slow.iter().take(3) {
+            let worker = find(workers, pod);
+            let published = truth.get(&pod.engine).map(|truth| truth.published);
+            eprintln!("churn: {pod:?}, published {published:?}: {worker:?}");
+        }
+        // Not every node can say so.
+        if let Ok(sources) = self.client.get::<Value>("/v1/sources") {
+            eprintln!("churn: {sources}");
+        }
     }
 
     /// The list against the pods, and blocks against what engines have; the engines that are late.
