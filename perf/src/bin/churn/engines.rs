@@ -51,6 +51,8 @@ pub(crate) struct Truth {
     pub(crate) engine: u64,
     /// Batches of this life.
     pub(crate) published: u64,
+    /// How many lives there were before, in the same place.
+    pub(crate) life: u64,
     /// Different blocks that it holds.
     pub(crate) held: u64,
     pub(crate) asked: Option<Asked>,
@@ -221,6 +223,7 @@ fn tell(engines: &BTreeMap<u64, Engine>, asked: usize) -> Result<(), Failure> {
         let truth = Truth {
             engine: n,
             published: rank.next(),
+            life: rank.life(),
             held: rank.cache().distinct() as u64,
             asked: last.map(|prompt| Asked {
                 tokens: prompt.tokens.clone(),

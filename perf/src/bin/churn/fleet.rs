@@ -19,12 +19,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The usual ports of an address that nobody had.
+    /// The usual ports of an address that nobody had in this run, nor probably in another one at the same time.
     fn new(number: u64) -> Self {
-        let [.., a, b, c] = number.to_be_bytes();
+        let [.., above, b, c] = number.to_be_bytes();
+        let run = std::process::id() as u8;
         Self {
-            // Above the first ones, which others may use.
-            ip: Ipv4Addr::new(127, 64 | a, b, c),
+            ip: Ipv4Addr::new(127, 64 | run.wrapping_add(above) & 63, b, c),
             events: 5_557,
             replay: 5_558,
         }

@@ -212,8 +212,9 @@ impl Observer {
         );
         for pod in slow.iter().take(3) {
             let worker = find(workers, pod);
-            let published = truth.get(&pod.engine).map(|truth| truth.published);
-            eprintln!("churn: {pod:?}, published {published:?}: {worker:?}");
+            let truth = truth.get(&pod.engine);
+            let truth = truth.map(|truth| (truth.published, truth.life));
+            eprintln!("churn: {pod:?}, batches and lives {truth:?}: {worker:?}");
         }
         // Not every node can say so.
         if let Ok(sources) = self.client.get::<Value>("/v1/sources") {
