@@ -5,7 +5,7 @@
 //! the first two go on beside the caller.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
-use crate::discovery::{self, Discovery};
+use crate::discovery::{self, Discovery, Kubernetes};
 use crate::fleet::{AddError, Described, FileError, Fleet, Source, Terms, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
@@ -176,6 +176,10 @@ impl Node {
         check_pods(pods).map_err(|(at, source)| pod_error(config, at, source))?;
         check_files(&server_config(config))?;
         tokenize::check(&config.tokenizer).map_err(StartError::Tokenizer)?;
+        if let Some(kubernetes) = &config.discovery.kubernetes {
+            let checked = Kubernetes::check(kubernetes);
+            checked.map_err(|error| StartError::Discovery(error.into()))?;
+        }
         Ok(count)
     }
 
