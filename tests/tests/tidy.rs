@@ -67,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
     ("io/fatal", &[]),
+    ("io/files", &[]),
     ("io/stream", &["limits", "quiet", "fatal", "status", "wire"]),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
@@ -92,8 +93,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
-            "limits", "ids", "address", "accuracy", "status", "stream", "snapshot", "load",
-            "predict", "fleet", "tokenize", "metrics", "config",
+            "limits", "ids", "address", "files", "accuracy", "status", "stream", "snapshot",
+            "load", "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
     (
@@ -103,7 +104,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/config", &["limits", "address", "status", "fleet"]),
     (
         "io/discovery",
-        &["limits", "quiet", "fatal", "status", "fleet", "config"],
+        &[
+            "limits", "quiet", "fatal", "files", "status", "fleet", "config",
+        ],
     ),
     (
         "io/probe",
@@ -170,7 +173,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     (
         "io/src/",
         "hyper::",
-        &["io/src/http/", "io/src/tokenize/client.rs"],
+        &[
+            "io/src/http/",
+            "io/src/tokenize/client.rs",
+            "io/src/discovery/kubernetes/client.rs",
+        ],
     ),
     (
         "io/src/",
@@ -185,7 +192,18 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     (
         "io/src/",
         "tokio::",
-        &["io/src/http/", "io/src/probe/", "io/src/tokenize/"],
+        &[
+            "io/src/http/",
+            "io/src/probe/",
+            "io/src/tokenize/",
+            "io/src/discovery/",
+        ],
+    ),
+    ("io/src/", "kube::", &["io/src/discovery/kubernetes/"]),
+    (
+        "io/src/",
+        "tower::",
+        &["io/src/discovery/kubernetes/client.rs"],
     ),
     (
         "io/src/",
@@ -193,8 +211,22 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         &["io/src/metrics.rs", "io/src/metrics/"],
     ),
     ("io/src/", "socket2::", &["io/src/http/"]),
-    ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
-    ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),
+    (
+        "io/src/",
+        "rustls::",
+        &[
+            "io/src/http/server/tls.rs",
+            "io/src/discovery/kubernetes/client.rs",
+        ],
+    ),
+    (
+        "io/src/",
+        "tokio_rustls::",
+        &[
+            "io/src/http/server/tls.rs",
+            "io/src/discovery/kubernetes/client.rs",
+        ],
+    ),
     (
         "io/src/",
         "ring::digest",

@@ -2,7 +2,7 @@
 use crate::fatal::ExitOnPanic;
 use crate::fleet::{Fleet, Reconciled};
 use crate::limits::{ENTER_AGAIN, ENTER_PAUSE, LOOK_PAUSE};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -47,20 +47,21 @@ impl Drop for Reconciler {
 fn run(fleet: &Fleet, stopped: &Receiver<()>) {
     loop {
         let Reconciled { more, no_room, .. } = fleet.reconcile();
-        let pause = match (more, no_room) {
-            (true, _) => ENTER_PAUSE + ENTER_PAUSE.mul_f64(fastrand::f64()),
-            (false, true) => ENTER_AGAIN,
-            (false, false) => LOOK_PAUSE,
+        let pause = match more {
+            true => ENTER_PAUSE + ENTER_PAUSE.mul_f64(fastrand::f64()),
+            false => LOOK_PAUSE,
         };
         if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        if more || no_room {
+        if more {
             continue;
         }
+        let again = if no_room { after(ENTER_AGAIN) } else { never() };
         select! {
             recv(stopped) -> _ => return,
             recv(fleet.looks()) -> _ => {}
+            recv(again) -> _ => {}
         }
     }
 }

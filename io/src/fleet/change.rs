@@ -5,13 +5,14 @@ use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, Source, SpecErro
 use crate::predict::Subject;
 use crate::status::{Trust, WorkerStatus};
 use crate::stream::NewWorker;
-use ahash::AHashSet;
+use ahash::{AHashMap, AHashSet};
+use kvroute_engine::types::WorkerId;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The endpoints that workers of the fleet publish at: no two may share one, since each would be
-/// credited with the other's blocks. Compared as text: two names of one address are not noticed.
-type Taken = AHashSet<Box<str>>;
+/// Who publishes at each endpoint: no two workers may share one, since each would be credited with the other's blocks.
+/// Compared as text: two names of one address are not noticed.
+type Taken = AHashMap<Box<str>, WorkerId>;
 
 /// What the fleet remembers from one change to the next, beside its view.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub(super) struct Change<'f> {
     removed: Vec<Arc<WorkerInfo>>,
     /// Whether a worker is described in other words.
     described: bool,
+    /// Whether a pod made way for one that goes before it.
+    pub(super) displaced: bool,
     /// How long full queues are waited for.
     deadline: Instant,
     committed: bool,
@@ -53,6 +56,7 @@ impl<'f> Change<'f> {
             added: Vec::new(),
             removed: Vec::new(),
             described: false,
+            displaced: false,
             deadline,
             committed: false,
         }
@@ -84,7 +88,7 @@ impl<'f> Change<'f> {
         let pod = Arc::new(pod);
         ranks
             .into_iter()
-            .try_for_each(|endpoints| self.insert(Source::Registered, &pod, endpoints))
+            .try_for_each(|endpoints| self.insert(Source::Registered, &pod, endpoints).map(drop))
     }
 
     /// Has a pod as a source describes it, in place of what is known under its name. A rank that publishes at the same place,
@@ -116,18 +120,14 @@ impl<'f> Change<'f> {
             }
         }
         ranks.retain(|rank| !stay.iter().any(|info| info.endpoints() == rank));
-        // Before the first one is subscribed to.
+        // Nobody makes way for a pod that cannot come.
         for endpoints in &ranks {
-            if self.memory.taken.contains(endpoints.events.as_str())
-                && let Some(other) = self.publishes_at(&endpoints.events)
-                && other.source() <= source
-            {
-                return Err(same_events(pod, endpoints.clone(), Some(&other)));
-            }
+            self.in_the_way(source, pod, endpoints)?;
         }
-        ranks
-            .into_iter()
-            .try_for_each(|endpoints| self.insert(source, pod, endpoints))
+        for info in self.subscribe_all(source, pod, ranks)? {
+            self.place(info);
+        }
+        Ok(())
     }
 
     /// Replaces the ranks that are described by `pod` itself; `false` if there is nothing to be changed.
@@ -138,9 +138,10 @@ impl<'f> Change<'f> {
     ) -> Result<bool, AddError> {
         let ours = |info: &&Arc<WorkerInfo>| Arc::ptr_eq(info.pod(), pod);
         let known: Vec<_> = self.view.pod(&pod.pod).iter().filter(ours).collect();
-        let Some(source) = known.first().map(|info| info.source()) else {
+        let Some(first) = known.first() else {
             return Ok(false);
         };
+        let (source, serving) = (first.source(), first.is_serving());
         let going: Vec<_> = known
             .iter()
             .filter(|info| !ranks.contains(info.endpoints()))
@@ -152,7 +153,7 @@ impl<'f> Change<'f> {
             self.remove(&pod.pod, Some(rank));
         }
         for endpoints in ranks {
-            self.insert(source, pod, endpoints)?;
+            self.insert(source, pod, endpoints)?.set_serving(serving);
         }
         Ok(changed)
     }
@@ -168,11 +169,11 @@ impl<'f> Change<'f> {
         any
     }
 
-    /// Shows the change to lookups, and lets go what was removed; what stood in the way of what sources describe may be gone
-    /// with it.
+    /// Shows the change to lookups, and lets go what was removed. What stood in the way of what sources describe may be gone
+    /// with it, and what was added may stand in the way of more.
     pub(super) fn commit(mut self) {
         self.show();
-        if !self.removed.is_empty() && !self.memory.roster.is_empty() {
+        if !self.memory.roster.is_empty() {
             self.fleet.look();
         }
     }
@@ -220,41 +221,84 @@ impl<'f> Change<'f> {
         Ok(())
     }
 
-    /// Adds one rank, if neither its number nor its events are another worker's. A worker with the same events that a less
-    /// believed source describes goes, with its pod.
+    /// Adds one rank, if neither its number nor its events are another worker's that does not make way.
     fn insert(
         &mut self,
         source: Source,
         pod: &Arc<PodSpec>,
         endpoints: RankEndpoints,
-    ) -> Result<(), AddError> {
+    ) -> Result<Arc<WorkerInfo>, AddError> {
         let known = self.view.pod(&pod.pod);
         if let Some(known) = known.iter().find(|info| info.rank() == endpoints.rank) {
             return Err(AddError::Duplicate(known.label()));
         }
-        // Nobody's events are empty.
-        if self.memory.taken.contains(endpoints.events.as_str()) {
-            let other = self.publishes_at(&endpoints.events);
-            match other {
-                Some(other) if other.source() > source => {
-                    self.remove(&other.pod().pod, None);
-                }
-                other => return Err(same_events(pod, endpoints, other.as_deref())),
-            }
-        }
+        self.in_the_way(source, pod, &endpoints)?;
         let info = self.subscribe(source, pod, endpoints)?;
+        self.place(Arc::clone(&info));
+        Ok(info)
+    }
+
+    /// An error if a worker publishes where a new one is to, and does not make way for it: it does if a less believed source
+    /// describes it, or the same one under a name that comes later, so that every replica and every order of events comes
+    /// to the same fleet. Who is registered never makes way for another registration. O(1).
+    fn in_the_way(
+        &self,
+        source: Source,
+        pod: &PodSpec,
+        endpoints: &RankEndpoints,
+    ) -> Result<(), AddError> {
+        let Some(other) = self.publishes_at(&endpoints.events) else {
+            return Ok(());
+        };
+        let named_later = source != Source::Registered && other.pod().pod > pod.pod;
+        if other.source() > source || (other.source() == source && named_later) {
+            return Ok(());
+        }
+        Err(AddError::SameEvents {
+            worker: label(&pod.pod, endpoints.rank),
+            events: endpoints.events.clone(),
+            other: other.label(),
+        })
+    }
+
+    /// Puts a worker that is subscribed to in its place. A worker with the same events goes, with its pod.
+    fn place(&mut self, info: Arc<WorkerInfo>) {
+        // Nobody's events are empty.
         if !info.events().is_empty() {
-            self.memory.taken.insert(info.events().into());
+            let other = self.publishes_at(info.events());
+            if let Some(pod) = other.map(|other| Arc::clone(other.pod())) {
+                self.remove(&pod.pod, None);
+                self.displaced = true;
+            }
+            self.memory.taken.insert(info.events().into(), info.id());
         }
         self.added.push(Arc::clone(&info));
         self.view.insert(info);
-        Ok(())
     }
 
-    /// The worker whose events these are. O(workers).
-    fn publishes_at(&self, events: &str) -> Option<Arc<WorkerInfo>> {
-        let mut workers = self.view.workers();
-        workers.find(|info| info.events() == events).map(Arc::clone)
+    /// The worker whose events these are. O(1).
+    fn publishes_at(&self, events: &str) -> Option<&Arc<WorkerInfo>> {
+        self.view.worker(*self.memory.taken.get(events)?)
+    }
+
+    /// Subscribes to all ranks or to none.
+    fn subscribe_all(
+        &self,
+        source: Source,
+        pod: &Arc<PodSpec>,
+        ranks: Vec<RankEndpoints>,
+    ) -> Result<Vec<Arc<WorkerInfo>>, AddError> {
+        let mut subscribed = Vec::with_capacity(ranks.len());
+        for endpoints in ranks {
+            match self.subscribe(source, pod, endpoints) {
+                Ok(info) => subscribed.push(info),
+                Err(error) => {
+                    subscribed.iter().for_each(|info| self.let_go(info));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(subscribed)
     }
 
     /// Hands one rank to the IO threads, or to what learns if it publishes nothing, again and again until there is room or it is too late.
@@ -314,14 +358,6 @@ impl<'f> Change<'f> {
     }
 }
 
-fn same_events(pod: &PodSpec, endpoints: RankEndpoints, other: Option<&WorkerInfo>) -> AddError {
-    AddError::SameEvents {
-        worker: label(&pod.pod, endpoints.rank),
-        other: other.map(WorkerInfo::label).unwrap_or_default(),
-        events: endpoints.events,
-    }
-}
-
 /// Whether two descriptions are of one engine in one life, which serves one model. One without events is known by where its
 /// requests go.
 fn is_same(old: &PodSpec, new: &PodSpec) -> bool {
@@ -347,7 +383,7 @@ impl Drop for Change<'_> {
         let added: AHashSet<_> = self.added.iter().map(|info| info.serial()).collect();
         for info in &self.removed {
             if !info.events().is_empty() && !added.contains(&info.serial()) {
-                self.memory.taken.insert(info.events().into());
+                self.memory.taken.insert(info.events().into(), info.id());
             }
         }
     }

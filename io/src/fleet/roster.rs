@@ -20,10 +20,16 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// What a source describes from now on, as a whole; what cannot be taken is handed back. O(pods log pods).
-    pub(super) fn describe(&mut self, source: Source, pods: Vec<Described>) -> Vec<Refused> {
+    /// What a source describes from now on, as a whole: whether it is something else than before, and what of it cannot be
+    /// taken. O(pods log pods).
+    pub(super) fn describe(
+        &mut self,
+        source: Source,
+        pods: Vec<Described>,
+    ) -> (bool, Vec<Refused>) {
         let mut known = std::mem::take(&mut self.of[source as usize]);
         let mut refused = Vec::new();
+        let mut changed = false;
         let mut entries = BTreeMap::new();
         for Described { spec, serving } in pods {
             if entries.contains_key(&spec.pod) {
@@ -44,17 +50,23 @@ impl Roster {
             }
             let entry = match known.remove(&spec.pod) {
                 // The same description stays the same object, so that comparing it is cheap.
-                Some(old) if *old.spec == spec => Entry { serving, ..old },
-                _ => Entry {
-                    spec: Arc::new(spec),
-                    serving,
-                    removed: false,
-                },
+                Some(old) if *old.spec == spec => {
+                    changed |= old.serving != serving;
+                    Entry { serving, ..old }
+                }
+                _ => {
+                    changed = true;
+                    Entry {
+                        spec: Arc::new(spec),
+                        serving,
+                        removed: false,
+                    }
+                }
             };
             entries.insert(entry.spec.pod.clone(), entry);
         }
         self.of[source as usize] = entries;
-        refused
+        (changed || !known.is_empty(), refused)
     }
 
     /// Pods of one source, by name.

@@ -3,6 +3,7 @@ use super::{AddError, PodSpec};
 use crate::limits::REFUSED_PODS_SHOWN;
 use crate::status::now_ms;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who describes pods. Where two describe one pod, or two pods at one place, the one that comes first here is believed: what
@@ -82,7 +83,7 @@ impl Refused {
             AddError::Spec(_) => "invalid",
             AddError::Duplicate(_) | AddError::OtherModel { .. } => "described_twice",
             AddError::SameEvents { .. } => "same_events",
-            AddError::NoRoom { .. } => "no_room",
+            AddError::NoRoom { .. } | AddError::Starting => "no_room",
         };
         Self {
             pod: pod.to_owned(),
@@ -108,9 +109,11 @@ pub struct SourceReport {
     pub pods: usize,
     /// How many of them are refused.
     pub refused: usize,
-    /// Some of those, by name.
+    /// Of those, how many for which reason.
+    pub refused_by: BTreeMap<&'static str, usize>,
+    /// The first of those by name.
     pub refused_pods: Vec<Refused>,
-    /// How often it was heard.
+    /// How often it described something else than before.
     pub updates: u64,
     /// How often it could not be heard or understood.
     pub failures: u64,
@@ -123,10 +126,12 @@ struct Board {
     /// Whether all that it described first is in the fleet.
     entered: bool,
     error: Option<String>,
+    /// Whether a part of it could not be heard yet.
+    in_part: bool,
     pods: usize,
     /// Of the pods as they were described: what cannot be a pod at all.
     malformed: Vec<Refused>,
-    refused: usize,
+    refused_by: BTreeMap<&'static str, usize>,
     refused_pods: Vec<Refused>,
     updates: u64,
     failures: u64,
@@ -152,23 +157,42 @@ impl Sources {
         board.failures += 1;
     }
 
-    /// It is heard again, and what it described last still holds.
+    /// A failure that was told of goes on, although something of it was heard.
+    pub fn fails_still(&self, source: Source, error: &str) {
+        let mut boards = self.boards();
+        let board = boards[source as usize].get_or_insert_default();
+        board.error = Some(error.to_owned());
+    }
+
+    /// It is heard again, as a whole, and what it described last still holds.
     pub fn recovered(&self, source: Source) {
         let mut boards = self.boards();
         let board = boards[source as usize].get_or_insert_default();
         board.error = None;
+        board.in_part = false;
         board.heard_ms = Some(now_ms());
     }
 
-    /// It has described so many pods, and others that are none.
-    pub(super) fn heard(&self, source: Source, pods: usize, malformed: Vec<Refused>) {
+    /// It has described so many pods, and others that are none; `in_part` says why there may be more of them. Whether
+    /// what came of it needs no other look, unless the pods have changed.
+    pub(super) fn heard(
+        &self,
+        source: Source,
+        pods: usize,
+        changed: bool,
+        malformed: Vec<Refused>,
+        in_part: Option<&str>,
+    ) -> bool {
         let mut boards = self.boards();
         let board = boards[source as usize].get_or_insert_default();
+        let same = board.malformed == malformed && board.heard_ms.is_some();
+        board.updates += u64::from(changed || !same);
         board.heard_ms = Some(now_ms());
-        board.error = None;
+        board.in_part = in_part.is_some();
+        board.error = in_part.map(str::to_owned);
         board.pods = pods + malformed.len();
         board.malformed = malformed;
-        board.updates += 1;
+        same && board.entered
     }
 
     /// What came of it, once nothing is left to be entered.
@@ -178,14 +202,18 @@ impl Sources {
             let Some(board) = &mut boards[source as usize] else {
                 continue;
             };
-            board.entered |= board.heard_ms.is_some();
+            board.entered |= board.heard_ms.is_some() && !board.in_part;
             let here = refused.iter().filter(|(of, _)| *of == source);
-            let all = board
-                .malformed
-                .iter()
-                .chain(here.map(|(_, refused)| refused));
-            board.refused = all.clone().count();
-            board.refused_pods = all.take(REFUSED_PODS_SHOWN).cloned().collect();
+            let here = here.map(|(_, refused)| refused);
+            let mut all: Vec<_> = board.malformed.iter().chain(here).collect();
+            all.sort_by(|a, b| a.pod.cmp(&b.pod));
+            let mut by = BTreeMap::new();
+            for refused in &all {
+                *by.entry(refused.reason).or_default() += 1;
+            }
+            let shown = all.into_iter().take(REFUSED_PODS_SHOWN);
+            board.refused_pods = shown.cloned().collect();
+            board.refused_by = by;
         }
     }
 
@@ -200,6 +228,9 @@ impl Sources {
             Some(match (&board.error, board.heard_ms) {
                 (Some(error), None) => format!("{source} was not heard yet: {error}"),
                 (None, None) => format!("{source} was not heard yet"),
+                (Some(error), Some(_)) if board.in_part => {
+                    format!("{source} was heard in part: {error}")
+                }
                 (_, Some(_)) => format!("not all pods of {source} are entered yet"),
             })
         })
@@ -231,7 +262,8 @@ fn report(source: Source, board: &Board) -> SourceReport {
         error: board.error.clone(),
         heard_ms: board.heard_ms,
         pods: board.pods,
-        refused: board.refused,
+        refused: board.refused_by.values().sum(),
+        refused_by: board.refused_by.clone(),
         refused_pods: board.refused_pods.clone(),
         updates: board.updates,
         failures: board.failures,

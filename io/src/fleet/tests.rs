@@ -1,4 +1,7 @@
 //! The fleet against a subscriber that only takes note.
+mod any_order;
+mod sources;
+
 use super::*;
 use crate::predict::LearnConfig;
 use kvroute_engine::IndexConfig;

@@ -26,6 +26,8 @@ pub struct WorkerInfo {
     status: Arc<WorkerStatus>,
     subject: Arc<Subject>,
     own: Arc<Own>,
+    /// Only a hint to who chooses, so Relaxed.
+    serving: AtomicBool,
     json: WorkerJson,
 }
 
@@ -35,8 +37,6 @@ struct Own {
     load: WorkerLoad,
     accuracy: WorkerAccuracy,
     problem: ArcSwapOption<String>,
-    /// Only a hint to who chooses, so Relaxed.
-    serving: AtomicBool,
 }
 
 impl WorkerInfo {
@@ -64,12 +64,13 @@ impl WorkerInfo {
                 load: WorkerLoad::default(),
                 accuracy: WorkerAccuracy::default(),
                 problem: ArcSwapOption::empty(),
-                serving: AtomicBool::new(true),
             }),
+            serving: AtomicBool::new(true),
         }
     }
 
-    /// The same worker as somebody else, or the same in other words, describes it. What it publishes, and where, is the same.
+    /// The same worker as somebody else, or the same in other words, describes it. What it publishes, and where, is the same;
+    /// requests may be sent to it until it is said otherwise.
     pub(super) fn described(&self, source: Source, pod: Arc<PodSpec>) -> Self {
         Self {
             id: self.id,
@@ -82,6 +83,7 @@ impl WorkerInfo {
             status: Arc::clone(&self.status),
             subject: Arc::clone(&self.subject),
             own: Arc::clone(&self.own),
+            serving: AtomicBool::new(true),
         }
     }
 
@@ -118,11 +120,11 @@ impl WorkerInfo {
     /// Whether requests may be sent to it. What it holds is followed in any case.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.own.serving.load(Relaxed)
+        self.serving.load(Relaxed)
     }
 
     pub(super) fn set_serving(&self, serving: bool) {
-        self.own.serving.store(serving, Relaxed);
+        self.serving.store(serving, Relaxed);
     }
 
     /// Its rank.

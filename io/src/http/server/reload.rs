@@ -1,5 +1,6 @@
 //! The thread that reads certificates and tokens again when their files change, or when it is told to.
 use super::tls::Tls;
+use crate::files::Watched;
 use crate::http::access::Gate;
 use crate::http::tokens::Tokens;
 use crate::limits::RELOAD_INTERVAL;
@@ -7,8 +8,7 @@ use crate::status::{HttpStatus, Reloaded};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::fmt::Display;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -20,14 +20,10 @@ pub(super) struct Reloader {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What tells one version of a file from the next: time of change, size, number. A file that is replaced by a
-/// symbolic link's turning elsewhere, as Kubernetes does, has another number.
-type Version = Option<(i64, i64, u64, u64)>;
-
 /// Files that belong together, and what reads them again.
 struct Group {
     what: Reloaded,
-    files: Vec<(PathBuf, Version)>,
+    files: Watched,
     reload: Box<dyn Fn() -> Result<(), String> + Send>,
 }
 
@@ -86,28 +82,12 @@ impl Group {
         files: &[&Path],
         reload: impl Fn() -> Result<(), E> + Send + 'static,
     ) -> Self {
-        let files = files.iter().map(|path| ((*path).to_owned(), version(path)));
         Self {
             what,
-            files: files.collect(),
+            files: Watched::new(files),
             reload: Box::new(move || reload().map_err(|error| error.to_string())),
         }
     }
-
-    /// Whether a file is another one than when this was last asked.
-    fn changed(&mut self) -> bool {
-        let mut changed = false;
-        for (path, known) in &mut self.files {
-            let found = version(path);
-            changed |= std::mem::replace(known, found) != found;
-        }
-        changed
-    }
-}
-
-fn version(path: &Path) -> Version {
-    let found = path.metadata().ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
 }
 
 fn run(mut groups: Vec<Group>, asked: &Receiver<()>, status: &HttpStatus) {
@@ -118,10 +98,10 @@ fn run(mut groups: Vec<Group>, asked: &Receiver<()>, status: &HttpStatus) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         for group in &mut groups {
-            if !group.changed() && !all {
+            if !group.files.changed() && !all {
                 continue;
             }
-            let (what, file) = (group.what.as_str(), group.files[0].0.display());
+            let (what, file) = (group.what.as_str(), group.files.first().display());
             match (group.reload)() {
                 Ok(()) => tracing::info!(what, %file, "read again"),
                 Err(error) => {
