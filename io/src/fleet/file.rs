@@ -2,6 +2,7 @@
 use super::PodSpec;
 use crate::limits::FILE_BYTES_MAX;
 use serde::Deserialize;
+use serde::de::Error;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -45,9 +46,14 @@ pub fn read_pods(path: &Path) -> Result<Vec<PodSpec>, FileError> {
 
 /// Reads a YAML file of bounded length.
 fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, FileError> {
-    yaml_serde::from_slice(&read_text(path)?).map_err(|source| FileError::Content {
+    let text = read_text(path)?;
+    yaml_serde::from_slice(&text).map_err(|source| FileError::Content {
         path: path.to_owned(),
-        source,
+        // What is no list of keys may be another file, named by mistake: what it has is not repeated.
+        source: match yaml_serde::from_slice(&text) {
+            Ok(yaml_serde::Value::Mapping(_)) | Err(_) => source,
+            Ok(_) => yaml_serde::Error::custom("expected keys and values"),
+        },
     })
 }
 
