@@ -511,7 +511,7 @@ fn a_source_describes_so_many_pods_and_no_more() {
     fleet.follow(Dns, pods.collect(), Vec::new());
     let told = report(&fleet, Dns);
     assert_eq!(told.pods, PODS_PER_SOURCE_MAX + 1);
-    while fleet.reconcile().more {}
+    settle(&fleet);
     let told = report(&fleet, Dns);
     assert_eq!(told.refused, PODS_PER_SOURCE_MAX);
     assert_eq!(told.refused_by["no_room"], 1);
