@@ -80,6 +80,17 @@ impl NodeMetrics {
             let labels = [("state", state)];
             metric.encode_family(&labels)?.encode_gauge(&count)?;
         }
+        let ready = self.fleet.readiness().is_ready() && !self.http.is_leaving();
+        let help = "1 while the node is ready, as /readyz says it.";
+        gauge(encoder, "kvroute_ready", help, None)?.encode_gauge(&u64::from(ready))?;
+        let help = "Time that each step of the start took; none before its end.";
+        let mut metric = gauge(encoder, "kvroute_start", help, Some(&Unit::Seconds))?;
+        for (step, took) in self.fleet.start().took() {
+            let labels = [("step", step.as_str())];
+            metric
+                .encode_family(&labels)?
+                .encode_gauge(&took.as_secs_f64())?;
+        }
         let help = "Memory that the index takes.";
         gauge(encoder, "kvroute_index", help, Some(&Unit::Bytes))?
             .encode_gauge(&self.fleet.index().bytes())?;

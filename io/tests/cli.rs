@@ -141,7 +141,11 @@ impl Running {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
+        // The start goes on meanwhile, and says so.
+        while !line.contains("answering") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it has ended");
+        }
         let address = line
             .split("listen=")
             .nth(1)
@@ -154,6 +158,23 @@ impl Running {
 
     fn get(&self, path: &str) -> String {
         self.ask("GET", path, "")
+    }
+
+    /// Until `/readyz` says this.
+    fn wait(&self, what: &str) {
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let said = self.get("/readyz");
+            if said.contains(what) {
+                return;
+            }
+            assert!(std::time::Instant::now() < give_up, "{said}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn wait_ready(&self) {
+        self.wait("HTTP/1.1 200 OK\r\n");
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> String {
@@ -201,6 +222,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     };
     let pod_of = |command: &mut Command| {
         let node = Running::start(command);
+        node.wait("#0");
         let workers = node.get("/v1/workers");
         let pods = workers
             .split("\"pod\":\"")
@@ -234,7 +256,7 @@ fn a_node_without_configuration_takes_registrations_and_stops_when_told() {
             "--pin",
         ]);
         let node = Running::start(&mut command);
-        assert!(node.get("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
+        node.wait_ready();
         assert!(node.get("/v1/workers").ends_with("\r\n\r\n[]"));
         assert_eq!(node.signal(signal), Some(0));
     }

@@ -1,4 +1,5 @@
 //! Helpers shared by the tests of this package.
+pub mod apiserver;
 pub mod gateways;
 pub mod texts;
 pub mod tidy;

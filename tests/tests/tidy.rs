@@ -173,7 +173,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     (
         "io/src/",
         "hyper::",
-        &["io/src/http/", "io/src/tokenize/client.rs"],
+        &[
+            "io/src/http/",
+            "io/src/tokenize/client.rs",
+            "io/src/discovery/kubernetes/client.rs",
+        ],
     ),
     (
         "io/src/",
@@ -188,7 +192,18 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     (
         "io/src/",
         "tokio::",
-        &["io/src/http/", "io/src/probe/", "io/src/tokenize/"],
+        &[
+            "io/src/http/",
+            "io/src/probe/",
+            "io/src/tokenize/",
+            "io/src/discovery/",
+        ],
+    ),
+    ("io/src/", "kube::", &["io/src/discovery/kubernetes/"]),
+    (
+        "io/src/",
+        "tower::",
+        &["io/src/discovery/kubernetes/client.rs"],
     ),
     (
         "io/src/",
@@ -196,8 +211,22 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         &["io/src/metrics.rs", "io/src/metrics/"],
     ),
     ("io/src/", "socket2::", &["io/src/http/"]),
-    ("io/src/", "rustls::", &["io/src/http/server/tls.rs"]),
-    ("io/src/", "tokio_rustls::", &["io/src/http/server/tls.rs"]),
+    (
+        "io/src/",
+        "rustls::",
+        &[
+            "io/src/http/server/tls.rs",
+            "io/src/discovery/kubernetes/client.rs",
+        ],
+    ),
+    (
+        "io/src/",
+        "tokio_rustls::",
+        &[
+            "io/src/http/server/tls.rs",
+            "io/src/discovery/kubernetes/client.rs",
+        ],
+    ),
     (
         "io/src/",
         "ring::digest",

@@ -2,10 +2,12 @@
 //! describe.
 mod dns;
 mod file;
+mod kubernetes;
 mod reconciler;
 
 pub use dns::Names;
 pub use file::FleetFile;
+pub use kubernetes::{Kubernetes, KubernetesError};
 pub use reconciler::Reconciler;
 
 use crate::config::{Config, DiscoveryConfig};
@@ -17,27 +19,53 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Discovery {
     file: Option<FleetFile>,
+    _kubernetes: Option<Kubernetes>,
     names: Option<Names>,
     // The last to go, so that what sources describe last is not lost in a queue.
     _reconciler: Reconciler,
+}
+
+/// Why pods cannot be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system gives no thread.
+    #[error("cannot start what finds pods: {0}")]
+    Thread(#[from] io::Error),
+    /// Kubernetes cannot be asked.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+}
+
+impl StartError {
+    /// Whether the configuration is at fault, and not the system that the node runs on.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Kubernetes(error) if error.is_configuration())
+    }
 }
 
 impl Discovery {
     /// Starts what the settings ask for.
     ///
     /// # Errors
-    /// The system gives no thread.
-    pub fn start(config: &Config, fleet: &Arc<Fleet>) -> io::Result<Self> {
+    /// The system gives no thread, or the configuration to reach Kubernetes cannot be used.
+    pub fn start(config: &Config, fleet: &Arc<Fleet>) -> Result<Self, StartError> {
         let DiscoveryConfig {
-            dns, dns_interval, ..
+            kubernetes,
+            dns,
+            dns_interval,
         } = &config.discovery;
+        let reconciler = Reconciler::start(fleet)?;
         let file = config.fleet.as_deref();
         let file = file.map(|path| FleetFile::start(path, fleet));
+        let kubernetes = kubernetes.as_ref();
+        let kubernetes = kubernetes.map(|config| Kubernetes::start(config, fleet));
         let names = (!dns.is_empty()).then(|| Names::start(dns, *dns_interval, fleet));
         Ok(Self {
             file: file.transpose()?,
+            _kubernetes: kubernetes.transpose()?,
             names: names.transpose()?,
-            _reconciler: Reconciler::start(fleet)?,
+            _reconciler: reconciler,
         })
     }
 

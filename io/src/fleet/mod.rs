@@ -3,6 +3,7 @@ mod change;
 mod check;
 mod file;
 mod probes;
+mod readiness;
 mod reconcile;
 mod roster;
 mod sources;
@@ -14,9 +15,10 @@ mod view;
 #[cfg(test)]
 pub(crate) use check::Nobody;
 pub use check::check_pods;
-pub(crate) use file::read_yaml;
+pub(crate) use file::read_text;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};
+pub use readiness::{Readiness, Start, StartStep, Terms};
 pub use reconcile::Reconciled;
 pub use sources::{Described, Refused, Source, SourceReport, Sources};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
@@ -72,6 +74,9 @@ pub enum AddError {
         /// What is full.
         why: String,
     },
+    /// What workers begin with is not decided yet: it would begin with nothing, for good.
+    #[error("the node looks for a snapshot to start from; try again soon")]
+    Starting,
 }
 
 /// What subscribes to workers: the IO threads, or whatever else writes a worker's blocks.
@@ -83,6 +88,10 @@ pub trait Subscribe: Debug + Send + Sync {
     /// Finds out whether the engine still lives the life that the worker's batches are of: something says
     /// that it may have restarted. Must not block. An unknown worker is ignored.
     fn verify(&self, worker: WorkerId);
+    /// The engine was started anew, whatever its connection looks like. Must not block. An unknown worker is ignored.
+    fn restarted(&self, worker: WorkerId) {
+        self.verify(worker);
+    }
     /// Takes note that the engine computed what should have been told in events, and nothing was heard. Must not
     /// block. An unknown worker is ignored.
     fn unheard(&self, worker: WorkerId);
@@ -104,6 +113,10 @@ impl Subscribe for Streams {
 
     fn verify(&self, worker: WorkerId) {
         Self::verify(self, worker);
+    }
+
+    fn restarted(&self, worker: WorkerId) {
+        Self::restarted(self, worker);
     }
 
     fn unheard(&self, worker: WorkerId) {
@@ -136,6 +149,7 @@ pub struct Fleet {
     probes: ProbeCounts,
     feedback: FeedbackCounts,
     clock: Clock,
+    start: Start,
     /// Workers that come are looked for in it.
     warm: OnceLock<Snapshot>,
 }
@@ -156,6 +170,7 @@ impl Fleet {
             probes: ProbeCounts::default(),
             feedback: FeedbackCounts::default(),
             clock: Clock::default(),
+            start: Start::default(),
             warm: OnceLock::new(),
         }
     }
@@ -236,6 +251,9 @@ impl Fleet {
     /// Adds all pods or, with the first error and the place of its pod, none. O(workers); waits
     /// up to `patience` for room in the queues of the IO threads.
     pub fn add_all(&self, pods: Vec<PodSpec>, patience: Duration) -> Result<(), (usize, AddError)> {
+        if self.start.is_seeking() {
+            return Err((0, AddError::Starting));
+        }
         let mut change = Change::begin(self, Instant::now() + patience);
         for (at, pod) in pods.into_iter().enumerate() {
             change.add_pod(pod).map_err(|error| (at, error))?;
@@ -350,15 +368,29 @@ impl Fleet {
     /// Asks the streams whether the engine of a worker still lives the life that its batches are of. What was learnt
     /// of one without events is forgotten. Never blocks.
     pub fn verify(&self, worker: WorkerId) {
-        let view = self.view();
-        match (view.worker(worker), &self.learner) {
-            // There is nothing else to go by.
-            (Some(info), Some(learner)) if info.is_approximate() => {
-                info.status().add_restarts(1);
-                learner.look();
-            }
-            _ => self.streams.verify(worker),
+        if !self.forget_learnt(worker) {
+            self.streams.verify(worker);
         }
+    }
+
+    /// The same where somebody saw the engine being started anew: what no replay can prove is dropped, however young its
+    /// connection is.
+    pub fn restarted(&self, worker: WorkerId) {
+        if !self.forget_learnt(worker) {
+            self.streams.restarted(worker);
+        }
+    }
+
+    /// Forgets what was learnt of a worker without events; `false` for others. There is nothing else to go by.
+    fn forget_learnt(&self, worker: WorkerId) -> bool {
+        let view = self.view();
+        let known = view.worker(worker).filter(|info| info.is_approximate());
+        let (Some(info), Some(learner)) = (known, &self.learner) else {
+            return false;
+        };
+        info.status().add_restarts(1);
+        learner.look();
+        true
     }
 
     /// Tells the streams that an engine computed what it did not publish. Never blocks.

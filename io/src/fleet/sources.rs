@@ -83,7 +83,7 @@ impl Refused {
             AddError::Spec(_) => "invalid",
             AddError::Duplicate(_) | AddError::OtherModel { .. } => "described_twice",
             AddError::SameEvents { .. } => "same_events",
-            AddError::NoRoom { .. } => "no_room",
+            AddError::NoRoom { .. } | AddError::Starting => "no_room",
         };
         Self {
             pod: pod.to_owned(),
@@ -155,6 +155,13 @@ impl Sources {
         let board = boards[source as usize].get_or_insert_default();
         board.error = Some(error.to_string());
         board.failures += 1;
+    }
+
+    /// A failure that was told of goes on, although something of it was heard.
+    pub fn fails_still(&self, source: Source, error: &str) {
+        let mut boards = self.boards();
+        let board = boards[source as usize].get_or_insert_default();
+        board.error = Some(error.to_owned());
     }
 
     /// It is heard again, as a whole, and what it described last still holds.

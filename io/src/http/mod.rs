@@ -17,6 +17,7 @@ mod extra;
 mod fetch;
 mod health;
 mod json;
+mod live;
 mod lookup;
 mod match_request;
 mod matching;
@@ -36,6 +37,6 @@ mod tokens;
 mod workers;
 
 pub use client::{GetError, GetLimits, get};
-pub use fetch::{FetchError, fetch_snapshot};
+pub use fetch::{FetchError, fetch_snapshot, find_peers};
 pub use server::{Server, ServerConfig, ServerError, TlsError, TlsFiles, check_files};
 pub use tokens::TokensError;

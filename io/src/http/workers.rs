@@ -112,6 +112,8 @@ impl From<AddError> for ApiError {
             AddError::NoRoom { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)
             }
+            AddError::Starting => Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", message)
+                .with("retry-after", "1"),
         }
     }
 }

@@ -282,6 +282,12 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         self.sequence.verify(young);
     }
 
+    /// The engine was started anew. Even a young connection may have been made to the one before, so without a replay
+    /// socket what it held is dropped.
+    pub fn restarted(&mut self) {
+        self.sequence.verify(false);
+    }
+
     /// It serves, but nothing is heard from it: what it holds may be out of date.
     pub fn unheard(&mut self, now: Instant) {
         self.unheard = true;

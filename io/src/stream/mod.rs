@@ -131,6 +131,8 @@ struct Inbox {
 enum Note {
     /// Its engine may be another one than it was.
     Verify,
+    /// Its engine was started anew.
+    Restarted,
     /// It serves, but nothing is heard from it.
     Unheard,
     /// Its engine does not deliver what it is said to hold.
@@ -262,6 +264,11 @@ impl Streams {
     /// The worker's engine may be another one than it was: it is to prove its life.
     pub fn verify(&self, worker: WorkerId) {
         self.note(worker, Note::Verify);
+    }
+
+    /// The worker's engine was started anew.
+    pub fn restarted(&self, worker: WorkerId) {
+        self.note(worker, Note::Restarted);
     }
 
     /// The worker's engine serves, but nothing is heard from it: stale until something is.

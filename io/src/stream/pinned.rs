@@ -218,6 +218,7 @@ impl Workers {
                 context.token = at * TOKENS;
                 match note {
                     Note::Verify => slot.worker.verify(context.now),
+                    Note::Restarted => slot.worker.restarted(),
                     Note::Unheard => slot.worker.unheard(context.now),
                     Note::Distrust => slot.worker.distrust(context.now),
                     Note::Save(to) => slot.worker.save(to),

@@ -188,6 +188,11 @@ impl Worker {
         self.follower.verify(now);
     }
 
+    /// It was started anew.
+    pub(super) fn restarted(&mut self) {
+        self.follower.restarted();
+    }
+
     /// It serves, but nothing is heard from it.
     pub(super) fn unheard(&mut self, now: Instant) {
         self.follower.unheard(now);

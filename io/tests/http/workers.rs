@@ -207,8 +207,8 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
         "mode": "events", "valid": true, "meaning": kvroute::status::SyncMode::Events.meaning(),
     });
     let empty = json!({
-        "status": "ready", "workers": 0, "synchronised": 0, "states": states(0, 0, 0),
-        "kv_sync": kv_sync,
+        "status": "ready", "workers": 0, "synchronised": 0, "late": false,
+        "states": states(0, 0, 0), "kv_sync": kv_sync,
     });
     assert_eq!(client.get("/readyz").json(), empty);
     for pod in ["a", "b", "c"] {
@@ -235,8 +235,16 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     fixture.status("b#0").set_trust(Trust::Stale);
     let response = client.get("/readyz");
     let ready = json!({
-        "status": "ready", "workers": 3, "synchronised": 2, "states": states(1, 1, 1),
-        "kv_sync": kv_sync,
+        "status": "ready", "workers": 3, "synchronised": 2, "late": false,
+        "states": states(1, 1, 1), "kv_sync": kv_sync,
+    });
+    assert_eq!((response.status, response.json()), (200, ready));
+    // One that starts or replays again takes nobody out of service.
+    fixture.status("a#0").set_trust(Trust::Replaying);
+    let response = client.get("/readyz");
+    let ready = json!({
+        "status": "ready", "workers": 3, "synchronised": 1, "late": false,
+        "states": states(0, 2, 1), "kv_sync": kv_sync,
     });
     assert_eq!((response.status, response.json()), (200, ready));
 }

@@ -85,6 +85,20 @@ impl Running {
         rest(&mut stream)
     }
 
+    /// The first answer of this kind to `/readyz`.
+    pub(crate) fn wait_ready(&self, status: u16) -> String {
+        let status = format!("HTTP/1.1 {status} ");
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let said = self.get("/readyz");
+            if said.starts_with(&status) {
+                return said;
+            }
+            assert!(Instant::now() < give_up, "{said}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A metric's value.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics");

@@ -30,6 +30,7 @@ fn a_node_that_is_told_to_stop_drains() {
         ]
         .concat(),
     );
+    node.wait_ready(200);
     let mut kept = node.connect();
     kept.write_all(READY).unwrap();
     let before = answer(&mut kept);

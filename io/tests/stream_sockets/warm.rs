@@ -26,7 +26,9 @@ fn config(folder: &Path) -> Config {
 }
 
 fn start(config: &Config) -> Node {
-    Node::start(config).expect("the node starts")
+    let node = Node::start(config).expect("the node starts");
+    assert!(node.wait_entered(PATIENCE));
+    node
 }
 
 fn follow_as(node: &Node, engine: &FakeEngine, uid: Option<&str>) -> Arc<WorkerInfo> {
@@ -256,10 +258,7 @@ fn a_bad_snapshot_is_refused_with_the_reason() {
         Err(ReadError::Format(error)) => error,
         other => panic!("{other:?}"),
     };
-    let seed = FormatError::HashSeed {
-        found: 1337,
-        own: 1338,
-    };
+    let seed = FormatError::HashSeed;
     assert_eq!(refused(&good, 1338), seed);
     assert_eq!(refused(&[b'x'; 64], 1337), FormatError::Foreign);
     let mut newer = good.clone();

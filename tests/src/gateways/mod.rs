@@ -9,6 +9,6 @@ mod tokenizer;
 
 pub use backend::Backend;
 pub use http::{Client, Framing, Response};
-pub use pods::{BLOCK_SIZE, Pods, prompt};
+pub use pods::{BLOCK_SIZE, HELD, Pods, chain, prompt};
 pub use process::{Gateway, Substitution, find_binary};
 pub use tokenizer::Tokenizer;

@@ -22,7 +22,7 @@ pub const BLOCK_SIZE: u32 = 16;
 const SHOWN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Blocks that each pod holds of its own prompt.
-const HELD: u32 = 4;
+pub const HELD: u32 = 4;
 
 /// A pod: its name is its backend's.
 #[derive(Debug)]
@@ -188,8 +188,9 @@ impl Pod {
     }
 }
 
-/// The blocks of a prompt that are held.
-fn chain(number: u32) -> Vec<Arc<Link>> {
+/// The first four blocks of a prompt, as events tell them.
+#[must_use]
+pub fn chain(number: u32) -> Vec<Arc<Link>> {
     let tokens = prompt(number, HELD * BLOCK_SIZE);
     let mut links: Vec<Arc<Link>> = Vec::new();
     for (hash, block) in (1..).zip(tokens.chunks(BLOCK_SIZE as usize)) {

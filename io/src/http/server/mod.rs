@@ -2,7 +2,7 @@
 //!
 //! The kernel spreads connections over the listeners (SO_REUSEPORT); a connection stays on its
 //! thread. Nothing is shared between the threads but the fleet's view, the index, and what is read again when it
-//! changes: certificates and tokens.
+//! changes: certificates, tokens, and some of the settings.
 mod accept;
 mod connection;
 mod listen;
@@ -16,6 +16,7 @@ pub use tls::{TlsError, TlsFiles};
 use super::access::{Door, Gate};
 use super::aside::{self, Aside};
 use super::body::Held;
+use super::live::{self, Live};
 use super::route::{Router, Seat, seats};
 use super::state::ThreadState;
 use super::tokens::{Tokens, TokensError};
@@ -26,9 +27,10 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
-use crate::status::{HttpStatus, SyncMode};
+use crate::status::{EndStep, Ending, HttpStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use listen::{Bind, Bound, SocketFile};
 use reload::Reloader;
@@ -39,11 +41,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tls::Tls;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::spawn_local;
+use tokio::time::timeout_at;
 use watch::Watch;
 
 /// How the server runs.
@@ -55,8 +58,6 @@ pub struct ServerConfig {
     pub admin_listen: Option<Address>,
     /// Number of threads, taken as 1 to [`THREADS_MAX`].
     pub threads: usize,
-    /// The share of the workers that must have left `replaying` for `/readyz` to say so, 0 to 1.
-    pub ready_share: f64,
     /// Where knowledge of pods' caches comes from: `/readyz` and a metric tell of it.
     pub sync_mode: SyncMode,
     /// TLS on all TCP listeners.
@@ -90,7 +91,6 @@ impl Default for ServerConfig {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
             admin_listen: None,
             threads: 1,
-            ready_share: 1.0,
             sync_mode: SyncMode::default(),
             tls: None,
             token_file: None,
@@ -144,8 +144,9 @@ pub struct Server {
     addresses: Vec<Address>,
     admin_address: Option<Address>,
     status: Arc<HttpStatus>,
-    drain_notice: Duration,
-    stopping: Sender<bool>,
+    live: live::Shared,
+    /// Until when requests in flight may go on, once it stops.
+    stopping: Sender<Option<Instant>>,
     threads: Vec<JoinHandle<()>>,
     reloader: Option<Reloader>,
     /// They end when the threads above have.
@@ -186,19 +187,20 @@ impl Server {
             .admin_listen
             .as_ref()
             .and_then(|_| Some(binds.last()?.address.clone()));
+        let live = Arc::new(ArcSwap::from_pointee(live_of(config)));
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
         let states = seats.by_ref().take(answer_aside);
-        let states = states.map(|seat| begin(seat, fleet, &status, config, tokenizer));
+        let states = states.map(|seat| begin(seat, fleet, &status, (config, &live), tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
-        let (stopping, stop) = channel(false);
+        let (stopping, stop) = channel(None);
         let mut server = Self {
             addresses,
             admin_address,
             status,
-            drain_notice: config.drain_notice,
+            live,
             stopping,
             threads: Vec::new(),
             reloader,
@@ -217,6 +219,7 @@ impl Server {
                 config: config.clone(),
                 fleet: Arc::clone(fleet),
                 gate: Arc::clone(&gate),
+                live: Arc::clone(&server.live),
                 tls: tls.clone(),
                 aside: aside.clone(),
                 seat,
@@ -264,11 +267,27 @@ impl Server {
         }
     }
 
+    /// Goes on by these settings, as far as they can change while it runs: the share of workers for readiness, the times of
+    /// the end, and how pods are chosen. Each thread sees them at its next request.
+    pub fn take(&self, config: &ServerConfig) {
+        self.live.store(Arc::new(live_of(config)));
+    }
+
     /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
     /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
     pub fn stop(self) {
+        self.stop_by(&Ending::default());
+    }
+
+    /// The same, as far as there is time for it.
+    pub fn stop_by(self, ending: &Ending) {
+        ending.enter(EndStep::Notice);
         self.status.leave();
-        thread::sleep(self.drain_notice);
+        let live = self.live.load_full();
+        thread::sleep(ending.at_most(live.drain_notice));
+        ending.enter(EndStep::Requests);
+        let until = Instant::now() + ending.at_most(live.drain_time);
+        self.stopping.send_replace(Some(until));
         drop(self);
     }
 }
@@ -276,7 +295,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.status.leave();
-        self.stopping.send_replace(true);
+        let until = Instant::now() + self.live.load().drain_time;
+        self.stopping.send_if_modified(|stopping| {
+            let first = stopping.is_none();
+            *stopping = stopping.or(Some(until));
+            first
+        });
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("an HTTP thread has panicked");
@@ -290,13 +314,22 @@ fn begin(
     seat: Seat,
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
-    config: &ServerConfig,
+    (config, live): (&ServerConfig, &live::Shared),
     tokenizer: Option<&Tokenizer>,
 ) -> impl FnOnce() -> ThreadState + Send + use<> {
     let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-    let (share, router) = (config.ready_share, Router::new(seat, &config.routing));
+    let (live, router) = (Arc::clone(live), Router::new(seat, &config.routing));
     let tokenizer = tokenizer.cloned();
-    move || ThreadState::new(fleet, status, share, router, tokenizer)
+    move || ThreadState::new(fleet, status, &live, router, tokenizer)
+}
+
+/// What of the settings can change.
+fn live_of(config: &ServerConfig) -> Live {
+    Live {
+        drain_notice: config.drain_notice,
+        drain_time: config.drain_time,
+        routing: live::Routing::of(&config.routing),
+    }
 }
 
 /// Who may have what.
@@ -358,13 +391,14 @@ struct Thread {
     config: ServerConfig,
     fleet: Arc<Fleet>,
     gate: Arc<Gate>,
+    live: live::Shared,
     tls: Option<Arc<Tls>>,
     aside: Aside,
     seat: Seat,
     tokenizer: Option<Tokenizer>,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
-    stop: Receiver<bool>,
+    stop: Receiver<Option<Instant>>,
 }
 
 impl Thread {
@@ -412,7 +446,7 @@ impl Thread {
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,
-                config.ready_share,
+                &self.live,
                 Router::new(self.seat, &config.routing),
                 self.tokenizer,
             )),
@@ -431,7 +465,8 @@ impl Thread {
         // It is waited for.
         let _ = ready.send(Ok(()));
         let mut stop = self.stop;
-        let _ = stop.wait_for(|stopping| *stopping).await;
+        let until = stop.wait_for(Option::is_some).await;
+        let until = until.ok().and_then(|until| *until);
         for task in accepting {
             task.abort();
             // Its listener is closed when it has ended.
@@ -439,10 +474,8 @@ impl Thread {
         }
         shared.watch.finish();
         let ended = shared.watch.empty();
-        if tokio::time::timeout(config.drain_time, ended)
-            .await
-            .is_err()
-        {
+        let until = until.unwrap_or_else(Instant::now);
+        if timeout_at(until.into(), ended).await.is_err() {
             tracing::warn!(
                 connections = shared.watch.len(),
                 "some requests were not finished in time"

@@ -1,0 +1,300 @@
+//! Whether the node knows enough of its fleet to be asked: its start is over, and enough workers are synchronised, or
+//! were waited for long enough.
+use super::{Fleet, FleetView};
+use crate::limits::READY_TIMEOUT_DEFAULT;
+use crate::status::Trust;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Workers named in the reason for not being ready.
+const NAMED: usize = 8;
+
+/// What readiness asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// The share of the workers that must have left `replaying`, 0 to 1.
+    pub share: f64,
+    /// How long that is waited for, from when all pods were entered and there was a worker.
+    pub patience: Duration,
+}
+
+impl Default for Terms {
+    /// All workers, for the usual time.
+    fn default() -> Self {
+        Self {
+            share: 1.0,
+            patience: READY_TIMEOUT_DEFAULT,
+        }
+    }
+}
+
+/// A step of the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum StartStep {
+    /// Finding something to start from.
+    Snapshot = 0,
+    /// Hearing every source of pods, and entering what they describe.
+    Pods = 1,
+    /// Waiting for workers to be synchronised.
+    Synchronisation = 2,
+}
+
+impl StartStep {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Snapshot, Self::Pods, Self::Synchronisation];
+
+    /// The word used in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Pods => "pods",
+            Self::Synchronisation => "synchronisation",
+        }
+    }
+}
+
+/// Whether the node is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is. `late`: not enough workers were synchronised in time, nor have been since.
+    Ready {
+        /// Whether it does not wait for workers any more, though too few are synchronised.
+        late: bool,
+    },
+    /// It waits for this.
+    Waiting(String),
+}
+
+impl Readiness {
+    /// Whether it is.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+}
+
+/// How far the start is. Behind a lock that is held for moments; no lookup takes it.
+#[derive(Debug)]
+pub struct Start {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    terms: Terms,
+    /// What to start from is not decided; where it is looked for.
+    seeks: Option<String>,
+    /// When the step at hand began.
+    since: Instant,
+    took: [Option<Duration>; StartStep::ALL.len()],
+    /// Since when workers are waited for: all pods are entered, and there is one.
+    waiting_since: Option<Instant>,
+    /// Once it was ready with a worker it stays so: `late` or not.
+    ready: Option<bool>,
+}
+
+impl Default for Start {
+    /// Of a fleet that has nothing to start from.
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                terms: Terms::default(),
+                seeks: None,
+                since: Instant::now(),
+                took: [None; StartStep::ALL.len()],
+                waiting_since: None,
+                ready: None,
+            }),
+        }
+    }
+}
+
+impl Start {
+    /// What readiness asks for from now on; a node that is ready stays so.
+    pub fn set_terms(&self, terms: Terms) {
+        self.state().terms = terms;
+    }
+
+    /// Something to start from is looked for, and where: until [`Start::decided`] no pod is taken in, for it would begin with
+    /// nothing.
+    pub fn seeks(&self, place: &str) {
+        self.state().seeks = Some(place.to_owned());
+    }
+
+    /// What to start from is decided.
+    pub fn decided(&self, now: Instant) {
+        let mut state = self.state();
+        state.seeks = None;
+        state.end(StartStep::Snapshot, now);
+    }
+
+    /// Whether something to start from is still looked for.
+    #[must_use]
+    pub fn is_seeking(&self) -> bool {
+        self.state().seeks.is_some()
+    }
+
+    /// How long each step took that is over.
+    pub fn took(&self) -> impl Iterator<Item = (StartStep, Duration)> {
+        let took = self.state().took;
+        StartStep::ALL
+            .into_iter()
+            .zip(took)
+            .filter_map(|(step, took)| Some((step, took?)))
+    }
+
+    /// Whether it was ready with a worker, and so stays ready.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.state().ready.is_some()
+    }
+
+    /// Whether the node is ready now. `missing` is what the sources have not told yet, if anything. O(workers) until the node
+    /// was ready once.
+    fn judge(&self, now: Instant, missing: Option<String>, view: &FleetView) -> Readiness {
+        let mut state = self.state();
+        if let Some(late) = state.ready {
+            let late = late && !state.terms.are_met(view);
+            state.ready = Some(late);
+            return Readiness::Ready { late };
+        }
+        if let Some(place) = &state.seeks {
+            let what = format!("something to start from is looked for: {place}");
+            return Readiness::Waiting(what);
+        }
+        if let Some(missing) = missing {
+            return Readiness::Waiting(missing);
+        }
+        state.end(StartStep::Pods, now);
+        if view.len() == 0 {
+            state.waiting_since = None;
+            return Readiness::Ready { late: false };
+        }
+        let since = *state.waiting_since.get_or_insert(now);
+        let met = state.terms.are_met(view);
+        if !met && now.saturating_duration_since(since) < state.terms.patience {
+            return Readiness::Waiting(behind(view));
+        }
+        state.ready = Some(!met);
+        state.since = since;
+        state.end(StartStep::Synchronisation, now);
+        drop(state);
+        if met {
+            tracing::info!(workers = view.len(), "ready");
+        } else {
+            let why = behind(view);
+            tracing::warn!(workers = view.len(), %why, "ready, without waiting any longer");
+        }
+        Readiness::Ready { late: !met }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes that a step is over, once, and says so.
+    fn end(&mut self, step: StartStep, now: Instant) {
+        if self.took[step as usize].is_some() {
+            return;
+        }
+        let took = now.saturating_duration_since(self.since);
+        self.took[step as usize] = Some(took);
+        self.since = now;
+        tracing::info!(
+            step = step.as_str(),
+            ms = took.as_millis(),
+            "a step of the start is over"
+        );
+    }
+}
+
+impl Terms {
+    /// Whether enough workers are synchronised.
+    fn are_met(&self, view: &FleetView) -> bool {
+        let replaying = |trust| trust == Trust::Replaying;
+        let workers = view.workers().map(|info| info.status().trust());
+        let behind = workers.filter(|&trust| replaying(trust)).count();
+        view.len() - behind >= needed(view.len(), self.share)
+    }
+}
+
+/// Which workers are still replaying, some of them by name.
+fn behind(view: &FleetView) -> String {
+    let mut behind = view
+        .workers()
+        .filter(|info| info.status().trust() == Trust::Replaying);
+    let names: Vec<_> = behind
+        .by_ref()
+        .take(NAMED)
+        .map(|info| info.label())
+        .collect();
+    let more = behind.count();
+    format!(
+        "{} of {} workers are still replaying: {}{}",
+        names.len() + more,
+        view.len(),
+        names.join(", "),
+        if more > 0 { ", …" } else { "" }
+    )
+}
+
+/// How many of the workers must be synchronised.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "at most 65,000 workers and a share of 0 to 1"
+)]
+fn needed(workers: usize, share: f64) -> usize {
+    (workers as f64 * share).ceil() as usize
+}
+
+impl Fleet {
+    /// How far the node's start is.
+    #[must_use]
+    pub fn start(&self) -> &Start {
+        &self.start
+    }
+
+    /// Whether the node is ready now. O(workers) until it was ready once.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness_at(Instant::now())
+    }
+
+    pub(super) fn readiness_at(&self, now: Instant) -> Readiness {
+        // Before the view is read: a source that is not missing has its pods in it.
+        let missing = self.sources.missing();
+        self.start.judge(now, missing, &self.view())
+    }
+
+    /// Whether what to start from is decided, every source was heard, and the pods that they described first are entered.
+    #[must_use]
+    pub fn is_entered(&self) -> bool {
+        !self.start.is_seeking() && self.sources.missing().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_rounded_up() {
+        let cases = [
+            (0, 1.0, 0),
+            (3, 1.0, 3),
+            (3, 0.5, 2),
+            (4, 0.5, 2),
+            (3, 0.0, 0),
+            (65_000, 1.0, 65_000),
+        ];
+        for (workers, share, expected) in cases {
+            assert_eq!(needed(workers, share), expected, "{workers} {share}");
+        }
+    }
+}
