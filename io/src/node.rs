@@ -12,7 +12,7 @@ use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
 use crate::start::Starting;
-use crate::status::{EndStep, Ending};
+use crate::status::{EndStep, Ending, Reloaded};
 use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
@@ -210,6 +210,18 @@ impl Node {
         self.discovery.reload();
     }
 
+    /// Goes on by these settings, as far as a running node takes them.
+    pub fn take(&self, config: &Config) {
+        self.fleet.start().set_terms(terms(config));
+        self.server.take(&server_config(config));
+    }
+
+    /// Counts a configuration that was read again and cannot be used.
+    pub fn count_bad_configuration(&self) {
+        let status = self.server.status();
+        status.add_reload_failure(Reloaded::Configuration);
+    }
+
     /// Lets requests in flight finish, writes the last snapshot, then ends the threads; those that receive events unless somebody
     /// else keeps the fleet.
     pub fn stop(self) {
@@ -233,7 +245,7 @@ impl Node {
 /// The fleet, empty, with all that fills it.
 fn fleet(config: &Config) -> Result<Arc<Fleet>, StartError> {
     let index = Index::new(IndexConfig {
-        hash_seed: config.hash_seed,
+        hash_seed: config.hash_seed.0,
         contexts_max: config.contexts_max,
         ..IndexConfig::default()
     });
@@ -252,11 +264,16 @@ fn fleet(config: &Config) -> Result<Arc<Fleet>, StartError> {
     let learner = Learner::start(&index, learn_config(routing)).map_err(StartError::Learner)?;
     let fleet = Fleet::new(index, streams).timed(clock);
     let fleet = fleet.learning(learner, routing.event_sync);
-    fleet.start().set_terms(Terms {
+    fleet.start().set_terms(terms(config));
+    Ok(Arc::new(fleet))
+}
+
+/// What readiness asks for.
+fn terms(config: &Config) -> Terms {
+    Terms {
         share: config.ready_share,
         patience: config.ready_timeout,
-    });
-    Ok(Arc::new(fleet))
+    }
 }
 
 fn snapshot_error(folder: &Path, source: io::Error) -> StartError {

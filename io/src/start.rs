@@ -77,12 +77,12 @@ fn run(config: &Config, fleet: &Fleet, stop: &AtomicBool) {
 fn seek(config: &Config, fleet: &Fleet, stop: &AtomicBool) {
     let mut found = None;
     if !config.peers.is_empty() {
-        found = warm::from_peers(&config.peers, config.hash_seed, stop);
+        found = warm::from_peers(&config.peers, config.hash_seed.0, stop);
     }
     if let (None, Some(folder)) = (&found, &config.snapshot_dir) {
         let place = format!("the snapshot in {}", folder.display());
         fleet.start().seeks(&place);
-        found = warm::from_folder(folder, config.hash_seed, stop);
+        found = warm::from_folder(folder, config.hash_seed.0, stop);
     }
     if stop.load(Relaxed) {
         // Nothing is decided: pods that came now would begin with nothing.

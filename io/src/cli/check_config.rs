@@ -1,5 +1,6 @@
 //! `kvroute check-config`: what the settings come to, where each was said, and what is wrong with them.
-use super::{Exit, Origins, complain, serve, variables};
+use super::serve::{self, Source};
+use super::{Exit, Origins, complain, variables};
 use kvroute::config::{Aibrix, Config, Effect, Given, Row, Variable, unknown_variables};
 use kvroute::node::Node;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ struct Report {
 }
 
 /// Checks, prints, ends.
-pub(crate) fn run(args: Args, origins: &Origins) -> Exit {
+pub(crate) fn run(args: Args, origins: Origins) -> Exit {
     let json = args.json;
     match check(args.serve, origins) {
         Ok(report) if json => println!("{:#}", report.json()),
@@ -41,29 +42,19 @@ pub(crate) fn run(args: Args, origins: &Origins) -> Exit {
     Exit::Done
 }
 
-fn check(args: serve::Args, origins: &Origins) -> Result<Report, Box<dyn Error>> {
-    args.check_log()?;
-    let given = args.given()?;
+fn check(args: serve::Args, origins: Origins) -> Result<Report, Box<dyn Error>> {
+    let given = Source::new(args, origins).given()?;
     let config = given.resolve()?;
     let pods = Node::check(&config)?;
-    Ok(Report::new(&given, config, pods, origins))
+    Ok(Report::new(&given, config, pods))
 }
 
 impl Report {
-    fn new(given: &Given, config: Config, pods: usize, origins: &Origins) -> Self {
-        let own = |key: &str| origins.of(key);
-        let rows = given.rows(&config, own);
-        let mut warnings = given.warnings(&config, own);
-        let mut known = variables();
-        known.extend(Aibrix::names().map(str::to_owned));
-        let known: Vec<_> = known.iter().map(String::as_str).collect();
-        let set: Vec<_> = std::env::vars_os()
-            .map(|(name, _)| name.to_string_lossy().into_owned())
-            .collect();
-        for (name, meant) in unknown_variables(set.iter().map(String::as_str), &known) {
-            let meant = meant.map_or_else(String::new, |meant| format!("; is {meant} meant?"));
-            warnings.push(format!("{name} is not read{meant}"));
-        }
+    fn new(given: &Given, config: Config, pods: usize) -> Self {
+        let rows = given.rows(&config);
+        let mut warnings = given.warnings(&config);
+        warnings.extend(config.notes());
+        warnings.extend(unread_variables());
         let aibrix = given.aibrix.variables.iter();
         let aibrix = aibrix.map(|variable| (variable.clone(), effect(variable, &rows)));
         Self {
@@ -81,9 +72,13 @@ impl Report {
         let rows: Vec<_> = self
             .rows
             .iter()
-            .map(|row| [row.key.clone(), shown(&row.value), row.from.clone()])
+            .map(|row| {
+                let change = if row.live { "live" } else { "restart" };
+                let (key, from) = (row.key.clone(), row.from.clone());
+                [key, shown(&row.value), change.to_owned(), from]
+            })
             .collect();
-        columns(&mut text, ["setting", "value", "from"], &rows);
+        columns(&mut text, ["setting", "value", "changes", "from"], &rows);
         if !self.aibrix.is_empty() {
             text.push('\n');
             let rows: Vec<_> = self
@@ -108,7 +103,7 @@ impl Report {
 
     fn json(&self) -> Value {
         let mode = self.config.sync_mode;
-        let row = |row: &Row| json!({"key": row.key, "value": row.value, "from": row.from});
+        let row = |row: &Row| json!({"key": row.key, "value": row.value, "from": row.from, "live": row.live});
         let variable = |(variable, effect): &(Variable, String)| json!({"name": variable.name, "value": variable.value, "effect": effect});
         json!({
             "mode": mode.as_str(),
@@ -156,14 +151,34 @@ fn shown(value: &Value) -> String {
 }
 
 /// Rows in columns as wide as they need to be.
-fn columns(text: &mut String, heads: [&str; 3], rows: &[[String; 3]]) {
+fn columns<const N: usize>(text: &mut String, heads: [&str; N], rows: &[[String; N]]) {
     let width = |at: usize| {
         let cells = rows.iter().map(|row| row[at].chars().count());
         cells.chain([heads[at].chars().count()]).max().unwrap_or(0)
     };
-    let (first, second) = (width(0), width(1));
+    let widths: [usize; N] = std::array::from_fn(width);
     let heads = heads.map(str::to_owned);
-    for [a, b, c] in std::iter::once(&heads).chain(rows) {
-        let _ = writeln!(text, "{a:first$}  {b:second$}  {c}");
+    for row in std::iter::once(&heads).chain(rows) {
+        let cells = row.iter().zip(widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        let _ = writeln!(text, "{}", line.trim_end());
     }
+}
+
+/// Variables that look like settings and are read by nobody, as warnings.
+pub(super) fn unread_variables() -> Vec<String> {
+    let mut known = variables();
+    known.extend(Aibrix::names().map(str::to_owned));
+    let known: Vec<_> = known.iter().map(String::as_str).collect();
+    let set: Vec<_> = std::env::vars_os()
+        .map(|(name, _)| name.to_string_lossy().into_owned())
+        .collect();
+    let unknown = unknown_variables(set.iter().map(String::as_str), &known);
+    let warning = |(name, meant): (&str, Option<&str>)| {
+        let meant = meant.map_or_else(String::new, |meant| format!("; is {meant} meant?"));
+        format!("{name} is not read{meant}")
+    };
+    unknown.into_iter().map(warning).collect()
 }

@@ -2,6 +2,8 @@
 mod check_config;
 mod demo;
 mod fake_engine;
+mod refused;
+mod reload;
 mod serve;
 mod simulate;
 
@@ -85,9 +87,9 @@ impl Origins {
         Self(origins)
     }
 
-    /// Of a setting's key.
-    pub(crate) fn of(&self, key: &str) -> Option<String> {
-        self.0.get(key).cloned()
+    /// By key.
+    pub(crate) fn into_names(self) -> BTreeMap<String, String> {
+        self.0
     }
 }
 
@@ -103,22 +105,33 @@ pub(crate) fn variables() -> BTreeSet<String> {
         .collect()
 }
 
+/// The command line. What variables have is not shown in its help: it may be private.
+fn command() -> clap::Command {
+    let all = Cli::command();
+    all.mut_subcommands(|one| one.mut_args(|arg| arg.hide_env_values(true)))
+}
+
 /// Parses the arguments and runs what they say.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let matches = Cli::command().try_get_matches_from(args);
+    let args: Vec<_> = args.into_iter().collect();
+    let matches = command().try_get_matches_from(&args);
     let cli = matches.and_then(|matches| {
         let origins = Origins::new(&matches);
         Ok((Cli::from_arg_matches(&matches)?, origins))
     });
     match cli {
         Ok((cli, origins)) => match cli.command {
-            Command::Serve(args) => serve::run(*args, &origins),
-            Command::CheckConfig(args) => check_config::run(*args, &origins),
+            Command::Serve(args) => serve::run(*args, origins),
+            Command::CheckConfig(args) => check_config::run(*args, origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {
+            if let Some(refusal) = refused::setting(&error, &args) {
+                complain(&refusal);
+                return Exit::Usage;
+            }
             // Help and version go to stdout and are no errors. A closed stdout is nobody's business.
             let _ = error.print();
             if error.use_stderr() {

@@ -1,12 +1,15 @@
 //! `kvroute serve`: configuration, node, wait, drain; in the time that there is for it.
+use super::check_config::unread_variables;
+use super::reload::{Reload, SetLog};
 use super::{Exit, Origins, complain};
 use kvroute::address::Address;
-use kvroute::config::{Aibrix, ConfigError, Given, Settings};
+use kvroute::config::{Aibrix, ConfigError, Given, Settings, SettingsFile, Standing};
 use kvroute::limits::LAST_WORDS_TIME_MAX;
 use kvroute::node::Node;
 use kvroute::status::Ending;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::exit;
@@ -16,40 +19,35 @@ use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The configuration file: YAML, with the settings below as its keys, `_` for `-`
+    /// The configuration file: YAML, with the settings below as its keys, `_` for `-`; read again on SIGHUP
     #[arg(long, env = "KVROUTE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to log to stderr: error, warn, info, debug, trace, or by module, kvroute::http=debug
-    #[arg(
-        long,
-        env = "KVROUTE_LOG",
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
-    log: String,
     #[command(flatten)]
     settings: Settings,
 }
 
-impl Args {
-    /// What is to be logged.
-    fn filter(&self) -> Result<EnvFilter, String> {
-        let wrong = |_| format!("log: {:?} is not a level or filter", self.log);
-        // kube's client writes a line, whole answers too, for each failure; those are told of by who asks it.
-        EnvFilter::try_new(format!("kube_client=off,{}", self.log)).map_err(wrong)
-    }
+/// Where settings come from, to be read again.
+#[derive(Debug)]
+pub(super) struct Source {
+    args: Args,
+    names: BTreeMap<String, String>,
+}
 
-    /// Whether what is to be logged can be understood.
-    pub(super) fn check_log(&self) -> Result<(), String> {
-        self.filter().map(drop)
+impl Source {
+    pub(super) fn new(args: Args, origins: Origins) -> Self {
+        Self {
+            args,
+            names: origins.into_names(),
+        }
     }
 
     /// Flags over environment over file over AIBrix's variables.
-    pub(super) fn given(self) -> Result<Given, ConfigError> {
-        let file = self.config.as_deref().map(Settings::read).transpose()?;
+    pub(super) fn given(&self) -> Result<Given, ConfigError> {
+        let file = self.args.config.as_deref().map(SettingsFile::read);
         Ok(Given {
-            own: self.settings,
-            file: file.unwrap_or_default(),
+            own: self.args.settings.clone(),
+            names: self.names.clone(),
+            file: file.transpose()?.unwrap_or_default(),
             aibrix: Aibrix::read(|name| {
                 let value = std::env::var_os(name)?;
                 Some(value.to_string_lossy().into_owned())
@@ -58,29 +56,51 @@ impl Args {
     }
 }
 
-/// Runs the node until a signal ends it.
-pub(crate) fn run(args: Args, origins: &Origins) -> Exit {
-    let filter = match args.filter() {
-        Ok(filter) => filter,
-        Err(error) => {
-            complain(&error);
-            return Exit::Usage;
-        }
+/// Logs to stderr from now on; what, can be set again.
+fn log(first: &str) -> Result<SetLog, String> {
+    let filter = |text: &str| {
+        // kube's client writes a line, whole answers too, for each failure; those are told of by who asks it.
+        let text = format!("kube_client=off,{text}");
+        EnvFilter::try_new(text).map_err(|error| format!("log: {error}"))
     };
-    let given = args.given().and_then(|given| Ok((given.resolve()?, given)));
-    let (config, given) = match given {
-        Ok(given) => given,
-        Err(error) => {
-            complain(&error);
-            return Exit::Usage;
-        }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(first)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    for warning in given.warnings(&config, |key| origins.of(key)) {
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    Ok(Box::new(move |text| {
+        let filter = filter(text)?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
+}
+
+/// Runs the node until a signal ends it.
+pub(crate) fn run(args: Args, origins: Origins) -> Exit {
+    let source = Source::new(args, origins);
+    let read = source
+        .given()
+        .and_then(|given| Ok((given.resolve()?, given)));
+    let (config, given) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            complain(&error);
+            return Exit::Usage;
+        }
+    };
+    let set_log = match log(&config.log) {
+        Ok(set_log) => set_log,
+        Err(error) => {
+            complain(&error);
+            return Exit::Usage;
+        }
+    };
+    for warning in given
+        .warnings(&config)
+        .into_iter()
+        .chain(unread_variables())
+    {
         tracing::warn!("{warning}");
     }
     // Before the node starts, so that no signal is missed.
@@ -108,14 +128,16 @@ pub(crate) fn run(args: Args, origins: &Origins) -> Exit {
         admin = node.admin_address().map(tracing::field::display),
         "answering"
     );
+    let mut reload = Reload::new(source, Standing::new(given, config), set_log);
     for signal in &mut signals {
         if signal != SIGHUP {
             tracing::info!(signal, "stopping");
             break;
         }
         node.reload();
+        reload.again(&node);
     }
-    let ending = Ending::within(config.grace, Instant::now());
+    let ending = Ending::within(reload.grace(), Instant::now());
     watch_over(&ending, signals);
     node.stop_by(&ending);
     tracing::info!("stopped");

@@ -1,6 +1,6 @@
 //! The settings of what finds pods.
-use super::resolve::{Pauses, within};
-use super::{ConfigError, Settings, wrong};
+use super::resolve::{Pauses, file, within};
+use super::{ConfigError, Settings, quoted, selector, wrong};
 use crate::limits::{
     DNS_INTERVAL_DEFAULT, DNS_INTERVAL_MAX, DNS_INTERVAL_MIN, DNS_NAMES_MAX, NAMESPACES_MAX,
 };
@@ -128,7 +128,10 @@ impl Namespaces {
             None => Ok(Self::Named(names.clone())),
             Some(name) => Err(wrong(
                 KEY,
-                format!("{name:?} is not a namespace's name; * alone means all"),
+                format!(
+                    "{} is not a namespace's name, up to 63 small letters, digits and -; * alone means all",
+                    quoted(KEY, name)
+                ),
             )),
         }
     }
@@ -157,32 +160,52 @@ impl DiscoveryConfig {
 fn kubernetes(settings: &Settings) -> Result<Option<KubernetesConfig>, ConfigError> {
     let preset = preset(settings.kubernetes_preset.as_deref())?;
     let namespaces = Namespaces::of(settings.kubernetes_namespaces.as_ref())?;
+    let selector = selector(settings.kubernetes_selector.as_deref())?;
+    let kubeconfig = file("kubeconfig", settings.kubeconfig.clone())?;
     Ok(settings
         .kubernetes
         .unwrap_or(false)
         .then(|| KubernetesConfig {
             namespaces,
             preset,
-            selector: settings.kubernetes_selector.clone(),
+            selector,
             not_ready: settings.kubernetes_not_ready.unwrap_or(false),
-            kubeconfig: settings.kubeconfig.clone(),
+            kubeconfig,
         }))
 }
 
 fn preset(given: Option<&str>) -> Result<Preset, ConfigError> {
+    const KEY: &str = "kubernetes_preset";
     let Some(name) = given else {
         return Ok(Preset::default());
     };
     let mut known = Preset::ALL.into_iter();
     known.find(|preset| preset.as_str() == name).ok_or_else(|| {
         let known = Preset::ALL.map(Preset::as_str).join(", ");
-        wrong("kubernetes_preset", format!("{name:?}; there are {known}"))
+        wrong(KEY, format!("{}; there are {known}", quoted(KEY, name)))
     })
+}
+
+/// A label selector; one that selects everything is none.
+fn selector(given: Option<&str>) -> Result<Option<String>, ConfigError> {
+    const KEY: &str = "kubernetes_selector";
+    let Some(text) = given.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let refused = |why| wrong(KEY, format!("{}: {why}", quoted(KEY, text)));
+    selector::check(text).map_err(refused)?;
+    Ok(Some(text.to_owned()))
 }
 
 /// `MODEL=HOST:PORT`.
 fn dns_name(text: &str) -> Result<DnsName, ConfigError> {
-    let wrong = || wrong("dns", format!("{text:?}: expected MODEL=HOST:PORT"));
+    let wrong = || {
+        let text = quoted("dns", text);
+        wrong(
+            "dns",
+            format!("{text}; MODEL=HOST:PORT is expected, with a port from 1 to 65535"),
+        )
+    };
     // Models' names may have any character, hosts no `=`.
     let (model, address) = text.rsplit_once('=').ok_or_else(wrong)?;
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;

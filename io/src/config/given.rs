@@ -1,8 +1,12 @@
 //! What all sources give: put together, and told apart again.
-use super::{Aibrix, Config, ConfigError, Settings, TokenizerMode, Variable};
+use super::contradictions;
+use super::file::nearest;
+use super::live::is_live;
+use super::secret::shown;
+use super::{Aibrix, Config, ConfigError, Settings, SettingsFile, TokenizerMode};
 use crate::address::Address;
-use crate::status::SyncMode;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What all sources give.
@@ -10,8 +14,10 @@ use std::time::Duration;
 pub struct Given {
     /// Flags, and the variables named after them; they win.
     pub own: Settings,
+    /// By key, which flag or variable it was given by.
+    pub names: BTreeMap<String, String>,
     /// The file.
-    pub file: Settings,
+    pub file: SettingsFile,
     /// AIBrix's variables.
     pub aibrix: Aibrix,
 }
@@ -25,58 +31,62 @@ pub struct Row {
     pub value: Value,
     /// Where it was said.
     pub from: String,
+    /// Whether a running node takes another value.
+    pub live: bool,
 }
 
 impl Given {
-    /// What holds.
+    /// What holds. An error names the sources of what is wrong.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        let own = self.own.clone().or(self.file.clone());
-        own.or(self.aibrix.settings.clone()).resolve()
+        let config = self.together().resolve();
+        let config = config.and_then(|config| {
+            contradictions::check(self, &config)?;
+            Ok(config)
+        });
+        config.map_err(|error| error.said(|key| self.source(key)))
     }
 
-    /// What is asked for and not had; `own` names the flag or variable that a key was given by.
-    pub fn warnings(&self, config: &Config, own: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    /// The settings of all sources.
+    pub(super) fn together(&self) -> Settings {
+        self.in_own_words().or(self.aibrix.settings.clone())
+    }
+
+    /// The settings that are given in kvroute's own words.
+    pub(super) fn in_own_words(&self) -> Settings {
+        self.own.clone().or(self.file.settings.clone())
+    }
+
+    /// What is asked for and not had.
+    #[must_use]
+    pub fn warnings(&self, config: &Config) -> Vec<String> {
         let mut warnings = self.aibrix.warnings.clone();
-        if config.sync_mode == SyncMode::EventsWithoutTokenizer {
-            let name = |key: &'static str, main: &str| {
-                let from = self.from(key, &own);
-                let mut variables = self.aibrix.variables.iter();
-                let says = |it: &Variable| it.name == from && it.effect.sets(key);
-                // A switch that is off because only the other one is set goes by its own name.
-                let implied = from.starts_with("AIBRIX_") && !variables.any(says);
-                if implied { main.to_owned() } else { from }
-            };
-            let sync = name("event_sync", "AIBRIX_KV_EVENT_SYNC_ENABLED");
-            let tokenizer = name("tokenizer", "AIBRIX_USE_REMOTE_TOKENIZER");
-            warnings.push(format!(
-                "{sync} asks for event synchronisation, but {tokenizer} leaves the tokenizer off: texts are routed \
-                 by load; only token ids are looked up in what the engines' events say"
-            ));
-        }
+        warnings.extend(contradictions::warnings(self, config));
         warnings
     }
 
-    /// All settings as they hold, in alphabetical order.
-    pub fn rows(&self, config: &Config, own: impl Fn(&str) -> Option<String>) -> Vec<Row> {
-        let shown = fields(&config.settings());
+    /// All settings as they hold, in alphabetical order, as far as they may be shown.
+    #[must_use]
+    pub fn rows(&self, config: &Config) -> Vec<Row> {
         let row = |(key, value): (String, Value)| Row {
-            from: self.from(&key, &own),
+            from: self.source(&key),
+            live: is_live(&key),
+            value: shown(&key, value),
             key,
-            value,
         };
-        shown.into_iter().map(row).collect()
+        fields(&config.settings()).into_iter().map(row).collect()
     }
 
     /// Where a key was said.
-    fn from(&self, key: &str, own: &impl Fn(&str) -> Option<String>) -> String {
+    pub(super) fn source(&self, key: &str) -> String {
         let says = |settings: &Settings| {
             let fields = fields(settings);
             fields.get(key).is_some_and(|value| !value.is_null())
         };
         if says(&self.own) {
-            own(key).unwrap_or_else(|| "flag".to_owned())
-        } else if says(&self.file) {
-            "file".to_owned()
+            let name = self.names.get(key);
+            name.map_or_else(|| "flag".to_owned(), Clone::clone)
+        } else if says(&self.file.settings) {
+            self.file.source(key)
         } else if let Some(variable) = self.aibrix.source(key) {
             variable.to_owned()
         } else {
@@ -85,16 +95,22 @@ impl Given {
     }
 }
 
-/// By key; null for what is not given.
-fn fields(settings: &Settings) -> Map<String, Value> {
+/// By key; null for what is not given. Not yet to be shown.
+pub(super) fn fields(settings: &Settings) -> Map<String, Value> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(fields)) => fields,
-        // Paths that are not UTF-8 have no form in JSON.
+        // All of them have a form in JSON.
         _ => Map::new(),
     }
 }
 
 impl Config {
+    /// What a person should know who checks settings.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        contradictions::notes(self)
+    }
+
     /// The settings that come to this, all of them given.
     #[must_use]
     pub fn settings(&self) -> Settings {
@@ -103,6 +119,7 @@ impl Config {
         let kubernetes = discovery.kubernetes.as_ref();
         let (cert, key) = self.tls.clone().unzip();
         Settings {
+            log: Some(self.log.clone()),
             listen: Some(self.listen.iter().map(Address::to_string).collect()),
             admin_listen: self.admin_listen.as_ref().map(Address::to_string),
             tls_cert: cert,
@@ -195,15 +212,7 @@ pub fn unknown_variables<'n>(
     let ours = |name: &&str| name.starts_with("KVROUTE_") || name.starts_with("AIBRIX_");
     let unknown = set.into_iter().filter(ours);
     let unknown = unknown.filter(|name| !known.contains(name) && !is_of_a_service(name));
-    let nearest = |name: &str| {
-        let near = known
-            .iter()
-            .map(|&other| (strsim::levenshtein(name, other), other));
-        near.min()
-            .filter(|(steps, _)| *steps <= 4)
-            .map(|(_, other)| other)
-    };
-    unknown.map(|name| (name, nearest(name))).collect()
+    unknown.map(|name| (name, nearest(name, known))).collect()
 }
 
 /// Whether Kubernetes makes a variable of this form for every service it has.
@@ -220,8 +229,16 @@ fn is_of_a_service(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn named(key: &str) -> Option<String> {
-        Some(format!("--{key}"))
+    fn named(keys: &[&str]) -> BTreeMap<String, String> {
+        let name = |key: &&str| ((*key).to_owned(), format!("--{key}"));
+        keys.iter().map(name).collect()
+    }
+
+    fn in_file(text: &str) -> SettingsFile {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("settings.yaml");
+        std::fs::write(&path, text).unwrap();
+        SettingsFile::read(&path).unwrap()
     }
 
     #[test]
@@ -239,22 +256,20 @@ mod tests {
                 replays: Some(3),
                 ..Settings::default()
             },
-            file: Settings {
-                replays: Some(4),
-                pin: Some(true),
-                ..Settings::default()
-            },
+            names: named(&["replays"]),
+            file: in_file("replays: 4\n# of a kind\npin: true\n"),
             aibrix: Aibrix::read(aibrix).unwrap(),
         };
         let config = given.resolve().unwrap();
-        let rows = given.rows(&config, named);
+        let rows = given.rows(&config);
         assert_eq!(rows.len(), fields(&Settings::default()).len());
         let row = |key: &str| {
             let row = rows.iter().find(|row| row.key == key).unwrap();
             (row.value.clone(), row.from.as_str())
         };
         assert_eq!(row("replays"), (3.into(), "--replays"));
-        assert_eq!(row("pin"), (true.into(), "file"));
+        let (pin, from) = row("pin");
+        assert!(pin == true && from.ends_with("settings.yaml:3"), "{from}");
         assert_eq!(row("contexts_max"), (10.into(), "AIBRIX_SYNC_MAX_CONTEXTS"));
         assert_eq!(
             row("event_sync"),
@@ -285,7 +300,7 @@ mod tests {
 
     #[test]
     fn sync_without_a_tokenizer_is_warned_of_by_name() {
-        let warnings = |given: &Given| given.warnings(&given.resolve().unwrap(), named);
+        let warnings = |given: &Given| given.warnings(&given.resolve().unwrap());
         let aibrix = |name: &str| (name == "AIBRIX_KV_EVENT_SYNC_ENABLED").then(|| "1".to_owned());
         let given = Given {
             aibrix: Aibrix::read(aibrix).unwrap(),
@@ -307,6 +322,7 @@ mod tests {
         };
         let given = Given {
             own,
+            names: named(&["event_sync", "tokenizer"]),
             ..Given::default()
         };
         let [warning] = &warnings(&given)[..] else {

@@ -5,11 +5,16 @@
 //!
 //! AIBrix's variables (`aibrix`) come last: whatever says a setting in kvroute's own words wins over them.
 mod aibrix;
+mod contradictions;
 mod discovery;
+mod file;
 mod given;
 mod go;
+mod live;
 mod resolve;
 mod routing;
+mod secret;
+mod selector;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -17,9 +22,12 @@ mod tokenizer;
 
 pub use aibrix::{Aibrix, Effect, Variable};
 pub use discovery::{DiscoveryConfig, DnsName, KubernetesConfig, Namespaces, Preset};
+pub use file::SettingsFile;
 pub use given::{Given, Row, unknown_variables};
+pub use live::{Change, Changes, Standing, is_live};
 pub use routing::RoutingConfig;
-pub use settings::Settings;
+pub use secret::{Seed, quoted};
+pub use settings::{Key, Settings, keys};
 pub use tokenizer::{TokenizerConfig, TokenizerMode};
 
 use crate::address::Address;
@@ -35,15 +43,18 @@ use crate::limits::{
     READY_TIMEOUT_MAX, REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
 };
 use crate::status::SyncMode;
-use kvroute_engine::hash::SEED_DEFAULT;
 use kvroute_engine::limits::CONTEXTS_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const LOG_DEFAULT: &str = "info";
+
 /// Settings that hold together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What is logged: a level, or levels by module.
+    pub log: String,
     /// Where to listen for HTTP.
     pub listen: Vec<Address>,
     /// Where alone to answer what changes the node, if not everywhere.
@@ -77,7 +88,7 @@ pub struct Config {
     /// Whether each thread that receives events is pinned to a core.
     pub pin: bool,
     /// The seed of block keys.
-    pub hash_seed: u64,
+    pub hash_seed: Seed,
     /// The share of workers that must be synchronised for readiness, 0 to 1.
     pub ready_share: f64,
     /// Time after which readiness no longer waits for workers, up to [`READY_TIMEOUT_MAX`].
@@ -110,22 +121,53 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read or understood.
-    #[error(transparent)]
+    #[error("config: {0}")]
     File(#[from] FileError),
-    /// A value is not possible.
-    #[error("{key}: {message}")]
+    /// A value is not possible, or not with others.
+    #[error("{key}: {message}{from}", key = keys[0])]
     Value {
-        /// The setting's key.
-        key: &'static str,
-        /// What is wrong, with the value.
+        /// The setting's key, and those of the settings that it does not go with.
+        keys: Vec<String>,
+        /// What is wrong, with the value, and what is possible.
         message: String,
+        /// Where it was said, in parentheses; empty until that is known.
+        from: String,
     },
+}
+
+impl ConfigError {
+    /// The same with where each key was said.
+    #[must_use]
+    pub fn said(self, source: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Value {
+                keys,
+                message,
+                from,
+            } if from.is_empty() => {
+                let from = match &keys[..] {
+                    [key] => format!(" (from {})", source(key)),
+                    keys => {
+                        let each = keys.iter().map(|key| format!("{key} from {}", source(key)));
+                        format!(" ({})", each.collect::<Vec<_>>().join(", "))
+                    }
+                };
+                Self::Value {
+                    keys,
+                    message,
+                    from,
+                }
+            }
+            other => other,
+        }
+    }
 }
 
 impl Default for Config {
     /// The defaults, on a port of the system's choice.
     fn default() -> Self {
         Self {
+            log: LOG_DEFAULT.to_owned(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             admin_listen: None,
             tls: None,
@@ -142,7 +184,7 @@ impl Default for Config {
             io_threads: 1,
             http_threads: 1,
             pin: false,
-            hash_seed: SEED_DEFAULT,
+            hash_seed: Seed::default(),
             ready_share: 1.0,
             ready_timeout: READY_TIMEOUT_DEFAULT,
             grace: GRACE_DEFAULT,
@@ -160,6 +202,15 @@ impl Default for Config {
     }
 }
 
-fn wrong(key: &'static str, message: String) -> ConfigError {
-    ConfigError::Value { key, message }
+fn wrong(key: &str, message: String) -> ConfigError {
+    at_odds(&[key], message)
+}
+
+/// Settings that do not go together; the first is named as the one at fault.
+fn at_odds(keys: &[&str], message: String) -> ConfigError {
+    ConfigError::Value {
+        keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        message,
+        from: String::new(),
+    }
 }

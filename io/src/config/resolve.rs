@@ -1,7 +1,7 @@
 //! From what the sources give to settings that hold together.
 use super::{
-    Config, ConfigError, DiscoveryConfig, RoutingConfig, Settings, TokenizerConfig, TokenizerMode,
-    wrong,
+    Config, ConfigError, DiscoveryConfig, LOG_DEFAULT, RoutingConfig, Settings, TokenizerConfig,
+    TokenizerMode, at_odds, quoted, wrong,
 };
 use crate::address::Address;
 use crate::limits::{
@@ -13,11 +13,11 @@ use crate::limits::{
     SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use crate::status::SyncMode;
-use kvroute_engine::hash::SEED_DEFAULT;
 use kvroute_engine::limits::CONTEXTS_MAX;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
@@ -44,14 +44,15 @@ impl Settings {
             ));
         }
         Ok(Config {
+            log: log(self.log)?,
             listen: listen(self.listen)?,
             admin_listen: self
                 .admin_listen
                 .map(|text| address("admin_listen", &text))
                 .transpose()?,
             tls: tls(self.tls_cert, self.tls_key)?,
-            token_file: self.token_file,
-            admin_token_file: self.admin_token_file,
+            token_file: file("token_file", self.token_file)?,
+            admin_token_file: file("admin_token_file", self.admin_token_file)?,
             connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
             body_max: match self.body_max.unwrap_or(BODY_BYTES_DEFAULT) {
                 n @ 1..=BODY_BYTES_MAX => n,
@@ -64,12 +65,12 @@ impl Settings {
             idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
             drain: DRAIN.time("drain", self.drain)?,
             drain_notice: NOTICE.time("drain_notice", self.drain_notice)?,
-            fleet: self.fleet,
+            fleet: file("fleet", self.fleet)?,
             discovery,
             io_threads,
             http_threads: threads("http_threads", self.http_threads, http_default)?,
             pin: self.pin.unwrap_or(false),
-            hash_seed: self.hash_seed.unwrap_or(SEED_DEFAULT),
+            hash_seed: self.hash_seed.unwrap_or_default(),
             ready_share,
             ready_timeout: READY.time("ready_timeout", self.ready_timeout)?,
             grace: GRACE.time("grace", self.grace)?,
@@ -82,9 +83,9 @@ impl Settings {
                 CONTEXTS_MAX,
                 (1, CONTEXTS_MAX),
             )?,
-            snapshot_dir: self.snapshot_dir,
+            snapshot_dir: file("snapshot_dir", self.snapshot_dir)?,
             snapshot_interval: SNAPSHOTS.interval("snapshot_interval", self.snapshot_interval)?,
-            peers: self.peers.unwrap_or_default(),
+            peers: peers(self.peers)?,
             tokenizer,
             routing,
             sync_mode,
@@ -196,7 +197,61 @@ impl Pauses {
 }
 
 fn address(key: &'static str, text: &str) -> Result<Address, ConfigError> {
+    // A password would be repeated by what reads addresses.
+    if text.contains('@') && !text.starts_with("unix:") {
+        let message = format!("{}; expected host:port or unix:/path", quoted(key, text));
+        return Err(wrong(key, message));
+    }
     Address::parse(text).map_err(|message| wrong(key, message))
+}
+
+/// `HOST:PORT` of somebody else.
+pub(super) fn host_port(key: &'static str, text: &str) -> Result<(), ConfigError> {
+    let clean = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '/' | '?' | '#');
+    let split = text.rsplit_once(':').filter(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let port = port.parse::<u16>().is_ok_and(|port| port != 0);
+        port && !host.is_empty() && host.chars().all(clean) && (bracketed || !host.contains(':'))
+    });
+    let message = || {
+        let text = quoted(key, text);
+        format!("{text}; HOST:PORT is expected, with a port from 1 to 65535")
+    };
+    split.map(drop).ok_or_else(|| wrong(key, message()))
+}
+
+fn peers(given: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
+    let peers = given.unwrap_or_default();
+    peers.iter().try_for_each(|peer| host_port("peers", peer))?;
+    Ok(peers)
+}
+
+/// A path that somebody can have meant.
+pub(super) fn file(
+    key: &'static str,
+    path: Option<PathBuf>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let wrong = |what: &str| Err(wrong(key, format!("{what}; a path is expected")));
+    match path.as_deref().map(Path::to_string_lossy) {
+        Some(text) if text.is_empty() => wrong("\"\""),
+        Some(text) if text.contains(['\n', '\r']) => wrong("(several lines, not shown)"),
+        _ => Ok(path),
+    }
+}
+
+/// What is logged.
+fn log(given: Option<String>) -> Result<String, ConfigError> {
+    let given = given.unwrap_or_else(|| LOG_DEFAULT.to_owned());
+    match EnvFilter::try_new(&given) {
+        Ok(_) => Ok(given),
+        Err(_) => Err(wrong(
+            "log",
+            format!(
+                "{}; error, warn, info, debug, trace, off, or MODULE=LEVEL,... are possible",
+                quoted("log", &given)
+            ),
+        )),
+    }
 }
 
 fn listen(given: Option<Vec<String>>) -> Result<Vec<Address>, ConfigError> {
@@ -215,11 +270,17 @@ fn tls(
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
 ) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
-    match (cert, key) {
+    match (file("tls_cert", cert)?, file("tls_key", key)?) {
         (None, None) => Ok(None),
         (Some(cert), Some(key)) => Ok(Some((cert, key))),
-        (Some(_), None) => Err(wrong("tls_key", "needed with tls_cert".to_owned())),
-        (None, Some(_)) => Err(wrong("tls_cert", "needed with tls_key".to_owned())),
+        (Some(_), None) => Err(at_odds(
+            &["tls_key", "tls_cert"],
+            "not given; it is needed with tls_cert".to_owned(),
+        )),
+        (None, Some(_)) => Err(at_odds(
+            &["tls_cert", "tls_key"],
+            "not given; it is needed with tls_key".to_owned(),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The settings of how pods are chosen.
 use super::resolve::{Pauses, within};
-use super::{ConfigError, Settings, wrong};
+use super::{ConfigError, Settings, quoted, wrong};
 use crate::limits::{
     APPROXIMATE_BLOCKS_DEFAULT, APPROXIMATE_TIME_DEFAULT, APPROXIMATE_TIME_MAX, DECISIONS_DEFAULT,
     DECISIONS_MAX, LOAD_INTERVAL_DEFAULT, LOAD_INTERVAL_MAX, LOAD_INTERVAL_MIN,
@@ -138,7 +138,10 @@ fn policy(given: Option<&str>) -> Result<Policy, ConfigError> {
     };
     Policy::named(name).ok_or_else(|| {
         let known = Policy::ALL.map(Policy::as_str).join(", ");
-        wrong("policy", format!("{name:?}; there are {known}"))
+        wrong(
+            "policy",
+            format!("{}; there are {known}", quoted("policy", name)),
+        )
     })
 }
 
@@ -154,16 +157,46 @@ fn weight(key: &'static str, given: Option<f64>, default: u32) -> Result<u32, Co
     Ok(thousandths)
 }
 
+/// Headers that are of one connection, or say something else already, so that they cannot name a session: those of RFC 9110
+/// (7.6.1 and the message's own), and those that this node answers with.
+const TAKEN: &[&str] = &[
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "target-pod",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-data-parallel-rank",
+    "x-gateway-destination-endpoint",
+    "x-kvroute-request-id",
+];
+
 /// The name of a header, in lower case.
 fn header(given: Option<&str>) -> Result<Option<String>, ConfigError> {
+    const KEY: &str = "session_header";
     let Some(name) = given else {
         return Ok(None);
     };
     let possible = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let refused = |why: &str| wrong(KEY, format!("{}; {why}", quoted(KEY, name)));
     if name.is_empty() || name.len() > 64 || !name.chars().all(possible) {
-        let message =
-            format!("{name:?} is not a header's name of up to 64 letters, digits, - and _");
-        return Err(wrong("session_header", message));
+        return Err(refused(
+            "a header's name has up to 64 letters, digits, - and _",
+        ));
     }
-    Ok(Some(name.to_ascii_lowercase()))
+    let name = name.to_ascii_lowercase();
+    if TAKEN.contains(&&*name) {
+        return Err(refused(
+            "this header has another meaning; a header of clients' own is expected",
+        ));
+    }
+    Ok(Some(name))
 }

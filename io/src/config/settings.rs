@@ -1,15 +1,19 @@
 //! The settings as one source gives them: a file, the environment or flags.
-use crate::fleet::{FileError, read_yaml};
+use super::Seed;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 /// Settings as one source gives them; what it does not give is left to the others.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// What to log to stderr: error, warn, info, debug, trace, or by module, kvroute::http=debug [default: info]
+    #[arg(long, env = "KVROUTE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
     /// Where to listen for HTTP, once or several times: HOST:PORT or unix:/path (mode 0660) [default: 127.0.0.1:8080]
     #[arg(
         long,
@@ -24,15 +28,19 @@ pub struct Settings {
     pub admin_listen: Option<String>,
     /// The certificate for TLS on all TCP listeners, PEM, with the chain; read again when it changes and on SIGHUP
     #[arg(long, env = "KVROUTE_TLS_CERT", value_name = "FILE")]
+    #[serde(default, serialize_with = "as_text")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM
     #[arg(long, env = "KVROUTE_TLS_KEY", value_name = "FILE")]
+    #[serde(default, serialize_with = "as_text")]
     pub tls_key: Option<PathBuf>,
     /// Bearer tokens, one a line, that are needed for all but /healthz and /readyz; read again like the certificate
     #[arg(long, env = "KVROUTE_TOKEN_FILE", value_name = "FILE")]
+    #[serde(default, serialize_with = "as_text")]
     pub token_file: Option<PathBuf>,
     /// Bearer tokens that are needed for what an admin listener would answer [default: those of --token-file]
     #[arg(long, env = "KVROUTE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    #[serde(default, serialize_with = "as_text")]
     pub admin_token_file: Option<PathBuf>,
     /// Connections at once, over all threads; more are answered 503 [default: 16384]
     #[arg(long, env = "KVROUTE_CONNECTIONS_MAX", value_name = "N")]
@@ -54,6 +62,7 @@ pub struct Settings {
     pub drain_notice: Option<f64>,
     /// The fleet file: a YAML list of pods
     #[arg(long, env = "KVROUTE_FLEET", value_name = "FILE")]
+    #[serde(default, serialize_with = "as_text")]
     pub fleet: Option<PathBuf>,
     /// Find pods in Kubernetes by their labels
     #[arg(long, env = "KVROUTE_KUBERNETES", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -65,6 +74,7 @@ pub struct Settings {
         value_name = "NAMESPACE,...",
         value_delimiter = ','
     )]
+    #[serde(default, deserialize_with = "one_or_more")]
     pub kubernetes_namespaces: Option<Vec<String>>,
     /// Whose labels describe pods: aibrix or llm-d [default: aibrix]
     #[arg(long, env = "KVROUTE_KUBERNETES_PRESET", value_name = "aibrix|llm-d")]
@@ -77,6 +87,7 @@ pub struct Settings {
     pub kubernetes_not_ready: Option<bool>,
     /// How to reach Kubernetes from outside [default: the pod's service account, else the usual files]
     #[arg(long, env = "KVROUTE_KUBECONFIG", value_name = "FILE")]
+    #[serde(default, serialize_with = "as_text")]
     pub kubeconfig: Option<PathBuf>,
     /// Names whose addresses are pods of a model, as those of headless services are
     #[arg(
@@ -85,6 +96,7 @@ pub struct Settings {
         value_name = "MODEL=HOST:PORT,...",
         value_delimiter = ','
     )]
+    #[serde(default, deserialize_with = "one_or_more")]
     pub dns: Option<Vec<String>>,
     /// Seconds between two looks at those addresses [default: 10]
     #[arg(long, env = "KVROUTE_DNS_INTERVAL", value_name = "SECONDS")]
@@ -100,7 +112,7 @@ pub struct Settings {
     pub pin: Option<bool>,
     /// The seed of block keys; another than 1337 makes them private to the deployment
     #[arg(long, env = "KVROUTE_HASH_SEED", value_name = "SEED")]
-    pub hash_seed: Option<u64>,
+    pub hash_seed: Option<Seed>,
     /// The share of workers, 0 to 1, that must be synchronised for /readyz [default: 1]
     #[arg(long, env = "KVROUTE_READY_SHARE", value_name = "SHARE")]
     pub ready_share: Option<f64>,
@@ -124,6 +136,7 @@ pub struct Settings {
     pub contexts_max: Option<usize>,
     /// The folder of the snapshot to start from and to leave behind; none without it
     #[arg(long, env = "KVROUTE_SNAPSHOT_DIR", value_name = "DIR")]
+    #[serde(default, serialize_with = "as_text")]
     pub snapshot_dir: Option<PathBuf>,
     /// Seconds between two snapshots, 0 for one at the end only [default: 60]
     #[arg(long, env = "KVROUTE_SNAPSHOT_INTERVAL", value_name = "SECONDS")]
@@ -135,6 +148,7 @@ pub struct Settings {
         value_name = "HOST:PORT,...",
         value_delimiter = ','
     )]
+    #[serde(default, deserialize_with = "one_or_more")]
     pub peers: Option<Vec<String>>,
     /// Where texts are turned into tokens: remote, by the engines themselves, or off [default: remote]
     #[arg(long, env = "KVROUTE_TOKENIZER", value_name = "remote|off")]
@@ -187,7 +201,7 @@ pub struct Settings {
     #[arg(long, env = "KVROUTE_IMBALANCE", value_name = "REQUESTS")]
     pub imbalance: Option<u64>,
     /// Standard deviations above the mean load up to which a pod is chosen for its match [default: 1]
-    #[arg(long, env = "KVROUTE_DEVIATIONS", value_name = "N")]
+    #[arg(long, env = "KVROUTE_DEVIATIONS", value_name = "NUMBER")]
     pub deviations: Option<f64>,
     /// What a token to be computed counts in policy cost [default: 1]
     #[arg(long, env = "KVROUTE_COST_PREFILL", value_name = "WEIGHT")]
@@ -224,17 +238,68 @@ pub struct Settings {
     pub decisions: Option<usize>,
 }
 
-impl Settings {
-    /// The settings of a YAML file.
-    pub fn read(path: &Path) -> Result<Self, FileError> {
-        // A file of comments is null.
-        Ok(read_yaml::<Option<Self>>(path)?.unwrap_or_default())
-    }
+/// A setting: what it is called, and what it may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// In the file.
+    pub name: String,
+    /// On the command line, with its dashes.
+    pub flag: String,
+    /// In the environment.
+    pub variable: String,
+    /// What it is, for people.
+    pub help: String,
+    /// The form of its values, for people.
+    pub form: String,
+}
 
+/// All settings, in the order of the command line's help.
+#[must_use]
+pub fn keys() -> &'static [Key] {
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+        let command = Settings::augment_args(clap::Command::new("kvroute"));
+        command.get_arguments().map(key).collect()
+    });
+    &KEYS
+}
+
+fn key(arg: &clap::Arg) -> Key {
+    let words = |name: &clap::builder::Str| name.to_string();
+    let form = arg.get_value_names().and_then(|names| names.first());
+    Key {
+        name: arg.get_id().to_string(),
+        flag: format!("--{}", arg.get_long().unwrap_or_default()),
+        variable: arg
+            .get_env()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+        form: form
+            .map(words)
+            .map_or_else(String::new, |name| in_words(&name)),
+    }
+}
+
+/// What a value's name in the help stands for.
+fn in_words(name: &str) -> String {
+    let text = match name {
+        "SECONDS" => "a number of seconds",
+        "N" | "TOKENS" | "REQUESTS" | "BYTES" | "SEED" => "a whole number, 0 or more,",
+        "SHARE" | "WEIGHT" | "NUMBER" => "a number",
+        "BOOL" => "true or false",
+        "FILE" | "DIR" => "a path",
+        "MODEL=DIR,..." => "MODEL=DIR,..., in the file a map of models to folders,",
+        _ => return format!("{name}, as text,"),
+    };
+    text.to_owned()
+}
+
+impl Settings {
     /// These settings; where they say nothing, those.
     #[must_use]
     pub fn or(self, those: Self) -> Self {
         Self {
+            log: self.log.or(those.log),
             listen: self.listen.or(those.listen),
             admin_listen: self.admin_listen.or(those.admin_listen),
             tls_cert: self.tls_cert.or(those.tls_cert),
@@ -302,10 +367,7 @@ impl Settings {
 /// A list, or one value in place of a list of one.
 fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "listen: expected an address or a list of addresses"
-    )]
+    #[serde(untagged)]
     enum Given {
         None,
         One(String),
@@ -342,7 +404,16 @@ fn as_map<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let folders = folders.as_ref();
     folders
-        .map(|folders| folders.iter().map(|(model, folder)| (model, folder)))
+        .map(|folders| {
+            let folders = folders.iter();
+            folders.map(|(model, folder)| (model, folder.to_string_lossy()))
+        })
         .map(BTreeMap::from_iter)
         .serialize(to)
+}
+
+/// A path that can be shown whatever its bytes are.
+fn as_text<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    let path = path.as_ref();
+    path.map(|path| path.to_string_lossy()).serialize(to)
 }

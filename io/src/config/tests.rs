@@ -1,13 +1,12 @@
 //! Settings from files, and what is wrong with them.
 use super::*;
-use crate::fleet::FileError;
 use kvroute_engine::choose::{Policy, Rules, Weights};
 use std::io::Write;
 
-fn read(text: &str) -> Result<Settings, FileError> {
+fn read(text: &str) -> Result<Settings, ConfigError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    Settings::read(file.path())
+    SettingsFile::read(file.path()).map(|file| file.settings)
 }
 
 fn tokenizer() -> TokenizerConfig {
@@ -71,7 +70,7 @@ fn discovery() -> DiscoveryConfig {
 #[test]
 fn every_key_of_the_file_is_read() {
     let settings = read(
-            "listen: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
+            "log: debug\nlisten: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
              token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
              hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\n\
@@ -88,6 +87,7 @@ fn every_key_of_the_file_is_read() {
         )
         .unwrap();
     let config = Config {
+        log: "debug".to_owned(),
         listen: vec![Address::parse("0.0.0.0:9000").unwrap()],
         admin_listen: Some(Address::Unix("/run/admin".into())),
         tls: Some(("c.pem".into(), "k.pem".into())),
@@ -104,7 +104,7 @@ fn every_key_of_the_file_is_read() {
         io_threads: 2,
         http_threads: 3,
         pin: true,
-        hash_seed: 7,
+        hash_seed: Seed(7),
         ready_share: 0.5,
         ready_timeout: Duration::from_mins(1),
         grace: Duration::from_secs(20),
@@ -128,7 +128,7 @@ fn no_settings_at_all_are_enough() {
     assert_eq!(config.listen, [Address::parse("127.0.0.1:8080").unwrap()]);
     assert_eq!((config.fleet, config.pin), (None, false));
     assert!(config.io_threads >= 1 && config.http_threads >= 1);
-    assert_eq!((config.hash_seed, config.ready_share), (1337, 1.0));
+    assert_eq!((config.hash_seed, config.ready_share), (Seed(1337), 1.0));
     assert_eq!(config.probe_interval, Some(Duration::from_secs(5)));
     assert_eq!(config.tokenizer, TokenizerConfig::default());
     assert_eq!(config.routing, RoutingConfig::default());
@@ -210,6 +210,7 @@ fn an_error_names_the_key() {
         ("listen: nowhere\n", "listen"),
         ("listen: []\n", "listen"),
         ("listen: 8080\n", "listen"),
+        ("log: kvroute=loud\n", "log"),
         ("listen: ['127.0.0.1:1', 'unix:']\n", "listen"),
         ("admin_listen: nowhere\n", "admin_listen"),
         ("tls_cert: c\n", "tls_key"),
@@ -254,9 +255,7 @@ fn an_error_names_the_key() {
         ("approximate_blocks: 0\n", "approximate_blocks"),
         ("decisions: 0\n", "decisions"),
     ] {
-        let config = read(text)
-            .map_err(ConfigError::from)
-            .and_then(Settings::resolve);
+        let config = read(text).and_then(Settings::resolve);
         let error = config.unwrap_err().to_string();
         assert!(error.contains(key), "{key} in {error}");
     }

@@ -1,6 +1,6 @@
 //! The settings of how texts become tokens.
-use super::resolve::{Pauses, within};
-use super::{ConfigError, Settings, wrong};
+use super::resolve::{Pauses, host_port, within};
+use super::{ConfigError, Settings, at_odds, quoted, wrong};
 use crate::limits::{
     TOKENIZER_CACHE_BYTES_DEFAULT, TOKENIZER_CACHE_BYTES_MAX, TOKENIZER_CACHE_TIME_DEFAULT,
     TOKENIZER_CACHE_TIME_MAX, TOKENIZER_CALLS_DEFAULT, TOKENIZER_CALLS_MAX,
@@ -81,20 +81,24 @@ impl TokenizerConfig {
             None | Some("remote") => TokenizerMode::Remote,
             Some("off") => TokenizerMode::Off,
             Some(other) => {
-                let message = format!("{other:?}; remote and off are possible");
+                let message = format!(
+                    "{}; remote and off are possible",
+                    quoted("tokenizer", other)
+                );
                 return Err(wrong("tokenizer", message));
             }
         };
         let local = settings.local_tokenizers.clone().unwrap_or_default();
         if mode == TokenizerMode::Off && !local.is_empty() {
-            let message = "needs tokenizer: remote, as it is compared with the engines";
-            return Err(wrong("local_tokenizers", message.to_owned()));
+            let message = "they need tokenizer: remote, as they are compared with the engines";
+            let keys = ["local_tokenizers", "tokenizer"];
+            return Err(at_odds(&keys, message.to_owned()));
         }
         let timeout = TIME.time("tokenizer_timeout", settings.tokenizer_timeout)?;
         let deadline = DEADLINE.time("tokenizer_deadline", settings.tokenizer_deadline)?;
         Ok(Self {
             mode,
-            endpoint: settings.tokenizer_endpoint.clone(),
+            endpoint: endpoint(settings.tokenizer_endpoint.as_deref())?,
             timeout: timeout.min(deadline * 4 / 5),
             deadline,
             retries: within(
@@ -120,4 +124,14 @@ impl TokenizerConfig {
             local,
         })
     }
+}
+
+/// A server, with or without `http://` before it.
+fn endpoint(given: Option<&str>) -> Result<Option<String>, ConfigError> {
+    let Some(text) = given else {
+        return Ok(None);
+    };
+    let server = text.strip_prefix("http://").unwrap_or(text);
+    host_port("tokenizer_endpoint", server.trim_end_matches('/'))?;
+    Ok(Some(text.to_owned()))
 }

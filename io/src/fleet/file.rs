@@ -44,7 +44,15 @@ pub fn read_pods(path: &Path) -> Result<Vec<PodSpec>, FileError> {
 }
 
 /// Reads a YAML file of bounded length.
-pub(crate) fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, FileError> {
+fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, FileError> {
+    yaml_serde::from_slice(&read_text(path)?).map_err(|source| FileError::Content {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads a file of bounded length.
+pub(crate) fn read_text(path: &Path) -> Result<Vec<u8>, FileError> {
     let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
         source,
@@ -57,10 +65,7 @@ pub(crate) fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, 
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(FileError::TooLong(path.to_owned()));
     }
-    yaml_serde::from_slice(&text).map_err(|source| FileError::Content {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod view;
 #[cfg(test)]
 pub(crate) use check::Nobody;
 pub use check::check_pods;
-pub(crate) use file::read_yaml;
+pub(crate) use file::read_text;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};
 pub use readiness::{Readiness, Start, StartStep, Terms};

@@ -17,6 +17,7 @@ mod extra;
 mod fetch;
 mod health;
 mod json;
+mod live;
 mod lookup;
 mod match_request;
 mod matching;

@@ -27,6 +27,8 @@ pub(super) enum Handler {
 
 impl Handler {
     pub(super) fn call(self, state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
+        // Here only, so that one request is answered by one set of settings.
+        state.live.look();
         match self {
             Self::Plain(handler) => handler(state, call).map(Step::Done),
             Self::Prompt(handler) => handler(state, call),

@@ -1,5 +1,6 @@
 //! What an HTTP thread owns and its handlers use.
 use super::error::Reply;
+use super::live::{self, Seen};
 use super::lookup::Lookup;
 use super::prompt::Scratch;
 use super::route::Router;
@@ -20,6 +21,8 @@ pub(super) struct ThreadState {
     pub(super) router: Router,
     /// The token ids of the request at hand.
     pub(super) scratch: Scratch,
+    /// What may change while it runs.
+    pub(super) live: Seen,
     /// What the server counts.
     pub(super) http: Arc<HttpStatus>,
     /// What makes tokens of text, if anything does.
@@ -33,6 +36,7 @@ impl ThreadState {
     pub(super) fn new(
         fleet: Arc<Fleet>,
         http: Arc<HttpStatus>,
+        live: &live::Shared,
         router: Router,
         tokenizer: Option<Tokenizer>,
     ) -> Self {
@@ -41,6 +45,7 @@ impl ThreadState {
             router,
             fleet,
             scratch: Scratch::default(),
+            live: Seen::new(live),
             http,
             tokenizer,
             sending: Rc::default(),

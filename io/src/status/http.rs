@@ -48,12 +48,14 @@ words! {
 }
 
 words! {
-    /// Files that are read again when they change.
+    /// Files that are read again.
     Reloaded {
         /// The certificate and its key.
         Tls = "tls",
         /// A file of bearer tokens.
         Tokens = "tokens",
+        /// The configuration.
+        Configuration = "configuration",
     }
 }
 

@@ -258,10 +258,7 @@ fn a_bad_snapshot_is_refused_with_the_reason() {
         Err(ReadError::Format(error)) => error,
         other => panic!("{other:?}"),
     };
-    let seed = FormatError::HashSeed {
-        found: 1337,
-        own: 1338,
-    };
+    let seed = FormatError::HashSeed;
     assert_eq!(refused(&good, 1338), seed);
     assert_eq!(refused(&[b'x'; 64], 1337), FormatError::Foreign);
     let mut newer = good.clone();

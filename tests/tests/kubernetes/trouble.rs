@@ -202,3 +202,19 @@ fn lists_that_break_or_are_garbage_lose_no_pod() {
     let (_b, _) = world.usual("b", 1);
     assert_undisturbed(&world, &engine);
 }
+
+/// The slowest of these tests: the node's own patience has to end, which is half a minute.
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_told() {
+    let (world, engine, _) = watching();
+    world.api.set_silent_connections(true);
+    world.api.break_connections();
+    let said = world.wait_for_state("failing");
+    assert!(said.error.is_some_and(|error| !error.is_empty()));
+    world.wait_for_pods(&["serving/a"]);
+    world.api.set_silent_connections(false);
+    world.api.break_connections();
+    let (_b, _) = world.usual("b", 1);
+    world.wait_for_state("following");
+    assert_undisturbed(&world, &engine);
+}

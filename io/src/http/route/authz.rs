@@ -120,6 +120,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
     let ThreadState {
         fleet,
         lookup,
+        live,
         router,
         tokenizer,
         ..
@@ -159,9 +160,10 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
         },
         tokens_known: tokens.is_some(),
         items: matches!(text, Text::Known { items: true, .. }),
+        habit: live.routing.habit,
         policy: None,
         minimum_match: None,
-        session: router.session(call.headers),
+        session: live.routing.session(call.headers),
         loads: None,
         named: None,
         dry_run: false,

@@ -5,13 +5,13 @@ use super::shadow;
 use crate::config::RoutingConfig;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::http::error::ApiError;
+use crate::http::live::Habit;
 use crate::http::lookup::{Found, Lookup, Prompt, Query, Score, Scores};
 use crate::limits::{BOOKING_TRIES_MAX, DECISION_CANDIDATES_MAX};
 use crate::load::{Booking, Moment};
 use crate::status::{RouteStatus, now_ms};
-use hyper::header::HeaderName;
-use hyper::{HeaderMap, StatusCode};
-use kvroute_engine::choose::{self, Ask, Candidate, Choice, Load, Policy, Reason, Rules, tie};
+use hyper::StatusCode;
+use kvroute_engine::choose::{self, Ask, Candidate, Choice, Load, Policy, Reason, tie};
 use kvroute_engine::hash::checksum;
 use kvroute_engine::types::{TIERS, Tier};
 use serde::Deserialize;
@@ -23,11 +23,6 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(in crate::http) struct Router {
     pub(super) seat: Seat,
-    rules: Rules,
-    policy: Policy,
-    /// In tokens.
-    minimum_match: u64,
-    session_header: Option<HeaderName>,
     /// Whether nobody obeys.
     shadow: bool,
     candidates: Vec<Candidate>,
@@ -45,9 +40,10 @@ pub(super) struct Wish<'q> {
     pub(super) tokens_known: bool,
     /// Whether there are images and the like in it, of which only placeholders are known.
     pub(super) items: bool,
-    /// The node's own unless it is said.
+    /// How it is made as far as the request does not say it.
+    pub(super) habit: Habit,
     pub(super) policy: Option<Policy>,
-    /// In tokens; the node's own unless it is said.
+    /// In tokens.
     pub(super) minimum_match: Option<u64>,
     /// Stands for the session that the request belongs to.
     pub(super) session: Option<u64>,
@@ -94,13 +90,8 @@ pub(super) struct Decided<'v> {
 impl Router {
     /// For the thread that has this seat.
     pub(in crate::http) fn new(seat: Seat, config: &RoutingConfig) -> Self {
-        let header = config.session_header.as_deref();
         Self {
             seat,
-            rules: config.rules,
-            policy: config.policy,
-            minimum_match: config.minimum_match,
-            session_header: header.and_then(|name| name.parse().ok()),
             shadow: config.shadow,
             candidates: Vec::new(),
             booked: Vec::new(),
@@ -108,21 +99,9 @@ impl Router {
         }
     }
 
-    /// The numbers of the policies.
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// What all threads have chosen.
     pub(in crate::http) fn counts(&self) -> &Arc<[RouteStatus]> {
         self.seat.counts()
-    }
-
-    /// The session that a request names, if sessions are minded. Of its name, which may be as long as heads are, only a hash is
-    /// kept.
-    pub(super) fn session(&self, headers: &HeaderMap) -> Option<u64> {
-        let name = headers.get(self.session_header.as_ref()?)?.as_bytes();
-        (!name.is_empty()).then(|| checksum(name))
     }
 
     /// Looks the prompt up, chooses, and hands the choice to `read` with all scores. 404 if nobody serves the
@@ -185,10 +164,10 @@ impl Router {
 
     /// What is asked of the candidates.
     fn ask(&self, wish: &Wish<'_>, found: &[Found<'_>]) -> Ask {
-        let policy = wish.policy.unwrap_or(self.policy);
+        let policy = wish.policy.unwrap_or(wish.habit.policy);
         Ask {
             policy,
-            minimum_match: wish.minimum_match.unwrap_or(self.minimum_match),
+            minimum_match: wish.minimum_match.unwrap_or(wish.habit.minimum_match),
             tokens_known: wish.tokens_known,
             prompt_tokens: prompt_tokens(wish, found),
             session: wish.session,
@@ -217,7 +196,7 @@ impl Router {
         loop {
             self.read_loads(view, wish, found, now);
             let prefix = |matched| prefix(wish, found, matched, ask.draw);
-            let choice = choose::choose(&self.candidates, ask, &self.rules, prefix);
+            let choice = choose::choose(&self.candidates, ask, &wish.habit.rules, prefix);
             let choice = choice.ok_or_else(|| nobody(wish))?;
             // What is sent elsewhere is no load of the target.
             if wish.dry_run || self.shadow {
@@ -285,6 +264,7 @@ impl Router {
             minimum_match: ask.minimum_match,
             prompt_tokens: ask.prompt_tokens,
             session: ask.session.is_some(),
+            rules: wish.habit.rules,
             gate: choice.gate,
             target: target.info,
             matched,

@@ -7,7 +7,7 @@ use crate::fleet::WorkerInfo;
 use crate::load::Booking;
 use crate::status::{RouteStatus, Trust};
 use arc_swap::ArcSwapOption;
-use kvroute_engine::choose::{Candidate, Gate, Load, Policy, Reason};
+use kvroute_engine::choose::{Candidate, Gate, Load, Policy, Reason, Rules};
 use kvroute_engine::types::{TIERS, Tier, WorkerId};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -114,6 +114,8 @@ pub(super) struct Decision {
     pub(super) prompt_tokens: u64,
     /// Whether the request belongs to a session.
     pub(super) session: bool,
+    /// The numbers that it was made by; others may hold by now.
+    pub(super) rules: Rules,
     pub(super) gate: Gate,
     pub(super) target: Arc<WorkerInfo>,
     /// Leading tokens that the target would reuse of what it holds.
@@ -192,6 +194,7 @@ pub(super) struct Made<'m> {
     pub(super) minimum_match: u64,
     pub(super) prompt_tokens: u64,
     pub(super) session: bool,
+    pub(super) rules: Rules,
     pub(super) gate: Gate,
     pub(super) target: &'m Arc<WorkerInfo>,
     pub(super) matched: u64,
@@ -332,6 +335,7 @@ impl Seat {
             minimum_match: made.minimum_match,
             prompt_tokens: made.prompt_tokens,
             session: made.session,
+            rules: made.rules,
             gate: made.gate,
             target: Arc::clone(made.target),
             matched: made.matched,

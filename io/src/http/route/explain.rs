@@ -9,7 +9,7 @@ use crate::http::matching::Tiers;
 use crate::http::params;
 use crate::http::state::{Call, ThreadState};
 use hyper::StatusCode;
-use kvroute_engine::choose::{self, Ask, FULL_CREDIT, Policy, Rules};
+use kvroute_engine::choose::{self, Ask, FULL_CREDIT, Policy};
 use kvroute_engine::types::Tier;
 use serde::Serialize;
 use std::sync::Arc;
@@ -98,16 +98,16 @@ pub(in crate::http) fn answer(state: &mut ThreadState, call: &Call<'_>) -> Resul
     let found = name.parse().ok().and_then(|id| state.router.seat.find(id));
     let decision = found.ok_or_else(|| unknown(&name))?;
     let view = state.fleet.view();
-    let explanation = explain(&decision, &view, state.router.rules());
+    let explanation = explain(&decision, &view);
     Reply::json(StatusCode::OK, &explanation)
 }
 
-fn explain<'a>(decision: &'a Decision, view: &'a FleetView, rules: &Rules) -> Explanation<'a> {
+fn explain<'a>(decision: &'a Decision, view: &'a FleetView) -> Explanation<'a> {
     let (gate, target) = (&decision.gate, &decision.target);
     let mut considered: Vec<_> = decision.candidates.iter().collect();
     considered.sort_by_key(|considered| order(considered));
     let candidates = considered.into_iter();
-    let candidates = candidates.map(|c| candidate(decision, view, rules, c));
+    let candidates = candidates.map(|c| candidate(decision, view, c));
     Explanation {
         request_id: decision.id.to_string(),
         at_ms: decision.at_ms,
@@ -160,7 +160,6 @@ fn explain<'a>(decision: &'a Decision, view: &'a FleetView, rules: &Rules) -> Ex
 fn candidate<'a>(
     decision: &'a Decision,
     view: &'a FleetView,
-    rules: &Rules,
     considered: &Considered,
 ) -> Candidate<'a> {
     let is_it = |info: &&Arc<WorkerInfo>| info.serial() == considered.serial;
@@ -174,7 +173,7 @@ fn candidate<'a>(
         prompt_tokens: decision.prompt_tokens,
         ..Ask::default()
     };
-    let cost = choose::cost(&weighed, &ask, rules).0;
+    let cost = choose::cost(&weighed, &ask, &decision.rules).0;
     let most = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let score = match decision.policy {
         Policy::PrefixCache => Some(most(weighed.credited())),

@@ -2,7 +2,7 @@
 //!
 //! The kernel spreads connections over the listeners (SO_REUSEPORT); a connection stays on its
 //! thread. Nothing is shared between the threads but the fleet's view, the index, and what is read again when it
-//! changes: certificates and tokens.
+//! changes: certificates, tokens, and some of the settings.
 mod accept;
 mod connection;
 mod listen;
@@ -16,6 +16,7 @@ pub use tls::{TlsError, TlsFiles};
 use super::access::{Door, Gate};
 use super::aside::{self, Aside};
 use super::body::Held;
+use super::live::{self, Live};
 use super::route::{Router, Seat, seats};
 use super::state::ThreadState;
 use super::tokens::{Tokens, TokensError};
@@ -29,6 +30,7 @@ use crate::limits::{
 use crate::status::{EndStep, Ending, HttpStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use listen::{Bind, Bound, SocketFile};
 use reload::Reloader;
@@ -142,8 +144,7 @@ pub struct Server {
     addresses: Vec<Address>,
     admin_address: Option<Address>,
     status: Arc<HttpStatus>,
-    drain_notice: Duration,
-    drain_time: Duration,
+    live: live::Shared,
     /// Until when requests in flight may go on, once it stops.
     stopping: Sender<Option<Instant>>,
     threads: Vec<JoinHandle<()>>,
@@ -186,20 +187,20 @@ impl Server {
             .admin_listen
             .as_ref()
             .and_then(|_| Some(binds.last()?.address.clone()));
+        let live = Arc::new(ArcSwap::from_pointee(live_of(config)));
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
         let states = seats.by_ref().take(answer_aside);
-        let states = states.map(|seat| begin(seat, fleet, &status, config, tokenizer));
+        let states = states.map(|seat| begin(seat, fleet, &status, (config, &live), tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(None);
         let mut server = Self {
             addresses,
             admin_address,
             status,
-            drain_notice: config.drain_notice,
-            drain_time: config.drain_time,
+            live,
             stopping,
             threads: Vec::new(),
             reloader,
@@ -218,6 +219,7 @@ impl Server {
                 config: config.clone(),
                 fleet: Arc::clone(fleet),
                 gate: Arc::clone(&gate),
+                live: Arc::clone(&server.live),
                 tls: tls.clone(),
                 aside: aside.clone(),
                 seat,
@@ -265,6 +267,12 @@ impl Server {
         }
     }
 
+    /// Goes on by these settings, as far as they can change while it runs: the share of workers for readiness, the times of
+    /// the end, and how pods are chosen. Each thread sees them at its next request.
+    pub fn take(&self, config: &ServerConfig) {
+        self.live.store(Arc::new(live_of(config)));
+    }
+
     /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
     /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
     pub fn stop(self) {
@@ -275,9 +283,10 @@ impl Server {
     pub fn stop_by(self, ending: &Ending) {
         ending.enter(EndStep::Notice);
         self.status.leave();
-        thread::sleep(ending.at_most(self.drain_notice));
+        let live = self.live.load_full();
+        thread::sleep(ending.at_most(live.drain_notice));
         ending.enter(EndStep::Requests);
-        let until = Instant::now() + ending.at_most(self.drain_time);
+        let until = Instant::now() + ending.at_most(live.drain_time);
         self.stopping.send_replace(Some(until));
         drop(self);
     }
@@ -286,7 +295,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.status.leave();
-        let until = Instant::now() + self.drain_time;
+        let until = Instant::now() + self.live.load().drain_time;
         self.stopping.send_if_modified(|stopping| {
             let first = stopping.is_none();
             *stopping = stopping.or(Some(until));
@@ -305,13 +314,22 @@ fn begin(
     seat: Seat,
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
-    config: &ServerConfig,
+    (config, live): (&ServerConfig, &live::Shared),
     tokenizer: Option<&Tokenizer>,
 ) -> impl FnOnce() -> ThreadState + Send + use<> {
     let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-    let router = Router::new(seat, &config.routing);
+    let (live, router) = (Arc::clone(live), Router::new(seat, &config.routing));
     let tokenizer = tokenizer.cloned();
-    move || ThreadState::new(fleet, status, router, tokenizer)
+    move || ThreadState::new(fleet, status, &live, router, tokenizer)
+}
+
+/// What of the settings can change.
+fn live_of(config: &ServerConfig) -> Live {
+    Live {
+        drain_notice: config.drain_notice,
+        drain_time: config.drain_time,
+        routing: live::Routing::of(&config.routing),
+    }
 }
 
 /// Who may have what.
@@ -373,6 +391,7 @@ struct Thread {
     config: ServerConfig,
     fleet: Arc<Fleet>,
     gate: Arc<Gate>,
+    live: live::Shared,
     tls: Option<Arc<Tls>>,
     aside: Aside,
     seat: Seat,
@@ -427,6 +446,7 @@ impl Thread {
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,
+                &self.live,
                 Router::new(self.seat, &config.routing),
                 self.tokenizer,
             )),
