@@ -116,6 +116,7 @@ impl Node {
         let pods = config.fleet.as_deref().map(read_pods).transpose()?;
         let checked = check_pods(pods.clone().unwrap_or_default());
         checked.map_err(|(at, source)| pod_error(config, at, source))?;
+        check_files(&server_config(config))?;
         if let Some(folder) = &config.snapshot_dir {
             Keeper::check(folder).map_err(|source| snapshot_error(folder, source))?;
         }
