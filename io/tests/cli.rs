@@ -78,7 +78,10 @@ fn bad_usage_is_64_and_names_the_culprit() {
         (vec![], vec!["Usage"]),
         (vec!["swerve"], vec!["swerve"]),
         (vec!["serve", "--frobnicate"], vec!["--frobnicate"]),
-        (vec!["serve", "--io-threads", "x"], vec!["--io-threads"]),
+        (
+            vec!["serve", "--io-threads", "x"],
+            vec!["--io-threads", "io_threads"],
+        ),
         (vec!["serve", "--io-threads", "0"], vec!["io_threads"]),
         (vec!["serve", "--ready-share", "2"], vec!["ready_share"]),
         (vec!["serve", "--listen", "here"], vec!["listen", "here"]),
@@ -115,7 +118,7 @@ fn bad_usage_is_64_and_names_the_culprit() {
         }
     }
     let (code, _, err) = run(kvroute().arg("serve").env("KVROUTE_HTTP_THREADS", "x"));
-    assert!(code == 64 && err.contains("http-threads"), "{err}");
+    assert!(code == 64 && err.contains("http_threads"), "{err}");
     let name = "AIBRIX_USE_REMOTE_TOKENIZER";
     let (code, _, err) = run(kvroute().arg("serve").env(name, "yes"));
     assert!(code == 64 && err.contains(name), "{err}");
@@ -435,7 +438,8 @@ fn settings_are_shown_with_where_they_were_said() {
         (row["value"].clone(), row["from"].as_str().unwrap())
     };
     assert_eq!(row("replays"), (3.into(), "--replays"));
-    assert_eq!(row("pin"), (true.into(), "file"));
+    let at_pin = format!("{config}:1");
+    assert_eq!(row("pin"), (true.into(), at_pin.as_str()));
     assert_eq!(row("fleet"), (fleet.as_str().into(), "KVROUTE_FLEET"));
     assert_eq!(row("contexts_max"), (7.into(), "AIBRIX_SYNC_MAX_CONTEXTS"));
     assert_eq!(row("drain"), (10.0.into(), "default"));

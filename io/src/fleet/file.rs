@@ -1,6 +1,7 @@
 //! The fleet file: a list of pods in YAML.
 use super::PodSpec;
 use crate::limits::FILE_BYTES_MAX;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::fs::File;
 use std::io::Read;
@@ -50,9 +51,14 @@ pub fn read_pods(path: &Path) -> Result<Vec<PodSpec>, FileError> {
 
 /// Reads a YAML file of bounded length.
 fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, FileError> {
-    yaml_serde::from_slice(&read_text(path)?).map_err(|source| FileError::Content {
+    let text = read_text(path)?;
+    yaml_serde::from_slice(&text).map_err(|source| FileError::Content {
         path: path.to_owned(),
-        source,
+        // What is no list of keys may be another file, named by mistake: what it has is not repeated.
+        source: match yaml_serde::from_slice(&text) {
+            Ok(yaml_serde::Value::Mapping(_)) | Err(_) => source,
+            Ok(_) => yaml_serde::Error::custom("expected keys and values"),
+        },
     })
 }
 
