@@ -174,7 +174,7 @@ impl Start {
             return Readiness::Waiting(missing);
         }
         state.end(StartStep::Pods, now);
-        if view.len() == 0 {
+        if view.is_empty() {
             state.waiting_since = None;
             return Readiness::Ready { late: false };
         }
@@ -204,7 +204,7 @@ impl Start {
 impl State {
     /// Whether sources of pods were waited for long enough.
     fn gives_up(&mut self, now: Instant, missing: &str, view: &FleetView) -> bool {
-        if view.len() == 0 {
+        if view.is_empty() {
             self.missing_since = None;
             return false;
         }
