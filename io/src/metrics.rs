@@ -2,6 +2,7 @@
 //! go with the worker, and nothing is counted twice.
 mod feedback;
 mod routing;
+mod sources;
 mod tokenizer;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
@@ -51,6 +52,7 @@ impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
         let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
+        sources::sources(&mut encoder, &self.fleet)?;
         self.http(&mut encoder)?;
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer::encode(&mut encoder, tokenizer)?;
