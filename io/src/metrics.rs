@@ -117,7 +117,7 @@ impl NodeMetrics {
             let labels = [("reason", why.as_str())];
             add_up(metric.encode_family(&labels)?, count)?;
         }
-        let help = "Certificates and token files that changed and could not be used.";
+        let help = "Certificates, token files and configurations that were read again and could not be used.";
         let mut metric = counter(encoder, "kvroute_reload_failures", help)?;
         for (what, count) in self.http.reload_failures() {
             let labels = [("file", what.as_str())];

@@ -1,7 +1,9 @@
 //! The node's settings as whoever runs it meets them: what is refused and how, what is shown, and the documented file.
 mod refused;
+mod reloaded;
 mod sample;
 mod secrets;
+mod shown;
 
 use std::process::{Command, Output};
 

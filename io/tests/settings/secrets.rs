@@ -136,11 +136,37 @@ fn passwords_and_contents_are_not_repeated() {
             assert_hidden(&format!("{command} {args:?}"), &shown);
         }
     }
+    // Of what Kubernetes' own client says of a file, too.
+    let user = format!("users:\n- name: me\n  user:\n    token: {WORD}\n    password: [\n");
+    for text in [WORD, &user, &format!("clusters: {WORD}\n")] {
+        let file = files.write("kubeconfig", text);
+        let args = [
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--kubernetes",
+            "--kubeconfig",
+        ];
+        let (code, shown) = run(kvroute(&args).arg(&file));
+        assert!(code == 64 && shown.contains("kubeconfig"), "{code} {shown}");
+        assert_hidden("kubeconfig", &shown);
+    }
     for name in ["AIBRIX_REMOTE_TOKENIZER_ENDPOINT", "KVROUTE_PEERS"] {
         let (code, shown) = run(kvroute(&["check-config"]).env(name, &at));
         assert!(code == 64 && shown.contains(name), "{shown}");
         assert_hidden(name, &shown);
     }
+}
+
+/// Of a server that is not there.
+fn kubeconfig(files: &Files) -> String {
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+         clusters:\n- name: k\n  cluster: {{server: 'http://127.0.0.1:1'}}\n\
+         users:\n- name: u\n  user: {{token: {WORD}}}\n\
+         contexts:\n- name: c\n  context: {{cluster: k, user: u}}\n"
+    );
+    files.write("kubeconfig", &text)
 }
 
 /// A node with all kinds of secrets, told to log everything, asked, told to read all again, and stopped.
@@ -155,9 +181,10 @@ fn nothing_of_it_is_logged() {
     );
     let secret = key.lines().nth(1).unwrap().to_owned();
     let key = files.write("key", &key);
+    let kubeconfig = kubeconfig(&files);
     let config = |seed: &str| {
         let text = format!(
-            "listen: [127.0.0.1:0, 'unix:{0}/socket']\nlog: trace\nhash_seed: {seed}\ntls_cert: {cert}\ntls_key: {key}\n\
+            "kubernetes: true\nkubeconfig: {kubeconfig}\nlisten: [127.0.0.1:0, 'unix:{0}/socket']\nlog: trace\nhash_seed: {seed}\ntls_cert: {cert}\ntls_key: {key}\n\
              token_file: {tokens}\nadmin_token_file: {tokens}\nsnapshot_dir: {0}/kept\n",
             files.folder.path().display()
         );
