@@ -5,7 +5,7 @@
 //! the first two go on beside the caller.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
-use crate::discovery::{self, Discovery};
+use crate::discovery::{self, Discovery, Kubernetes};
 use crate::fleet::{AddError, Described, FileError, Fleet, Source, Terms, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
@@ -116,6 +116,7 @@ impl Node {
         let pods = config.fleet.as_deref().map(read_pods).transpose()?;
         let checked = check_pods(pods.clone().unwrap_or_default());
         checked.map_err(|(at, source)| pod_error(config, at, source))?;
+        check_files(&server_config(config))?;
         if let Some(folder) = &config.snapshot_dir {
             Keeper::check(folder).map_err(|source| snapshot_error(folder, source))?;
         }
@@ -176,6 +177,10 @@ impl Node {
         check_pods(pods).map_err(|(at, source)| pod_error(config, at, source))?;
         check_files(&server_config(config))?;
         tokenize::check(&config.tokenizer).map_err(StartError::Tokenizer)?;
+        if let Some(kubernetes) = &config.discovery.kubernetes {
+            let checked = Kubernetes::check(kubernetes);
+            checked.map_err(|error| StartError::Discovery(error.into()))?;
+        }
         Ok(count)
     }
 

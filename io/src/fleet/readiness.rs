@@ -14,7 +14,8 @@ const NAMED: usize = 8;
 pub struct Terms {
     /// The share of the workers that must have left `replaying`, 0 to 1.
     pub share: f64,
-    /// How long that is waited for, from when all pods were entered and there was a worker.
+    /// How long that is waited for, from when all pods were entered and there was a worker. As long is waited for sources of pods
+    /// that are not heard, from when there was a worker: without one there is nothing to be ready for.
     pub patience: Duration,
 }
 
@@ -89,6 +90,8 @@ struct State {
     /// When the step at hand began.
     since: Instant,
     took: [Option<Duration>; StartStep::ALL.len()],
+    /// Since when sources are waited for although there is a worker.
+    missing_since: Option<Instant>,
     /// Since when workers are waited for: all pods are entered, and there is one.
     waiting_since: Option<Instant>,
     /// Once it was ready with a worker it stays so: `late` or not.
@@ -104,6 +107,7 @@ impl Default for Start {
                 seeks: None,
                 since: Instant::now(),
                 took: [None; StartStep::ALL.len()],
+                missing_since: None,
                 waiting_since: None,
                 ready: None,
             }),
@@ -164,11 +168,13 @@ impl Start {
             let what = format!("something to start from is looked for: {place}");
             return Readiness::Waiting(what);
         }
-        if let Some(missing) = missing {
+        if let Some(missing) = missing
+            && !state.gives_up(now, &missing, view)
+        {
             return Readiness::Waiting(missing);
         }
         state.end(StartStep::Pods, now);
-        if view.len() == 0 {
+        if view.is_empty() {
             state.waiting_since = None;
             return Readiness::Ready { late: false };
         }
@@ -196,6 +202,20 @@ impl Start {
 }
 
 impl State {
+    /// Whether sources of pods were waited for long enough.
+    fn gives_up(&mut self, now: Instant, missing: &str, view: &FleetView) -> bool {
+        if view.is_empty() {
+            self.missing_since = None;
+            return false;
+        }
+        let since = *self.missing_since.get_or_insert(now);
+        let over = now.saturating_duration_since(since) >= self.terms.patience;
+        if over && self.took[StartStep::Pods as usize].is_none() {
+            tracing::warn!(%missing, "sources of pods are not waited for any longer");
+        }
+        over
+    }
+
     /// Notes that a step is over, once, and says so.
     fn end(&mut self, step: StartStep, now: Instant) {
         if self.took[step as usize].is_some() {

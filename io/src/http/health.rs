@@ -70,6 +70,7 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
          GET    /v1/workers         the fleet\n\
          POST   /v1/workers         add a pod\n\
          DELETE /v1/workers/{pod}   remove a pod\n\
+         GET    /v1/sources         who describes pods\n\
          GET    /v1/snapshot        all that is known, for a replica that starts\n\
          GET    /healthz            alive\n\
          GET    /readyz             synchronised\n\

@@ -30,6 +30,7 @@ mod route;
 mod routes;
 mod server;
 mod snapshot;
+mod sources;
 mod state;
 mod text;
 mod tokens;

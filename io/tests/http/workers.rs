@@ -23,6 +23,7 @@ fn a_pod_is_added_listed_and_removed() {
             "replay": format!("tcp://10.0.0.7:{}", 5657 + rank), "block_size": 16,
             "state": "replaying", "last_sequence": null, "last_event_ms": null, "blocks": 0,
             "gaps": 0, "replays": 0, "restarts": 0, "events_skipped": {}, "problem": null,
+            "source": "registered", "serving": true,
         })
     };
     assert_eq!(
@@ -62,7 +63,7 @@ fn the_list_shows_what_the_io_thread_says() {
         "events": events_of("a"), "replay": null, "block_size": 32, "state": "partial",
         "last_sequence": 0, "last_event_ms": status.last_event_ms(), "blocks": 7, "gaps": 1,
         "replays": 2, "restarts": 3, "events_skipped": {"unknown_tag": 4, "medium": 5},
-        "problem": problem,
+        "problem": problem, "source": "registered", "serving": true,
     }]);
     assert_eq!(listed, expected);
 }

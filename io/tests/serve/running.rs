@@ -52,13 +52,19 @@ impl Running {
 
     /// The next line of the log with this in it.
     pub(crate) fn logged(&self, what: &str) -> String {
+        self.logged_until(what).pop().unwrap()
+    }
+
+    /// The next lines of the log, to the one with this in it.
+    pub(crate) fn logged_until(&self, what: &str) -> Vec<String> {
         let give_up = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         while let Ok(line) = self.log.recv_timeout(give_up - Instant::now()) {
-            if line.contains(what) {
-                return line;
-            }
+            let found = line.contains(what);
             lines.push(line);
+            if found {
+                return lines;
+            }
         }
         panic!("{what:?} is not in the log: {lines:#?}");
     }
@@ -79,8 +85,15 @@ impl Running {
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = self.connect();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         rest(&mut stream)
     }

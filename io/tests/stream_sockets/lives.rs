@@ -95,6 +95,32 @@ fn a_restarted_process_without_replay_leaves_nothing_of_the_life_before() {
     assert!(held[0] >= 3 && held.windows(2).all(|two| two[1] == two[0] + 1));
 }
 
+/// Its container says so. The connection is young, and may be one to the engine before all the same.
+#[test]
+fn what_nobody_can_prove_is_dropped_when_an_engine_is_said_to_be_restarted() {
+    let (rig, engine) = (Rig::new(), engine_without_replay());
+    let worker = following(&rig, &engine, 3);
+    rig.streams.restarted(worker.id);
+    until("nothing is held", || rig.held(&worker, 1, 0..4) == NONE);
+    publish(&engine, 1, 3..5);
+    worker.wait_for(4);
+    worker.wait_until(Trust::Partial);
+    assert_eq!(rig.held(&worker, 1, 0..6), [3, 4]);
+}
+
+/// It was another container of its pod.
+#[test]
+fn what_a_replay_proves_outlives_a_restart_that_was_none() {
+    let (rig, engine) = (Rig::new(), engine());
+    let worker = following(&rig, &engine, 3);
+    let before = worker.status.replays();
+    rig.streams.restarted(worker.id);
+    until("it was asked", || worker.status.replays() > before);
+    worker.wait_until(Trust::Exact);
+    assert_eq!(rig.held(&worker, 1, 0..4), [0, 1, 2]);
+    assert_eq!(worker.status.restarts(), 0);
+}
+
 #[test]
 fn a_dead_engine_is_stale() {
     let (rig, engine) = (Rig::new(), engine());

@@ -109,7 +109,7 @@ fn load(
         let folder = config.snapshot_dir.as_deref().ok_or("no folder")?;
         drop(warm::from_folder(
             folder,
-            config.hash_seed,
+            config.hash_seed.0,
             &AtomicBool::new(false),
         ));
         let checked = begun.elapsed();

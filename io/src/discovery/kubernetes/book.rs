@@ -2,6 +2,7 @@
 use super::pods::{Found, Reading, has_restarted};
 use crate::fleet::{Described, Refused};
 use crate::limits::PODS_PER_SOURCE_MAX;
+use crate::quiet::Throttle;
 use std::collections::BTreeMap;
 
 /// The pods of all watched namespaces.
@@ -215,7 +216,10 @@ impl Entry {
                 tracing::debug!(pod = name, model, ready, "is found in Kubernetes");
             }
             Self::Refused(why) => {
-                tracing::debug!(pod = name, "is refused: {}", why.message);
+                static LINES: Throttle = Throttle::new();
+                if let Some(kept) = LINES.pass() {
+                    tracing::warn!(kept, pod = name, "is refused: {}", why.message);
+                }
             }
         }
     }

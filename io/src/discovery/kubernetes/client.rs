@@ -70,9 +70,22 @@ pub(super) async fn connect(
     let namespace = found.default_namespace.clone();
     let builder = ClientBuilder::try_from(found);
     let builder = builder.map_err(|error| KubernetesError::Client(chain(&error)))?;
-    let bounded = |response: hyper::Response<_>| response.map(Bounded::new);
+    let bounded =
+        |response: hyper::Response<_>| response.map(|body| Bounded::new(body, ANSWER_BYTES_MAX));
     let client = builder.with_layer(&MapResponseLayer::new(bounded)).build();
     Ok((client, namespace))
+}
+
+/// Whether the file that the settings name can be used, without asking anybody.
+pub(super) fn check(config: &KubernetesConfig) -> Result<(), KubernetesError> {
+    let Some(path) = &config.kubeconfig else {
+        return Ok(());
+    };
+    let wrong = |error: KubeconfigError| KubernetesError::Kubeconfig {
+        path: path.clone(),
+        why: chain(&error),
+    };
+    Kubeconfig::read_from(path).map(drop).map_err(wrong)
 }
 
 async fn find(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
@@ -98,22 +111,24 @@ async fn find(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
     })
 }
 
-/// A body of lines, none of which may be longer than [`ANSWER_BYTES_MAX`]: an event of a watch, or a whole list.
+/// A body of lines, none of which may be longer than so many bytes: events of a watch, or a whole list.
 #[derive(Debug)]
 struct Bounded<B> {
     inner: B,
+    most: usize,
     /// Bytes since the last line's end.
     line: usize,
 }
 
 /// A line without end.
 #[derive(Debug, thiserror::Error)]
-#[error("an answer of more than {ANSWER_BYTES_MAX} bytes")]
-struct TooLong;
+#[error("an answer of more than {0} bytes")]
+struct TooLong(usize);
 
 impl<B> Bounded<B> {
-    const fn new(inner: B) -> Self {
-        Self { inner, line: 0 }
+    const fn new(inner: B, most: usize) -> Self {
+        let line = 0;
+        Self { inner, most, line }
     }
 
     fn count(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
@@ -121,8 +136,8 @@ impl<B> Bounded<B> {
             Some(end) => bytes.len() - end - 1,
             None => self.line + bytes.len(),
         };
-        if self.line > ANSWER_BYTES_MAX {
-            return Err(TooLong);
+        if self.line > self.most {
+            return Err(TooLong(self.most));
         }
         Ok(())
     }
@@ -156,5 +171,20 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Bounded<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_an_end_and_a_body_needs_none() {
+        let mut body = Bounded::new((), 10);
+        for line in ["12345", "6789\n1", "234\n", "1234567890", "\n", "123456789"] {
+            assert!(body.count(line.as_bytes()).is_ok(), "{line:?}");
+        }
+        let error = body.count(b"01").unwrap_err();
+        assert_eq!(error.to_string(), "an answer of more than 10 bytes");
     }
 }

@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use follower::Follower;
 use futures_util::future::join_all;
 use kube::Client;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -40,6 +41,15 @@ pub struct Kubernetes {
 type Begun = Sender<Result<(), KubernetesError>>;
 
 impl Kubernetes {
+    /// Whether the file that the settings name can be used, without asking anybody. Where the node runs there may be
+    /// a service account that is not here, so nothing else is looked at.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is none.
+    pub fn check(config: &KubernetesConfig) -> Result<(), KubernetesError> {
+        client::check(config)
+    }
+
     /// Finds out how to reach Kubernetes and starts the watches; whether anybody answers shows in the fleet's sources.
     ///
     /// # Errors
@@ -133,6 +143,8 @@ fn places(config: &KubernetesConfig, own: String) -> Vec<Where> {
         Namespaces::All => vec![None],
     };
     let selector = labels::selector(config.preset, config.selector.as_deref());
+    // A namespace that is named twice is watched once.
+    let namespaces: BTreeSet<_> = namespaces.into_iter().collect();
     let numbered = (0..).zip(namespaces);
     let place = |(at, namespace)| Where {
         at,

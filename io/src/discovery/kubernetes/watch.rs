@@ -55,6 +55,8 @@ enum End {
     Failed(String),
     /// Something may have been missed: all pods are to be listed again.
     Missed(String),
+    /// The same, as it happens where nothing is wrong: the server has forgotten what came after that version.
+    Gone(String),
 }
 
 impl<'w> Watch<'w> {
@@ -85,6 +87,12 @@ impl<'w> Watch<'w> {
                 End::Whole => {}
                 End::Failed(problem) => self.failed(problem).await,
                 End::Missed(problem) => return self.failed(problem).await,
+                End::Gone(problem) if self.retry.is_first(Instant::now()) => {
+                    tracing::debug!("Kubernetes: {problem}");
+                    return sleep(self.retry.pause(Instant::now())).await;
+                }
+                // As if by a server that never remembers anything.
+                End::Gone(problem) => return self.failed(problem).await,
             }
         }
     }
@@ -215,7 +223,7 @@ impl<'w> Watch<'w> {
     fn told(&self, status: &Status) -> End {
         let text = of_status(status, Verb::Watch, &self.name());
         if status.code == 410 || ["Expired", "Gone"].contains(&status.reason.as_str()) {
-            End::Missed(text)
+            End::Gone(text)
         } else {
             End::Failed(text)
         }
@@ -266,9 +274,14 @@ struct Retry {
 }
 
 impl Retry {
-    fn pause(&mut self, now: Instant) -> Duration {
+    /// Whether nothing has failed lately.
+    fn is_first(&self, now: Instant) -> bool {
         let recent = |last: Instant| now.saturating_duration_since(last) < SERVER_RETRY_RESET;
-        if !self.last.is_some_and(recent) {
+        !self.last.is_some_and(recent)
+    }
+
+    fn pause(&mut self, now: Instant) -> Duration {
+        if self.is_first(now) {
             self.failures = 0;
         }
         let most = SERVER_RETRY_MIN.saturating_mul(1 << self.failures.min(16));
@@ -278,5 +291,29 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
         self.last = Some(now + pause);
         pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_begin_again_after_a_quiet_time() {
+        let mut now = Instant::now();
+        let mut retry = Retry::default();
+        assert!(retry.is_first(now));
+        let most = [
+            200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000,
+        ];
+        for most in most.map(Duration::from_millis) {
+            let pause = retry.pause(now);
+            assert!(most / 2 <= pause && pause <= most, "{pause:?} of {most:?}");
+            now += pause;
+            assert!(!retry.is_first(now));
+        }
+        now += SERVER_RETRY_RESET;
+        assert!(retry.is_first(now));
+        assert!(retry.pause(now) <= Duration::from_millis(200));
     }
 }

@@ -162,7 +162,12 @@ impl Churn {
         while self.fleet.pods.len() < target {
             self.fleet.spawn()?;
         }
-        self.fleet.way.flush()
+        self.fleet.way.flush()?;
+        while !self.fleet.way.is_flushed() {
+            std::thread::sleep(STEP / 2);
+            self.fleet.way.flush()?;
+        }
+        Ok(())
     }
 
     fn turns(&self) -> u64 {

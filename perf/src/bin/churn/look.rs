@@ -20,7 +20,7 @@ const CALM_TIME: Duration = Duration::from_secs(40);
 const SETTLE_TIME: Duration = Duration::from_secs(20);
 
 /// Time after which answers may name nobody that the node was told is gone.
-const GONE_TIME: Duration = Duration::from_secs(10);
+const GONE_TIME: Duration = Duration::from_secs(20);
 
 /// Prompts of each process that the node is asked for.
 const ASKED: usize = 6;

@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// Between two edits of the fleet file: a node reads it once it has been left alone for a while.
+const FILE_INTERVAL: Duration = Duration::from_millis(3_500);
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub(crate) enum Way {
         folder: TempDir,
         pods: BTreeMap<String, Value>,
         changed: bool,
+        written: Option<Instant>,
     },
     Kubernetes {
         server: Box<ApiServer>,
@@ -85,6 +89,7 @@ impl Way {
                 folder: tempfile::tempdir()?,
                 pods: BTreeMap::new(),
                 changed: true,
+                written: None,
             },
             By::Kubernetes => Self::Kubernetes {
                 server: Box::new(ApiServer::start()),
@@ -133,19 +138,28 @@ impl Way {
         }
     }
 
-    /// What was told since the last time takes effect.
+    /// What was told since the last time takes effect, now or a little later.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         if let Self::File {
             folder,
             pods,
             changed,
+            written,
         } = self
-            && std::mem::take(changed)
+            && *changed
+            && written.is_none_or(|at| at.elapsed() > FILE_INTERVAL)
         {
+            *changed = false;
+            *written = Some(Instant::now());
             let pods: Vec<_> = pods.values().collect();
             replace(folder, &json!({"pods": pods}).to_string())?;
         }
         Ok(())
+    }
+
+    /// Whether all that was told has taken effect.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !matches!(self, Self::File { changed: true, .. })
     }
 
     /// Something in the way breaks, and heals by itself.
@@ -153,10 +167,14 @@ impl Way {
         match self {
             Self::Http(_) => {}
             Self::File {
-                folder, changed, ..
+                folder,
+                changed,
+                written,
+                ..
             } => {
                 replace(folder, "pods:\n  - pod: half of an ed")?;
                 *changed = true;
+                *written = Some(Instant::now());
             }
             Self::Kubernetes { server, .. } => match random.below(10) {
                 0 => server.disturb(StreamFault::Close),
