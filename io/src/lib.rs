@@ -25,6 +25,7 @@ pub mod probe;
 mod quiet;
 pub mod simulate;
 pub mod snapshot;
+pub mod start;
 pub mod status;
 pub mod stream;
 pub mod tokenize;

@@ -297,7 +297,7 @@ pub const SNAPSHOT_BUFFER_BYTES: usize = 256 << 10;
 /// Time for an IO thread to save a worker: slices of half a millisecond for 10 million blocks, and then some.
 pub const SAVE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Time for a peer to accept a connection, and to go on sending its snapshot.
+/// Time for a peer to begin its snapshot, and to go on sending it.
 pub const PEER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time for an IO thread to save a worker for a peer, who waits no longer than [`PEER_TIME_MAX`].
@@ -315,7 +315,7 @@ const _: () = assert!(SAVE_FOR_PEER_TIME_MAX.as_millis() < PEER_TIME_MAX.as_mill
 /// it. Above, by one run of blocks at most.
 pub const DUMP_PIECE_BYTES: usize = 64 << 10;
 
-/// Addresses of peers that are asked one after the other.
+/// Addresses of peers that are asked.
 pub const PEERS_MAX: usize = 64;
 
 /// Sockets of the node: a subscriber, its monitor and libzmq's end of that for each of 65,000 workers, and one for

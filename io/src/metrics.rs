@@ -2,6 +2,7 @@
 //! go with the worker, and nothing is counted twice.
 mod feedback;
 mod routing;
+mod sources;
 mod tokenizer;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
@@ -51,6 +52,7 @@ impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
         let view = self.fleet.view();
         self.node(&mut encoder, &view)?;
+        sources::sources(&mut encoder, &self.fleet)?;
         self.http(&mut encoder)?;
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer::encode(&mut encoder, tokenizer)?;
@@ -78,6 +80,17 @@ impl NodeMetrics {
             let labels = [("state", state)];
             metric.encode_family(&labels)?.encode_gauge(&count)?;
         }
+        let ready = self.fleet.readiness().is_ready() && !self.http.is_leaving();
+        let help = "1 while the node is ready, as /readyz says it.";
+        gauge(encoder, "kvroute_ready", help, None)?.encode_gauge(&u64::from(ready))?;
+        let help = "Time that each step of the start took; none before its end.";
+        let mut metric = gauge(encoder, "kvroute_start", help, Some(&Unit::Seconds))?;
+        for (step, took) in self.fleet.start().took() {
+            let labels = [("step", step.as_str())];
+            metric
+                .encode_family(&labels)?
+                .encode_gauge(&took.as_secs_f64())?;
+        }
         let help = "Memory that the index takes.";
         gauge(encoder, "kvroute_index", help, Some(&Unit::Bytes))?
             .encode_gauge(&self.fleet.index().bytes())?;
@@ -104,7 +117,7 @@ impl NodeMetrics {
             let labels = [("reason", why.as_str())];
             add_up(metric.encode_family(&labels)?, count)?;
         }
-        let help = "Certificates and token files that changed and could not be used.";
+        let help = "Certificates, token files and configurations that were read again and could not be used.";
         let mut metric = counter(encoder, "kvroute_reload_failures", help)?;
         for (what, count) in self.http.reload_failures() {
             let labels = [("file", what.as_str())];

@@ -1,31 +1,38 @@
 //! A whole node: index, IO threads, fleet, probe, HTTP server.
+//!
+//! Its start, in this order: the settings and the files that they name are checked; it listens, and `/healthz` answers; something
+//! to start from is had from peers or disk; the pods that were described are entered; workers are synchronised; it is ready. All but
+//! the first two go on beside the caller.
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
 use crate::discovery::{self, Discovery, Kubernetes};
-use crate::fleet::{AddError, Described, FileError, Fleet, Source, check_pods, read_pods};
+use crate::fleet::{AddError, Described, FileError, Fleet, Source, Terms, check_pods, read_pods};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
-use crate::status::Reloaded;
+use crate::start::Starting;
+use crate::status::{EndStep, Ending, Reloaded};
 use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
-use crate::warm::{self, Keeper};
+use crate::warm::Keeper;
 use kvroute_engine::{Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A running node. Dropping it stops it, the HTTP server first.
 #[derive(Debug)]
 pub struct Node {
     server: Server,
-    tokenizer: Option<tokenize::Running>,
     keeper: Option<Keeper>,
+    tokenizer: Option<tokenize::Running>,
     probe: Option<Probe>,
+    starting: Starting,
     discovery: Discovery,
     fleet: Arc<Fleet>,
 }
@@ -63,6 +70,9 @@ pub enum StartError {
     /// The probe's thread cannot be started.
     #[error("cannot start the probe: {0}")]
     Probe(io::Error),
+    /// The thread of the start cannot be started.
+    #[error("cannot go on with the start: {0}")]
+    Thread(io::Error),
     /// What finds pods cannot be started.
     #[error(transparent)]
     Discovery(discovery::StartError),
@@ -80,7 +90,9 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::FleetFile(_) | Self::Snapshot { .. } => true,
-            Self::Pod { source, .. } => !matches!(source, AddError::NoRoom { .. }),
+            Self::Pod { source, .. } => {
+                !matches!(source, AddError::NoRoom { .. } | AddError::Starting)
+            }
             Self::Server(ServerError::Tls(_) | ServerError::Tokens { .. }) => true,
             Self::Tokenizer(tokenize::StartError::Local { .. }) => true,
             Self::Discovery(error) => error.is_configuration(),
@@ -88,73 +100,72 @@ impl StartError {
             | Self::Learner(_)
             | Self::Tokenizer(_)
             | Self::Probe(_)
+            | Self::Thread(_)
             | Self::Server(_) => false,
         }
     }
 }
 
 impl Node {
-    /// Starts a node; it subscribes to the pods of the fleet file and answers when this returns.
+    /// Starts a node: it answers when this returns, and the rest of its start goes on ([`Node::wait_entered`],
+    /// `/readyz`). Nothing is bound unless settings and files can be used.
+    ///
+    /// # Errors
+    /// The first that cannot; an address or a thread that is not to be had.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let pods = config.fleet.as_deref().map(read_pods).transpose()?;
-        let pods = pods.unwrap_or_default();
-        check_pods(pods.clone()).map_err(|(at, source)| pod_error(config, at, source))?;
-        let index = Index::new(IndexConfig {
-            hash_seed: config.hash_seed.0,
-            contexts_max: config.contexts_max,
-            ..IndexConfig::default()
-        });
-        let streams = StreamsConfig {
-            threads: config.io_threads,
-            pin: config.pin,
-            replays: config.replays,
-            timing: Timing {
-                replay: config.replay_timeout,
-                ..Timing::default()
-            },
-        };
+        let checked = check_pods(pods.clone().unwrap_or_default());
+        checked.map_err(|(at, source)| pod_error(config, at, source))?;
+        check_files(&server_config(config))?;
+        if let Some(folder) = &config.snapshot_dir {
+            Keeper::check(folder).map_err(|source| snapshot_error(folder, source))?;
+        }
         raise_file_limit();
-        let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
-        let routing = &config.routing;
-        let clock = Clock::new(routing.request_time, routing.load_interval);
-        let learner = Learner::start(&index, learn_config(routing)).map_err(StartError::Learner)?;
-        let fleet = Fleet::new(index, streams).timed(clock);
-        let fleet = Arc::new(fleet.learning(learner, routing.event_sync));
-        let folder = config.snapshot_dir.as_deref();
-        if let Some(snapshot) = warm::find(&config.peers, folder, config.hash_seed.0) {
-            fleet.start_from(snapshot);
-        }
-        if config.fleet.is_some() {
-            let pods = pods.into_iter().map(Described::from);
-            fleet.follow(Source::File, pods.collect(), Vec::new());
-            while fleet.reconcile().more {}
-        }
+        let fleet = fleet(config)?;
         let tokenizer = match config.tokenizer.mode {
             TokenizerMode::Off => None,
             TokenizerMode::Remote => Some(Tokenizer::start(&config.tokenizer, &fleet)),
         };
         let tokenizer = tokenizer.transpose().map_err(StartError::Tokenizer)?;
         let way = tokenizer.as_ref().map(tokenize::Running::tokenizer);
+        // Whatever it waits for is known before somebody can ask for it.
+        Starting::announce(config, &fleet);
+        if let Some(pods) = pods {
+            let pods = pods.into_iter().map(Described::from);
+            fleet.follow(Source::File, pods.collect(), Vec::new());
+        }
+        let discovery = Discovery::start(config, &fleet).map_err(StartError::Discovery)?;
         let server = Server::start_with(&server_config(config), &fleet, way)?;
-        let keeper = config
-            .snapshot_dir
-            .clone()
-            .map(|folder| Keeper::start(&fleet, folder, config.snapshot_interval))
-            .transpose()
-            .map_err(|source| StartError::Snapshot {
-                path: config.snapshot_dir.clone().unwrap_or_default(),
-                source,
-            })?;
-        let probe = ProbeConfig::of(config.probe_interval, routing.load_interval);
+        let keeper = config.snapshot_dir.clone().map(|folder| {
+            let keeper = Keeper::start(&fleet, folder.clone(), config.snapshot_interval);
+            keeper.map_err(|source| snapshot_error(&folder, source))
+        });
+        let probe = ProbeConfig::of(config.probe_interval, config.routing.load_interval);
         let probe = probe.map(|probe| Probe::start(probe, &fleet)).transpose();
         Ok(Self {
             server,
+            keeper: keeper.transpose()?,
             tokenizer,
-            keeper,
             probe: probe.map_err(StartError::Probe)?,
-            discovery: Discovery::start(config, &fleet).map_err(StartError::Discovery)?,
+            starting: Starting::begin(config, &fleet).map_err(StartError::Thread)?,
+            discovery,
             fleet,
         })
+    }
+
+    /// Waits until what to start from is decided and all pods that the sources described first are entered; `false` if that
+    /// takes longer than this. Pods that come in process ([`Fleet::add`]) are taken from then on, and before it only by nodes without
+    /// peers and snapshot.
+    #[must_use]
+    pub fn wait_entered(&self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.fleet.is_entered() {
+            if begun.elapsed() > patience {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// Whether the files that the settings name can be used, without starting anything: how many pods the fleet file
@@ -205,6 +216,7 @@ impl Node {
 
     /// Goes on by these settings, as far as a running node takes them.
     pub fn take(&self, config: &Config) {
+        self.fleet.start().set_terms(terms(config));
         self.server.take(&server_config(config));
     }
 
@@ -214,14 +226,64 @@ impl Node {
         status.add_reload_failure(Reloaded::Configuration);
     }
 
-    /// Lets requests in flight finish, then ends the HTTP threads and, unless somebody else keeps
-    /// the fleet, the IO threads.
+    /// Lets requests in flight finish, writes the last snapshot, then ends the threads; those that receive events unless somebody
+    /// else keeps the fleet.
     pub fn stop(self) {
-        self.server.stop();
-        drop(self.tokenizer);
-        drop(self.probe);
-        drop(self.discovery);
-        drop(self.keeper);
+        self.stop_by(&Ending::default());
+    }
+
+    /// The same, as far as there is time for it: steps are cut short, and what cannot be is left to whoever watches over
+    /// `ending`.
+    pub fn stop_by(self, ending: &Ending) {
+        self.starting.stop();
+        self.server.stop_by(ending);
+        ending.enter(EndStep::Snapshot);
+        if let Some(keeper) = self.keeper {
+            keeper.stop_by(ending.deadline());
+        }
+        ending.enter(EndStep::Threads);
+        drop((self.tokenizer, self.probe, self.starting, self.discovery));
+    }
+}
+
+/// The fleet, empty, with all that fills it.
+fn fleet(config: &Config) -> Result<Arc<Fleet>, StartError> {
+    let index = Index::new(IndexConfig {
+        hash_seed: config.hash_seed.0,
+        contexts_max: config.contexts_max,
+        ..IndexConfig::default()
+    });
+    let streams = StreamsConfig {
+        threads: config.io_threads,
+        pin: config.pin,
+        replays: config.replays,
+        timing: Timing {
+            replay: config.replay_timeout,
+            ..Timing::default()
+        },
+    };
+    let streams = Streams::start(&index, &streams).map_err(StartError::Streams)?;
+    let routing = &config.routing;
+    let clock = Clock::new(routing.request_time, routing.load_interval);
+    let learner = Learner::start(&index, learn_config(routing)).map_err(StartError::Learner)?;
+    let fleet = Fleet::new(index, streams).timed(clock);
+    let fleet = fleet.learning(learner, routing.event_sync);
+    fleet.start().set_terms(terms(config));
+    Ok(Arc::new(fleet))
+}
+
+/// What readiness asks for.
+fn terms(config: &Config) -> Terms {
+    Terms {
+        share: config.ready_share,
+        patience: config.ready_timeout,
+    }
+}
+
+fn snapshot_error(folder: &Path, source: io::Error) -> StartError {
+    StartError::Snapshot {
+        path: folder.to_owned(),
+        source,
     }
 }
 
@@ -247,7 +309,6 @@ fn server_config(config: &Config) -> ServerConfig {
         listen: config.listen.clone(),
         admin_listen: config.admin_listen.clone(),
         threads: config.http_threads,
-        ready_share: config.ready_share,
         sync_mode: config.sync_mode,
         tls: config.tls.as_ref().map(|(cert, key)| TlsFiles {
             cert: cert.clone(),

@@ -1,10 +1,12 @@
 //! What threads tell everybody else: a worker's IO thread its counters and the trust state, lock-free, and the
 //! adapters it has seen, behind a lock that is taken only for a name that is new to the writer or
 //! unknown to the reader.
+mod ending;
 mod http;
 mod mode;
 mod route;
 
+pub use ending::{EndStep, Ending};
 pub use http::{HttpStatus, Refused, Reloaded};
 pub use mode::SyncMode;
 pub use route::RouteStatus;

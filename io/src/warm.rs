@@ -3,9 +3,9 @@
 //! A node that starts takes the snapshot of the first peer that has one, else its own last one. What it leaves behind is
 //! written at intervals, and when it stops. A worker that was loaded is only believed once a replay has shown
 //! that its engine is still in the life that was saved.
-use crate::fleet::{Fleet, WorkerInfo};
-use crate::http::fetch_snapshot;
-use crate::limits::{PEERS_MAX, PEERS_TIME_MAX, SAVE_TIME_MAX};
+use crate::fleet::{Fleet, Readiness, WorkerInfo};
+use crate::http::{FetchError, fetch_snapshot, find_peers};
+use crate::limits::{PEERS_TIME_MAX, SAVE_TIME_MAX};
 use crate::snapshot::{self, About, FILE_NAME, ReadError, Snapshot, WriteError, Written};
 use crate::status::now_ms;
 use crate::stream::saved::{SaveTo, Section};
@@ -13,45 +13,38 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Workers that are being saved at once, so that a thread saves one while another is written.
 const AHEAD: usize = 2;
 
-/// What there is to start from, if anything. Tells in the log what was taken, and what was refused and why.
+/// The snapshot of the first peer that has one. Tells in the log what was taken, and what was refused and why. Soon over once
+/// `stop` is set.
 #[must_use]
-pub fn find(peers: &[String], folder: Option<&Path>, hash_seed: u64) -> Option<Snapshot> {
+pub fn from_peers(peers: &[String], hash_seed: u64, stop: &AtomicBool) -> Option<Snapshot> {
     let begun = Instant::now();
-    let fetched = addresses(peers)
-        .into_iter()
-        .take_while(|_| begun.elapsed() < PEERS_TIME_MAX)
-        .find_map(|peer| from_peer(peer, hash_seed));
-    fetched.or_else(|| from_folder(folder?, hash_seed))
+    let found = find_peers(peers, stop).unwrap_or_else(|error| {
+        tracing::warn!(%error, "peers cannot be asked");
+        Vec::new()
+    });
+    // Relaxed: a wish, nothing is read because of it.
+    let goes_on = || begun.elapsed() < PEERS_TIME_MAX && !stop.load(Relaxed);
+    let mut asked = found.into_iter().take_while(|_| goes_on());
+    asked.find_map(|peer| from_peer(peer, hash_seed, stop))
 }
 
-/// All addresses of all peers: a name may stand for many, as that of a headless service does.
-fn addresses(peers: &[String]) -> Vec<SocketAddr> {
-    let mut found = Vec::new();
-    for peer in peers {
-        match peer.to_socket_addrs() {
-            Ok(addresses) => found.extend(addresses),
-            Err(error) => tracing::warn!(peer, %error, "a peer has no address"),
-        }
-    }
-    found.truncate(PEERS_MAX);
-    found
-}
-
-fn from_peer(peer: SocketAddr, hash_seed: u64) -> Option<Snapshot> {
+fn from_peer(peer: SocketAddr, hash_seed: u64, stop: &AtomicBool) -> Option<Snapshot> {
     let begun = Instant::now();
     let fetched = tempfile::tempfile()
         .map_err(ReadError::from)
         .map(|mut file| {
-            fetch_snapshot(peer, &mut file).map(|bytes| (bytes, Snapshot::open(file, hash_seed)))
+            let bytes = fetch_snapshot(peer, &mut file, stop)?;
+            Ok::<_, FetchError>((bytes, Snapshot::open_unless(file, hash_seed, stop)))
         });
     match fetched {
         Ok(Ok((bytes, Ok(snapshot)))) if !snapshot.is_empty() => {
@@ -69,11 +62,13 @@ fn from_peer(peer: SocketAddr, hash_seed: u64) -> Option<Snapshot> {
     None
 }
 
-fn from_folder(folder: &Path, hash_seed: u64) -> Option<Snapshot> {
+/// The snapshot that was left in `folder`, likewise.
+#[must_use]
+pub fn from_folder(folder: &Path, hash_seed: u64, stop: &AtomicBool) -> Option<Snapshot> {
     let path = folder.join(FILE_NAME);
     let begun = Instant::now();
     let opened = File::open(&path).map_err(ReadError::from);
-    match opened.and_then(|file| Snapshot::open(file, hash_seed)) {
+    match opened.and_then(|file| Snapshot::open_unless(file, hash_seed, stop)) {
         Ok(snapshot) => {
             let age_s = now_ms().saturating_sub(snapshot.made_ms()) / 1_000;
             let (workers, ms) = (snapshot.len(), begun.elapsed().as_millis());
@@ -90,11 +85,21 @@ fn from_folder(folder: &Path, hash_seed: u64) -> Option<Snapshot> {
 
 /// Saves all workers of a fleet into `folder`. The memory that takes is that of three workers.
 pub fn save(fleet: &Fleet, folder: &Path) -> Result<Written, WriteError> {
+    save_by(fleet, folder, &OnceLock::new())
+}
+
+/// The same, given up when it is `deadline`, which may be set meanwhile.
+fn save_by(
+    fleet: &Fleet,
+    folder: &Path,
+    deadline: &OnceLock<Instant>,
+) -> Result<Written, WriteError> {
     let workers = fleet.view().workers().cloned().collect();
     let sections = Sections {
         fleet,
         workers,
         asked: VecDeque::new(),
+        deadline,
     };
     snapshot::write(folder, fleet.index().hash_seed(), now_ms(), sections)
 }
@@ -104,10 +109,22 @@ struct Sections<'f> {
     fleet: &'f Fleet,
     workers: VecDeque<Arc<WorkerInfo>>,
     asked: VecDeque<(Arc<WorkerInfo>, Receiver<Option<Section>>)>,
+    deadline: &'f OnceLock<Instant>,
+}
+
+impl Sections<'_> {
+    /// Time for the next of them.
+    fn patience(&self) -> Duration {
+        let left = |at: &Instant| at.saturating_duration_since(Instant::now());
+        self.deadline
+            .get()
+            .map_or(SAVE_TIME_MAX, left)
+            .min(SAVE_TIME_MAX)
+    }
 }
 
 impl Iterator for Sections<'_> {
-    type Item = (About, Section);
+    type Item = io::Result<(About, Section)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -123,40 +140,62 @@ impl Iterator for Sections<'_> {
                 self.asked.push_back((info, from));
             }
             let (info, from) = self.asked.pop_front()?;
-            if let Ok(Some(section)) = from.recv_timeout(SAVE_TIME_MAX) {
-                return Some((info.about(&section), section));
+            if let Ok(Some(section)) = from.recv_timeout(self.patience()) {
+                return Some(Ok((info.about(&section), section)));
+            }
+            if self.patience().is_zero() {
+                return Some(Err(ErrorKind::TimedOut.into()));
             }
         }
     }
 }
 
-/// The thread that writes snapshots. Dropping it writes the last one.
+/// The thread that writes snapshots. Dropping it writes the last one. Before the node was ready none takes the place of
+/// the one that is there: it would have fewer workers.
 #[derive(Debug)]
 pub struct Keeper {
     stop: Option<Sender<()>>,
+    deadline: Arc<OnceLock<Instant>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
+    /// Makes the folder, if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made or written to.
+    pub fn check(folder: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        tempfile::tempfile_in(folder).map(drop)
+    }
+
     /// Starts it. Without an interval it only writes when it ends.
     ///
     /// # Errors
-    /// The folder cannot be made or written to, or the system gives no thread.
+    /// The system gives no thread.
     pub fn start(
         fleet: &Arc<Fleet>,
         folder: PathBuf,
         interval: Option<Duration>,
     ) -> io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        tempfile::tempfile_in(&folder)?;
         let (stop, stopped) = bounded(1);
-        let fleet = Arc::clone(fleet);
+        let deadline = Arc::new(OnceLock::new());
+        let (fleet, until) = (Arc::clone(fleet), Arc::clone(&deadline));
         let thread = thread::Builder::new().name("kvroute-snapshot".to_owned());
-        let thread = thread.spawn(move || run(&fleet, &folder, interval, &stopped))?;
+        let thread = thread.spawn(move || run(&fleet, &folder, interval, &stopped, &until))?;
         Ok(Self {
             stop: Some(stop),
+            deadline,
             thread: Some(thread),
         })
+    }
+
+    /// Writes the last one, or gives it up when it is `deadline`.
+    pub fn stop_by(self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.deadline.get_or_init(|| deadline);
+        }
+        drop(self);
     }
 }
 
@@ -173,22 +212,38 @@ impl Drop for Keeper {
     }
 }
 
-fn run(fleet: &Fleet, folder: &Path, interval: Option<Duration>, stopped: &Receiver<()>) {
+fn run(
+    fleet: &Fleet,
+    folder: &Path,
+    interval: Option<Duration>,
+    stopped: &Receiver<()>,
+    deadline: &OnceLock<Instant>,
+) {
     loop {
         let waited = match interval {
             Some(interval) => stopped.recv_timeout(interval),
             None => stopped.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        let begun = Instant::now();
-        match save(fleet, folder) {
-            Ok(Written { workers, bytes }) => {
-                let ms = begun.elapsed().as_millis();
-                tracing::info!(workers, bytes, ms, "snapshot written");
-            }
-            Err(error) => tracing::error!(%error, "no snapshot written; the one before stays"),
-        }
+        keep(fleet, folder, deadline);
         if waited != Err(RecvTimeoutError::Timeout) {
             return;
         }
+    }
+}
+
+fn keep(fleet: &Fleet, folder: &Path, deadline: &OnceLock<Instant>) {
+    if let Readiness::Waiting(why) = fleet.readiness()
+        && folder.join(FILE_NAME).exists()
+    {
+        tracing::info!(%why, "no snapshot written: the one before has more");
+        return;
+    }
+    let begun = Instant::now();
+    match save_by(fleet, folder, deadline) {
+        Ok(Written { workers, bytes }) => {
+            let ms = begun.elapsed().as_millis();
+            tracing::info!(workers, bytes, ms, "snapshot written");
+        }
+        Err(error) => tracing::error!(%error, "no snapshot written; the one before stays"),
     }
 }

@@ -78,7 +78,10 @@ fn bad_usage_is_64_and_names_the_culprit() {
         (vec![], vec!["Usage"]),
         (vec!["swerve"], vec!["swerve"]),
         (vec!["serve", "--frobnicate"], vec!["--frobnicate"]),
-        (vec!["serve", "--io-threads", "x"], vec!["--io-threads"]),
+        (
+            vec!["serve", "--io-threads", "x"],
+            vec!["--io-threads", "io_threads"],
+        ),
         (vec!["serve", "--io-threads", "0"], vec!["io_threads"]),
         (vec!["serve", "--ready-share", "2"], vec!["ready_share"]),
         (vec!["serve", "--listen", "here"], vec!["listen", "here"]),
@@ -115,7 +118,7 @@ fn bad_usage_is_64_and_names_the_culprit() {
         }
     }
     let (code, _, err) = run(kvroute().arg("serve").env("KVROUTE_HTTP_THREADS", "x"));
-    assert!(code == 64 && err.contains("http-threads"), "{err}");
+    assert!(code == 64 && err.contains("http_threads"), "{err}");
     let name = "AIBRIX_USE_REMOTE_TOKENIZER";
     let (code, _, err) = run(kvroute().arg("serve").env(name, "yes"));
     assert!(code == 64 && err.contains(name), "{err}");
@@ -141,7 +144,11 @@ impl Running {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
+        // The start goes on meanwhile, and says so.
+        while !line.contains("answering") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it has ended");
+        }
         let address = line
             .split("listen=")
             .nth(1)
@@ -154,6 +161,23 @@ impl Running {
 
     fn get(&self, path: &str) -> String {
         self.ask("GET", path, "")
+    }
+
+    /// Until `/readyz` says this.
+    fn wait(&self, what: &str) {
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let said = self.get("/readyz");
+            if said.contains(what) {
+                return;
+            }
+            assert!(std::time::Instant::now() < give_up, "{said}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn wait_ready(&self) {
+        self.wait("HTTP/1.1 200 OK\r\n");
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> String {
@@ -201,6 +225,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     };
     let pod_of = |command: &mut Command| {
         let node = Running::start(command);
+        node.wait("#0");
         let workers = node.get("/v1/workers");
         let pods = workers
             .split("\"pod\":\"")
@@ -234,7 +259,7 @@ fn a_node_without_configuration_takes_registrations_and_stops_when_told() {
             "--pin",
         ]);
         let node = Running::start(&mut command);
-        assert!(node.get("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
+        node.wait_ready();
         assert!(node.get("/v1/workers").ends_with("\r\n\r\n[]"));
         assert_eq!(node.signal(signal), Some(0));
     }
@@ -381,100 +406,6 @@ fn a_node_that_is_told_to_stop_leaves_a_snapshot() {
     let (code, _, err) =
         run(kvroute().args(["serve", "--listen", "127.0.0.1:0", "--snapshot-dir", &file]));
     assert!(code == 64 && err.contains("snapshot_dir"), "{code} {err}");
-}
-
-#[test]
-fn settings_are_shown_with_where_they_were_said() {
-    let dir = TempDir::new().unwrap();
-    let pods = "pods:\n- {pod: a, model: m, events: 'tcp://127.0.0.1:9'}\n";
-    let fleet = write(&dir, "pods.yaml", pods);
-    let config = write(&dir, "config.yaml", "pin: true\nreplays: 2\n");
-    let tokens = write(&dir, "tokens", "a-word-that-is-secret\n");
-    let check = |args: &[&str]| {
-        let mut command = kvroute();
-        command
-            .args(["check-config", "--replays", "3", "--token-file", &tokens])
-            .args(args)
-            .env("KVROUTE_CONFIG", &config)
-            .env("KVROUTE_FLEET", &fleet)
-            .env("KVROUTE_LISTN", "127.0.0.1:1")
-            .env("AIBRIX_SYNC_MAX_CONTEXTS", "7")
-            .env("AIBRIX_KV_EVENT_SYNC_ENABLED", "true")
-            .env("AIBRIX_KV_EVENT_POLL_TIMEOUT_MS", "100");
-        let (code, out, err) = run(&mut command);
-        assert_eq!((code, err.as_str()), (0, ""), "{out}");
-        assert!(!out.contains("secret"), "{out}");
-        out
-    };
-    let shown: serde_json::Value = serde_json::from_str(&check(&["--json"])).unwrap();
-    let row = |key: &str| {
-        let rows = shown["settings"].as_array().unwrap();
-        let row = rows.iter().find(|row| row["key"] == key).unwrap();
-        (row["value"].clone(), row["from"].as_str().unwrap())
-    };
-    assert_eq!(row("replays"), (3.into(), "--replays"));
-    assert_eq!(row("pin"), (true.into(), "file"));
-    assert_eq!(row("fleet"), (fleet.as_str().into(), "KVROUTE_FLEET"));
-    assert_eq!(row("contexts_max"), (7.into(), "AIBRIX_SYNC_MAX_CONTEXTS"));
-    assert_eq!(row("drain"), (10.0.into(), "default"));
-    assert_eq!(
-        (&shown["mode"], &shown["valid"]),
-        (&"events_without_tokenizer".into(), &false.into())
-    );
-    assert_eq!(
-        (&shown["pods"], shown["aibrix"].as_array().unwrap().len()),
-        (&1.into(), 3)
-    );
-    let table = check(&[]);
-    for words in [
-        &["replays", " 3 ", "--replays"][..],
-        &["AIBRIX_KV_EVENT_POLL_TIMEOUT_MS", "100", "without effect"],
-        &["AIBRIX_SYNC_MAX_CONTEXTS", "7", "contexts_max"],
-        &[
-            "warning",
-            "AIBRIX_KV_EVENT_SYNC_ENABLED",
-            "AIBRIX_USE_REMOTE_TOKENIZER",
-        ],
-        &["warning", "KVROUTE_LISTN", "KVROUTE_LISTEN"],
-        &["mode", "events_without_tokenizer"],
-    ] {
-        let has = |line: &str| words.iter().all(|word| line.contains(word));
-        assert!(table.lines().any(has), "{words:?} in {table}");
-    }
-}
-
-/// Without starting anything.
-#[test]
-fn files_that_settings_name_are_checked() {
-    let dir = TempDir::new().unwrap();
-    let pods = "pods:\n- {pod: a, model: m, events: 'tcp://127.0.0.1:9'}\n- {pod: b, model: m, events: 'tcp://127.0.0.1:9'}\n";
-    let twice = write(&dir, "pods.yaml", pods);
-    let empty = write(&dir, "empty", "");
-    let model = format!("m={}", dir.path().display());
-    for (args, named) in [
-        (vec!["--fleet", &twice], vec!["pods[1]", "b#0", "a#0"]),
-        (
-            vec!["--token-file", "/no/tokens"],
-            vec!["token_file", "/no/tokens"],
-        ),
-        (
-            vec!["--tls-cert", &empty, "--tls-key", &empty],
-            vec!["tls_cert", "empty"],
-        ),
-        (
-            vec!["--local-tokenizer", &model],
-            vec!["local_tokenizers", "tokenizer.json"],
-        ),
-        (vec!["--replays", "0"], vec!["replays"]),
-        (vec!["--log", "kvroute=loud"], vec!["log", "loud"]),
-        (vec!["--config", "/no/such.yaml"], vec!["/no/such.yaml"]),
-    ] {
-        let (code, out, err) = run(kvroute().arg("check-config").args(&args));
-        assert_eq!((code, out.as_str()), (64, ""), "{args:?}: {err}");
-        for word in named {
-            assert!(err.contains(word), "{word} in {args:?}: {err}");
-        }
-    }
 }
 
 #[cfg(feature = "local-tokenizer")]

@@ -108,7 +108,13 @@ pub(crate) fn variables() -> BTreeSet<String> {
 /// The command line. What variables have is not shown in its help: it may be private.
 fn command() -> clap::Command {
     let all = Cli::command();
-    all.mut_subcommands(|one| one.mut_args(|arg| arg.hide_env_values(true)))
+    all.mut_subcommands(|one| {
+        // A negative number is a value that is refused, not a flag that is unknown.
+        one.mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.hide_env_values(true).allow_negative_numbers(true),
+            false => arg,
+        })
+    })
 }
 
 /// Parses the arguments and runs what they say.

@@ -3,6 +3,7 @@ use super::serve::Source;
 use kvroute::config::{ConfigError, Standing};
 use kvroute::node::Node;
 use std::fmt::Display;
+use std::time::Duration;
 
 /// Sets what is logged; an error if nobody logs any more.
 pub(super) type SetLog = Box<dyn Fn(&str) -> Result<(), String>>;
@@ -22,6 +23,11 @@ impl Reload {
             standing,
             set_log,
         }
+    }
+
+    /// The time to end in, as it was set last.
+    pub(super) fn grace(&self) -> Duration {
+        self.standing.config().grace
     }
 
     /// Reads it again. If it cannot be used, nothing changes.

@@ -1,15 +1,20 @@
-//! `kvroute serve`: configuration, node, wait, drain.
+//! `kvroute serve`: configuration, node, wait, drain; in the time that there is for it.
 use super::check_config::unread_variables;
 use super::reload::{Reload, SetLog};
 use super::{Exit, Origins, complain};
 use kvroute::address::Address;
 use kvroute::config::{Aibrix, ConfigError, Given, Settings, SettingsFile, Standing};
+use kvroute::limits::LAST_WORDS_TIME_MAX;
 use kvroute::node::Node;
+use kvroute::status::Ending;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::exit;
+use std::thread;
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
@@ -121,18 +126,60 @@ pub(crate) fn run(args: Args, origins: Origins) -> Exit {
     tracing::info!(
         listen = %listen.join(","),
         admin = node.admin_address().map(tracing::field::display),
-        workers = node.fleet().view().len(),
         "answering"
     );
     let mut reload = Reload::new(source, Standing::new(given, config), set_log);
+    let mut told = None;
     for signal in &mut signals {
         if signal != SIGHUP {
-            tracing::info!(signal, "stopping");
+            told = Some(signal);
             break;
         }
         node.reload();
         reload.again(&node);
     }
-    node.stop();
+    let ending = Ending::within(reload.grace(), Instant::now());
+    // Before the first line of the log: perhaps nobody reads it.
+    watch_over(&ending, signals);
+    tracing::info!(signal = told, "stopping");
+    node.stop_by(&ending);
+    tracing::info!("stopped");
     Exit::Done
+}
+
+/// From now on the process ends when its time is over, or at one more signal, with what it has: a snapshot is renamed when it is
+/// whole, so one that is not does no harm.
+fn watch_over(ending: &Ending, mut signals: Signals) {
+    let watch = ending.clone();
+    let time = thread::Builder::new().name("kvroute-deadline".to_owned());
+    let time = time.spawn(move || {
+        let left = watch
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        thread::sleep(left.unwrap_or(Duration::MAX));
+        give_up(&watch, "the time to end is over");
+    });
+    let watch = ending.clone();
+    let told = thread::Builder::new().name("kvroute-signals".to_owned());
+    let told = told.spawn(move || {
+        if signals.forever().any(|signal| signal != SIGHUP) {
+            give_up(&watch, "told to stop again");
+        }
+    });
+    if let Err(error) = time.and(told) {
+        tracing::warn!(%error, "nobody watches over the end");
+    }
+}
+
+/// Ends the process.
+fn give_up(ending: &Ending, why: &'static str) -> ! {
+    let (said, heard) = crossbeam_channel::bounded(1);
+    let undone = ending.undone();
+    // Not on this thread: whoever reads the log may have stopped reading, and then a line waits for ever.
+    drop(thread::Builder::new().spawn(move || {
+        tracing::warn!(undone, "{why}; the process ends");
+        let _ = said.send(());
+    }));
+    let _ = heard.recv_timeout(LAST_WORDS_TIME_MAX);
+    exit(Exit::Done as i32)
 }

@@ -148,7 +148,10 @@ impl ConfigError {
                 let from = match &keys[..] {
                     [key] => format!(" (from {})", source(key)),
                     keys => {
-                        let each = keys.iter().map(|key| format!("{key} from {}", source(key)));
+                        let each = keys.iter().map(|key| match &*source(key) {
+                            "default" => format!("{key} by default"),
+                            source => format!("{key} from {source}"),
+                        });
                         format!(" ({})", each.collect::<Vec<_>>().join(", "))
                     }
                 };

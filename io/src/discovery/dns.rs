@@ -144,6 +144,8 @@ struct Name {
     is_asked: bool,
     /// Whether the resolver has ever said what there is.
     is_known: bool,
+    /// Whether it said last that there is nothing.
+    is_nothing: bool,
     /// Why its addresses are not known as they are now.
     error: Option<String>,
 }
@@ -173,6 +175,10 @@ impl Follower {
         name.is_asked = false;
         match answer {
             Ok(named) => {
+                if named.is_empty() && !name.is_nothing {
+                    tracing::warn!("dns: {}: there is no address", name.of.host);
+                }
+                name.is_nothing = named.is_empty();
                 name.is_known = true;
                 match name.addresses.take(named) {
                     Ok(()) => name.recover(),
@@ -213,6 +219,7 @@ impl Name {
             addresses: Addresses::default(),
             is_asked: false,
             is_known: false,
+            is_nothing: false,
             error: None,
         }
     }
@@ -221,7 +228,7 @@ impl Name {
         let error = format!("{}: {error}", self.of.host);
         fleet.sources().failed(Source::Dns, &error);
         if self.error.as_ref() != Some(&error) {
-            tracing::warn!("dns: {error}; its last addresses stay");
+            tracing::warn!("dns: {error}");
         }
         self.error = Some(error);
     }

@@ -61,6 +61,9 @@ pub struct Options {
     pub framing: Framing,
     /// The topic of every batch.
     pub topic: String,
+    /// How long requests of replays are waited for at a time: its end may take as long. Hundreds in one process
+    /// should look up less often.
+    pub glance: Duration,
 }
 
 impl Default for Options {
@@ -72,6 +75,7 @@ impl Default for Options {
             ring: 10_000,
             framing: Framing::Four,
             topic: String::new(),
+            glance: GLANCE,
         }
     }
 }
@@ -142,6 +146,7 @@ impl FakeEngine {
                 let replier = Replier {
                     socket,
                     shared: Arc::clone(&shared),
+                    glance: options.glance,
                     form: Form {
                         framing: options.framing,
                         topic: options.topic.clone(),

@@ -1,6 +1,6 @@
 //! Answers replays on a thread of its own.
+use super::Shared;
 use super::ring::{Answers, Form};
-use super::{GLANCE, Shared};
 use crate::stream::socket::{Message, Socket, SocketError};
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +13,8 @@ const ENDLESS_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Replier {
     pub(super) socket: Socket,
     pub(super) shared: Arc<Shared>,
+    /// How long it waits before it looks whether it is to end.
+    pub(super) glance: Duration,
     /// Without faults: those are asked for each request.
     pub(super) form: Form,
 }
@@ -23,7 +25,7 @@ impl Replier {
         while !self.shared.stopped() {
             let answered = self
                 .socket
-                .wait(GLANCE)
+                .wait(self.glance)
                 .and_then(|_| self.answer_all(&mut message));
             if let Err(error) = answered {
                 tracing::error!(%error, "the fake engine answers no more replays");

@@ -1,7 +1,8 @@
 //! The fleet file: a list of pods in YAML.
 use super::PodSpec;
 use crate::limits::FILE_BYTES_MAX;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -33,21 +34,31 @@ pub enum FileError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FleetFile {
-    /// Null if the list has been emptied.
-    pods: Option<Vec<PodSpec>>,
+    /// Null if the list has been emptied. It has to be there: a file without anything in it is one that is being written.
+    #[serde(deserialize_with = "list_or_null")]
+    pods: Vec<PodSpec>,
+}
+
+fn list_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodSpec>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Reads a fleet file. Whether its pods are usable is for [`super::Fleet::add_all`] or [`super::check_pods`] to say.
 pub fn read_pods(path: &Path) -> Result<Vec<PodSpec>, FileError> {
     let file: FleetFile = read_yaml(path)?;
-    Ok(file.pods.unwrap_or_default())
+    Ok(file.pods)
 }
 
 /// Reads a YAML file of bounded length.
 fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, FileError> {
-    yaml_serde::from_slice(&read_text(path)?).map_err(|source| FileError::Content {
+    let text = read_text(path)?;
+    yaml_serde::from_slice(&text).map_err(|source| FileError::Content {
         path: path.to_owned(),
-        source,
+        // What is no list of keys may be another file, named by mistake: what it has is not repeated.
+        source: match yaml_serde::from_slice(&text) {
+            Ok(yaml_serde::Value::Mapping(_)) | Err(_) => source,
+            Ok(_) => yaml_serde::Error::custom("expected keys and values"),
+        },
     })
 }
 
@@ -139,6 +150,8 @@ mod tests {
             ("pods:\n  - pod: a\n    events: e\n".to_owned(), "model"),
             ("pod: a\n".to_owned(), "pod"),
             ("pods: 3\n".to_owned(), "pods"),
+            (String::new(), "pods"),
+            ("# pods: []\n".to_owned(), "pods"),
         ] {
             let error = read(&text).unwrap_err();
             assert!(error.contains(key), "{key} in {error}");

@@ -3,6 +3,7 @@ mod change;
 mod check;
 mod file;
 mod probes;
+mod readiness;
 mod reconcile;
 mod roster;
 mod sources;
@@ -17,6 +18,7 @@ pub use check::check_pods;
 pub(crate) use file::read_text;
 pub use file::{FileError, read_pods};
 pub use probes::{ProbeCounts, ProbeFailure};
+pub use readiness::{Readiness, Start, StartStep, Terms};
 pub use reconcile::Reconciled;
 pub use sources::{Described, Refused, Source, SourceReport, Sources};
 pub use spec::{EVENTS_PORT, PodSpec, REPLAY_PORT, RankEndpoints, SpecError};
@@ -72,6 +74,9 @@ pub enum AddError {
         /// What is full.
         why: String,
     },
+    /// What workers begin with is not decided yet: it would begin with nothing, for good.
+    #[error("the node looks for a snapshot to start from; try again soon")]
+    Starting,
 }
 
 /// What subscribes to workers: the IO threads, or whatever else writes a worker's blocks.
@@ -144,6 +149,7 @@ pub struct Fleet {
     probes: ProbeCounts,
     feedback: FeedbackCounts,
     clock: Clock,
+    start: Start,
     /// Workers that come are looked for in it.
     warm: OnceLock<Snapshot>,
 }
@@ -164,6 +170,7 @@ impl Fleet {
             probes: ProbeCounts::default(),
             feedback: FeedbackCounts::default(),
             clock: Clock::default(),
+            start: Start::default(),
             warm: OnceLock::new(),
         }
     }
@@ -244,6 +251,9 @@ impl Fleet {
     /// Adds all pods or, with the first error and the place of its pod, none. O(workers); waits
     /// up to `patience` for room in the queues of the IO threads.
     pub fn add_all(&self, pods: Vec<PodSpec>, patience: Duration) -> Result<(), (usize, AddError)> {
+        if self.start.is_seeking() {
+            return Err((0, AddError::Starting));
+        }
         let mut change = Change::begin(self, Instant::now() + patience);
         for (at, pod) in pods.into_iter().enumerate() {
             change.add_pod(pod).map_err(|error| (at, error))?;

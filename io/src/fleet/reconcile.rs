@@ -21,8 +21,15 @@ pub struct Reconciled {
 impl Fleet {
     /// Brings the fleet nearer to what its sources describe: lets all pods go that are described no more, and enters
     /// [`ENTERED_AT_ONCE`] others, in an order of chance within each source, so that nodes that start together do not all
-    /// begin with the same engines. Registered pods are not touched. O(pods log pods).
+    /// begin with the same engines. Registered pods are not touched. As long as it is not decided what pods begin with, nothing is
+    /// done, and is to be done. O(pods log pods).
     pub fn reconcile(&self) -> Reconciled {
+        if self.start().is_seeking() {
+            return Reconciled {
+                more: true,
+                ..Reconciled::default()
+            };
+        }
         let mut change = Change::begin(self, Instant::now());
         change.let_go_undescribed();
         let mut portion = Portion::default();

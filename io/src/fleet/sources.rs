@@ -83,7 +83,7 @@ impl Refused {
             AddError::Spec(_) => "invalid",
             AddError::Duplicate(_) | AddError::OtherModel { .. } => "described_twice",
             AddError::SameEvents { .. } => "same_events",
-            AddError::NoRoom { .. } => "no_room",
+            AddError::NoRoom { .. } | AddError::Starting => "no_room",
         };
         Self {
             pod: pod.to_owned(),

@@ -15,8 +15,6 @@ use std::time::Duration;
 /// Settings that can change.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Live {
-    /// The share of workers that must be synchronised for the node to be ready, 0 to 1.
-    pub(super) ready_share: f64,
     /// Time between being not ready and accepting no more connections.
     pub(super) drain_notice: Duration,
     /// Time for requests in flight after that.
@@ -104,10 +102,11 @@ impl std::ops::Deref for Seen {
 mod tests {
     use super::*;
 
-    fn live(ready_share: f64) -> Live {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn live(drain_notice: Duration) -> Live {
         Live {
-            ready_share,
-            drain_notice: Duration::ZERO,
+            drain_notice,
             drain_time: Duration::ZERO,
             routing: Routing::of(&RoutingConfig::default()),
         }
@@ -115,16 +114,16 @@ mod tests {
 
     #[test]
     fn what_changes_is_seen_at_the_next_look_and_costs_nothing_before() {
-        let shared = Arc::new(ArcSwap::from_pointee(live(1.0)));
+        let shared = Arc::new(ArcSwap::from_pointee(live(Duration::ZERO)));
         let mut seen = Seen::new(&shared);
         let first = Arc::downgrade(&shared.load_full());
         // Of the shared one, the cache and what is seen.
         assert_eq!(first.strong_count(), 3);
         let looked = allocation_counter::measure(|| (0..1_000).for_each(|_| seen.look()));
         assert_eq!((looked.count_total, first.strong_count()), (0, 3));
-        shared.store(Arc::new(live(0.5)));
-        assert_eq!(seen.ready_share, 1.0);
+        shared.store(Arc::new(live(SECOND)));
+        assert_eq!(seen.drain_notice, Duration::ZERO);
         seen.look();
-        assert_eq!((seen.ready_share, first.strong_count()), (0.5, 0));
+        assert_eq!((seen.drain_notice, first.strong_count()), (SECOND, 0));
     }
 }

@@ -30,12 +30,13 @@ mod route;
 mod routes;
 mod server;
 mod snapshot;
+mod sources;
 mod state;
 mod text;
 mod tokens;
 mod workers;
 
 pub use client::{GetError, GetLimits, get};
-pub use fetch::{FetchError, fetch_snapshot};
+pub use fetch::{FetchError, fetch_snapshot, find_peers};
 pub use server::{Server, ServerConfig, ServerError, TlsError, TlsFiles, check_files};
 pub use tokens::TokensError;

@@ -27,6 +27,11 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// `GET /v1/snapshot`. Each HTTP thread sends one at a time.
 pub(super) fn answer(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
+    if state.fleet.start().is_seeking() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let message = "the node looks for a snapshot itself";
+        return Err(ApiError::new(status, "starting", message));
+    }
     let busy = Busy::take(&state.sending)?;
     let (sender, body) = Channel::new(1);
     let fleet = Arc::clone(&state.fleet);

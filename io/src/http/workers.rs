@@ -29,6 +29,10 @@ struct Entry<'v> {
     events_skipped: BTreeMap<&'static str, u64>,
     /// Why no events can be expected of it.
     problem: Option<String>,
+    /// Who describes it.
+    source: &'static str,
+    /// Whether requests may be sent to it.
+    serving: bool,
 }
 
 impl<'v> Entry<'v> {
@@ -55,6 +59,8 @@ impl<'v> Entry<'v> {
             restarts: status.restarts(),
             events_skipped: skipped.map(|(why, n)| (why.as_str(), n)).collect(),
             problem: info.problem().map(Arc::unwrap_or_clone),
+            source: info.source().as_str(),
+            serving: info.is_serving(),
         }
     }
 }
@@ -106,6 +112,8 @@ impl From<AddError> for ApiError {
             AddError::NoRoom { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)
             }
+            AddError::Starting => Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", message)
+                .with("retry-after", "1"),
         }
     }
 }

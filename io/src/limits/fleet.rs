@@ -35,6 +35,20 @@ pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 pub const GRACE_MIN: Duration = Duration::from_secs(1);
 /// Longest such time that can be set.
 pub const GRACE_MAX: Duration = Duration::from_secs(7_200);
+/// What is kept of that time, so that the process has ended by itself before it is killed: a tenth, and this at most.
+pub const GRACE_MARGIN_MAX: Duration = Duration::from_secs(1);
+/// What requests in flight leave of it to the last snapshot and to threads that end: a fifth, and this at most. A snapshot of 2.5 million
+/// entries takes a third of a second.
+pub const GRACE_RESERVE_MAX: Duration = Duration::from_secs(5);
+/// Time for the last words of a process that is out of time: nobody may be reading its log.
+pub const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(200);
+/// Between two looks at whether the node is ready, while it starts; and at whether it is to stop, meanwhile.
+pub const START_GLANCE: Duration = Duration::from_millis(20);
+/// Time for the name of a peer to be resolved, and for a peer to say whether it is ready: all are asked at once, and
+/// whoever does not answer is not asked for a snapshot.
+pub const PEER_GLANCE_TIME_MAX: Duration = Duration::from_secs(2);
+/// Bytes in which it says so.
+pub const PEER_GLANCE_BYTES_MAX: u64 = 64 << 10;
 /// Between two looks at the fleet file. It is read once two looks in a row find the same new version, so that one that is
 /// being written is not taken for a whole one.
 pub const FLEET_FILE_INTERVAL: Duration = Duration::from_secs(1);

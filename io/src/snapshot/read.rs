@@ -8,6 +8,7 @@ use crate::stream::saved::{Checksum, Kept, Standing};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a snapshot is refused.
@@ -47,7 +48,16 @@ struct Found {
 
 impl Snapshot {
     /// Reads a file through and checks all of it. O(bytes).
-    pub fn open(mut file: File, hash_seed: u64) -> Result<Self, ReadError> {
+    pub fn open(file: File, hash_seed: u64) -> Result<Self, ReadError> {
+        Self::open_unless(file, hash_seed, &AtomicBool::new(false))
+    }
+
+    /// The same, given up once `stop` is set: [`ErrorKind::Interrupted`].
+    pub fn open_unless(
+        mut file: File,
+        hash_seed: u64,
+        stop: &AtomicBool,
+    ) -> Result<Self, ReadError> {
         let length = file.seek(SeekFrom::End(0))?;
         if length > SNAPSHOT_BYTES_MAX {
             return Err(ReadError::TooLarge(length));
@@ -57,6 +67,7 @@ impl Snapshot {
             file: BufReader::with_capacity(SNAPSHOT_BUFFER_BYTES, &file),
             at: 0,
             sums: Vec::new(),
+            stop,
         };
         let head: [u8; HEAD_BYTES] = reader.array("the head")?;
         let made_ms = read_head(&head, hash_seed)?;
@@ -120,6 +131,7 @@ struct Reader<'f> {
     file: BufReader<&'f File>,
     at: u64,
     sums: Vec<u64>,
+    stop: &'f AtomicBool,
 }
 
 impl Reader<'_> {
@@ -183,6 +195,10 @@ impl Reader<'_> {
     }
 
     fn fill(&mut self, bytes: &mut [u8], what: &'static str) -> Result<(), ReadError> {
+        // Relaxed: a wish, nothing is read because of it.
+        if self.stop.load(Relaxed) {
+            return Err(io::Error::from(ErrorKind::Interrupted).into());
+        }
         match self.file.read_exact(bytes) {
             Ok(()) => {
                 self.at += bytes.len() as u64;

@@ -31,12 +31,12 @@ pub struct Written {
 }
 
 /// Writes these workers into `folder`: into a file of another name first, which then takes the place of the last
-/// snapshot. Without any worker the last one stays. By one thread at a time. O(bytes). The memory it takes is that of one section.
+/// snapshot. Without any worker the last one stays, and with the first section that is an error. By one thread at a time. O(bytes). The memory it takes is that of one section.
 pub fn write(
     folder: &Path,
     hash_seed: u64,
     made_ms: u64,
-    sections: impl Iterator<Item = (About, Section)>,
+    sections: impl Iterator<Item = io::Result<(About, Section)>>,
 ) -> Result<Written, WriteError> {
     try_write(folder, hash_seed, made_ms, sections).map_err(|source| WriteError {
         path: folder.display().to_string(),
@@ -48,7 +48,7 @@ fn try_write(
     folder: &Path,
     hash_seed: u64,
     made_ms: u64,
-    sections: impl Iterator<Item = (About, Section)>,
+    sections: impl Iterator<Item = io::Result<(About, Section)>>,
 ) -> io::Result<Written> {
     let path = folder.join(NEW_NAME);
     // Of a process that was killed while it wrote, perhaps.
@@ -60,7 +60,8 @@ fn try_write(
     };
     let (mut assembly, head) = Assembly::begin(hash_seed, made_ms);
     put(&head)?;
-    for (about, saved) in sections {
+    for section in sections {
+        let (about, saved) = section?;
         let Some(head) = assembly.section(&about, &saved) else {
             tracing::warn!(pod = about.pod, "too much to say about a worker to save it");
             continue;

@@ -19,7 +19,7 @@ fn one() -> Fixture {
     fixture
 }
 
-fn asked() -> Value {
+pub(crate) fn asked() -> Value {
     json!({"model": "m", "token_ids": prompt(41)})
 }
 
@@ -40,12 +40,12 @@ fn serve(client: &mut Client, cached_tokens: u64) {
     tell(client, &id, cached_tokens);
 }
 
-fn metrics(client: &mut Client) -> String {
+pub(crate) fn metrics(client: &mut Client) -> String {
     String::from_utf8(client.get("/metrics").body).unwrap()
 }
 
 /// The value of a series.
-fn series(text: &str, name: &str) -> Option<f64> {
+pub(crate) fn series(text: &str, name: &str) -> Option<f64> {
     let mut lines = text.lines();
     let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     found.map(|value| value.parse().unwrap())

@@ -2,7 +2,7 @@
 //! of writers.
 use crate::client::Client;
 use kvroute::config::TokenizerConfig;
-use kvroute::fleet::{Fleet, PodSpec, Subscribe};
+use kvroute::fleet::{Fleet, PodSpec, Subscribe, Terms};
 use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::load::Clock;
 use kvroute::predict::{LearnConfig, Learner};
@@ -146,11 +146,15 @@ impl Fixture {
     }
 
     pub(crate) fn with(threads: usize, ready_share: f64) -> Self {
-        Self::serving(&ServerConfig {
+        let fixture = Self::serving(&ServerConfig {
             threads,
-            ready_share,
             ..ServerConfig::default()
-        })
+        });
+        fixture.fleet.start().set_terms(Terms {
+            share: ready_share,
+            ..Terms::default()
+        });
+        fixture
     }
 
     pub(crate) fn serving(config: &ServerConfig) -> Self {

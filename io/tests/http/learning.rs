@@ -53,7 +53,9 @@ fn node(learn: LearnConfig, event_sync: bool) -> Node {
         },
         ..Config::default()
     };
-    Node::start(&config).unwrap()
+    let node = Node::start(&config).unwrap();
+    assert!(node.wait_entered(PATIENCE));
+    node
 }
 
 fn add(client: &mut Client, pod: &Value) {

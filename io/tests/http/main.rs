@@ -30,6 +30,7 @@ mod route;
 mod salts;
 mod schemathesis;
 mod shadow;
+mod sources;
 mod tls;
 mod tokenize;
 mod tokenizer;

@@ -1,7 +1,7 @@
 //! `/metrics` over real HTTP, read by a strict reader of the OpenMetrics text format that shares nothing
 //! with the writer.
 use crate::fixture::{Blocks, Fixture, prompt};
-use kvroute::fleet::ProbeFailure;
+use kvroute::fleet::{Described, PodSpec, ProbeFailure, Refused, Source};
 use kvroute::status::{SkipReason, Trust};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -210,6 +210,55 @@ fn every_worker_has_its_counts_and_they_go_with_it() {
         .filter_map(|(_, labels)| Some((labels.get("pod")?.as_str(), labels["rank"].as_str())))
         .collect();
     assert_eq!(left, BTreeSet::from([("b", "0"), ("ns/a", "0")]));
+}
+
+#[test]
+fn every_source_has_its_counts() {
+    let fixture = Fixture::new();
+    let (_, samples) = scrape(&fixture);
+    let sources = |samples: &BTreeMap<Series, f64>| {
+        let of = samples
+            .keys()
+            .filter(|(name, _)| name.starts_with("kvroute_source_"));
+        of.map(|(_, labels)| labels["source"].clone())
+            .collect::<BTreeSet<_>>()
+    };
+    assert!(sources(&samples).is_empty());
+
+    let fleet = &fixture.fleet;
+    fleet.sources().expect(Source::Dns);
+    fleet.sources().failed(Source::Dns, &"silence");
+    let pod = |name: &str| {
+        let spec = json!({"pod": name, "model": "m", "events": "tcp://h:1"});
+        Described::from(serde_json::from_value::<PodSpec>(spec).unwrap())
+    };
+    let malformed = vec![Refused::invalid("x", "no pod")];
+    fleet.follow(Source::File, vec![pod("a"), pod("b"), pod("c")], malformed);
+    while fleet.reconcile().more || fleet.looks().try_recv().is_ok() {}
+    let (_, samples) = scrape(&fixture);
+    assert_eq!(
+        sources(&samples),
+        BTreeSet::from(["dns".to_owned(), "file".to_owned()])
+    );
+    let value = |name: &str, labels: &[(&str, &str)]| samples.get(&series(name, labels)).copied();
+    for (name, dns, file) in [
+        ("kvroute_source_pods", 0.0, 4.0),
+        ("kvroute_source_following", 0.0, 1.0),
+        ("kvroute_source_updates_total", 0.0, 1.0),
+        ("kvroute_source_failures_total", 1.0, 0.0),
+    ] {
+        assert_eq!(value(name, &[("source", "dns")]), Some(dns), "{name}");
+        assert_eq!(value(name, &[("source", "file")]), Some(file), "{name}");
+    }
+    let refused = |reason| {
+        let labels = [("source", "file"), ("reason", reason)];
+        value("kvroute_source_refused", &labels)
+    };
+    let reasons = ["invalid", "same_events", "removed"].map(refused);
+    assert_eq!(reasons, [Some(1.0), Some(2.0), None]);
+    let age = |source| value("kvroute_source_heard_age_seconds", &[("source", source)]);
+    assert_eq!(age("dns"), None);
+    assert!((0.0..60.0).contains(&age("file").unwrap()));
 }
 
 /// A pod's name is anybody's choice.

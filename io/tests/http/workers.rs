@@ -23,6 +23,7 @@ fn a_pod_is_added_listed_and_removed() {
             "replay": format!("tcp://10.0.0.7:{}", 5657 + rank), "block_size": 16,
             "state": "replaying", "last_sequence": null, "last_event_ms": null, "blocks": 0,
             "gaps": 0, "replays": 0, "restarts": 0, "events_skipped": {}, "problem": null,
+            "source": "registered", "serving": true,
         })
     };
     assert_eq!(
@@ -62,7 +63,7 @@ fn the_list_shows_what_the_io_thread_says() {
         "events": events_of("a"), "replay": null, "block_size": 32, "state": "partial",
         "last_sequence": 0, "last_event_ms": status.last_event_ms(), "blocks": 7, "gaps": 1,
         "replays": 2, "restarts": 3, "events_skipped": {"unknown_tag": 4, "medium": 5},
-        "problem": problem,
+        "problem": problem, "source": "registered", "serving": true,
     }]);
     assert_eq!(listed, expected);
 }
@@ -206,8 +207,8 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
         "mode": "events", "valid": true, "meaning": kvroute::status::SyncMode::Events.meaning(),
     });
     let empty = json!({
-        "status": "ready", "workers": 0, "synchronised": 0, "states": states(0, 0, 0),
-        "kv_sync": kv_sync,
+        "status": "ready", "workers": 0, "synchronised": 0, "late": false,
+        "states": states(0, 0, 0), "kv_sync": kv_sync,
     });
     assert_eq!(client.get("/readyz").json(), empty);
     for pod in ["a", "b", "c"] {
@@ -234,8 +235,16 @@ fn ready_once_the_share_of_workers_has_left_replaying() {
     fixture.status("b#0").set_trust(Trust::Stale);
     let response = client.get("/readyz");
     let ready = json!({
-        "status": "ready", "workers": 3, "synchronised": 2, "states": states(1, 1, 1),
-        "kv_sync": kv_sync,
+        "status": "ready", "workers": 3, "synchronised": 2, "late": false,
+        "states": states(1, 1, 1), "kv_sync": kv_sync,
+    });
+    assert_eq!((response.status, response.json()), (200, ready));
+    // One that starts or replays again takes nobody out of service.
+    fixture.status("a#0").set_trust(Trust::Replaying);
+    let response = client.get("/readyz");
+    let ready = json!({
+        "status": "ready", "workers": 3, "synchronised": 1, "late": false,
+        "states": states(0, 2, 1), "kv_sync": kv_sync,
     });
     assert_eq!((response.status, response.json()), (200, ready));
 }

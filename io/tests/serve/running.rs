@@ -52,13 +52,19 @@ impl Running {
 
     /// The next line of the log with this in it.
     pub(crate) fn logged(&self, what: &str) -> String {
+        self.logged_until(what).pop().unwrap()
+    }
+
+    /// The next lines of the log, to the one with this in it.
+    pub(crate) fn logged_until(&self, what: &str) -> Vec<String> {
         let give_up = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         while let Ok(line) = self.log.recv_timeout(give_up - Instant::now()) {
-            if line.contains(what) {
-                return line;
-            }
+            let found = line.contains(what);
             lines.push(line);
+            if found {
+                return lines;
+            }
         }
         panic!("{what:?} is not in the log: {lines:#?}");
     }
@@ -79,10 +85,44 @@ impl Running {
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = self.connect();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         rest(&mut stream)
+    }
+
+    /// The first answer of this kind to `/readyz`.
+    pub(crate) fn wait_ready(&self, status: u16) -> String {
+        let status = format!("HTTP/1.1 {status} ");
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let said = self.get("/readyz");
+            if said.starts_with(&status) {
+                return said;
+            }
+            assert!(Instant::now() < give_up, "{said}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Until `/readyz` says this.
+    pub(crate) fn wait_said(&self, what: &str) {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let said = self.get("/readyz");
+            if said.contains(what) {
+                return;
+            }
+            assert!(Instant::now() < give_up, "{said}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A metric's value.
@@ -131,6 +171,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A request that is in flight: its go-ahead has come, its body has not.
+pub(crate) fn in_flight(node: &Running) -> TcpStream {
+    let mut busy = node.connect();
+    let head =
+        "POST /v1/match HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    busy.write_all(head.as_bytes()).unwrap();
+    assert!(answer(&mut busy).starts_with("HTTP/1.1 100 "));
+    busy
 }
 
 /// All until the end of the connection.

@@ -26,7 +26,9 @@ fn config(folder: &Path) -> Config {
 }
 
 fn start(config: &Config) -> Node {
-    Node::start(config).expect("the node starts")
+    let node = Node::start(config).expect("the node starts");
+    assert!(node.wait_entered(PATIENCE));
+    node
 }
 
 fn follow_as(node: &Node, engine: &FakeEngine, uid: Option<&str>) -> Arc<WorkerInfo> {

@@ -106,10 +106,11 @@ fn load(
     for _ in 0..3 {
         let before = peak_mb(true)?;
         let begun = Instant::now();
-        drop(warm::find(
-            &[],
-            config.snapshot_dir.as_deref(),
-            config.hash_seed,
+        let folder = config.snapshot_dir.as_deref().ok_or("no folder")?;
+        drop(warm::from_folder(
+            folder,
+            config.hash_seed.0,
+            &AtomicBool::new(false),
         ));
         let checked = begun.elapsed();
         let (begun, cpu) = (Instant::now(), cpu_ms()?);
@@ -175,6 +176,9 @@ fn lookups(
 
 fn start(config: &Config, engines: &[FakeEngine]) -> Result<Node, Failure> {
     let node = Node::start(config)?;
+    if !node.wait_entered(PATIENCE) {
+        return Err("the node does not start".into());
+    }
     for (n, engine) in engines.iter().enumerate() {
         let pod: PodSpec = serde_json::from_value(json!({
             "pod": format!("warm/{n:02}"), "uid": n.to_string(), "model": "m",

@@ -1,7 +1,7 @@
 //! Which pods are found: by labels, namespace, model, readiness.
-use crate::world::{Engine, MODEL, NAMESPACE, World, settings};
+use crate::world::{Engine, MODEL, NAMESPACE, World, settings, until};
 use kvroute::config::{KubernetesConfig, Namespaces, Preset};
-use kvroute_tests::apiserver::{ApiServer, PodTemplate, TOKEN};
+use kvroute_tests::apiserver::{ApiServer, PodTemplate, TOKEN, Verb};
 use serde_json::json;
 
 #[test]
@@ -166,4 +166,25 @@ fn pods_by_the_labels_of_llm_d() {
     world.add(&third, third.annotate(llm_d("c")));
     world.wait_for_pods(&["serving/a", "serving/c"]);
     world.assert_only_pods_were_asked_for();
+}
+
+#[test]
+fn more_pods_than_a_page_has() {
+    const PODS: usize = 1_100;
+    let api = ApiServer::start();
+    for number in 0..PODS {
+        let template = PodTemplate::new(NAMESPACE, &format!("pod-{number:04}"));
+        let template = template.label("model.aibrix.ai/name", MODEL);
+        api.create(template).start("127.0.0.1");
+    }
+    let settings = settings(&api, TOKEN);
+    let world = World::start_with(api, settings);
+    until("all pods are known", || match world.workers().len() {
+        PODS => Ok(()),
+        other => Err(format!("{other} pods, {:?}", world.report())),
+    });
+    let requests = world.api.requests();
+    let pages = requests.iter().filter(|r| r.verb == Verb::List);
+    let follow_on = pages.filter(|r| r.query.get("continue").is_some());
+    assert!(follow_on.count() > 0, "one page has them all: {requests:?}");
 }

@@ -1,5 +1,6 @@
 //! What is wrong between the node and Kubernetes, in words that say what to do.
 use kube::Error;
+use kube::config::KubeconfigError;
 use kube::core::Status;
 
 /// Characters of what a server says that are told.
@@ -73,7 +74,13 @@ fn transport(why: &str, verb: Verb, place: &str) -> String {
 }
 
 /// An error with all its causes, each once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    // Its own words show the lines around the fault, where tokens and passwords are.
+    if let Some(KubeconfigError::Parse(fault)) = error.downcast_ref() {
+        let line = fault.location().map(|place| place.line());
+        let place = line.map_or_else(String::new, |line| format!(", see line {line}"));
+        return format!("not the YAML of a kubeconfig{place}");
+    }
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -483,6 +483,42 @@ fn what_is_wrong_with_a_source_is_told_and_counted() {
     assert!(again.heard_ms.is_some());
 }
 
+/// One name that cannot be resolved must not keep a node from serving the pods of all others.
+#[test]
+fn a_source_that_stays_silent_is_not_waited_for_for_ever() {
+    let (fleet, _) = fleet(10);
+    let patience = Duration::from_secs(100);
+    fleet.start().set_terms(Terms {
+        share: 0.0,
+        patience,
+    });
+    let begin = Instant::now();
+    let at = |seconds: u64| fleet.readiness_at(begin + Duration::from_secs(seconds));
+    let waits = |readiness: &Readiness, what: &str| matches!(readiness, Readiness::Waiting(why) if why == what);
+    fleet.sources().expect(Dns);
+    assert!(waits(&at(0), "dns was not heard yet"));
+    assert!(
+        waits(&at(1_000), "dns was not heard yet"),
+        "there is nobody to send a request to"
+    );
+    let a = described("{pod: a, model: m, events: 'tcp://h:1'}");
+    fleet.follow_in_part(Dns, vec![a], "b: silence");
+    settle(&fleet);
+    for seconds in [1_001, 1_100] {
+        let found = at(seconds);
+        assert!(
+            waits(&found, "dns was heard in part: b: silence"),
+            "{found:?}"
+        );
+    }
+    assert!(at(1_101).is_ready());
+    assert_eq!(
+        report(&fleet, Dns).state,
+        "starting",
+        "what is missing is told"
+    );
+}
+
 #[test]
 fn what_cannot_be_a_pod_is_named_beside_what_is_refused() {
     let (fleet, _) = fleet(10);
@@ -511,7 +547,7 @@ fn a_source_describes_so_many_pods_and_no_more() {
     fleet.follow(Dns, pods.collect(), Vec::new());
     let told = report(&fleet, Dns);
     assert_eq!(told.pods, PODS_PER_SOURCE_MAX + 1);
-    while fleet.reconcile().more {}
+    settle(&fleet);
     let told = report(&fleet, Dns);
     assert_eq!(told.refused, PODS_PER_SOURCE_MAX);
     assert_eq!(told.refused_by["no_room"], 1);

@@ -27,7 +27,7 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
-use crate::status::{HttpStatus, SyncMode};
+use crate::status::{EndStep, Ending, HttpStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use arc_swap::ArcSwap;
@@ -41,11 +41,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tls::Tls;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::spawn_local;
+use tokio::time::timeout_at;
 use watch::Watch;
 
 /// How the server runs.
@@ -57,8 +58,6 @@ pub struct ServerConfig {
     pub admin_listen: Option<Address>,
     /// Number of threads, taken as 1 to [`THREADS_MAX`].
     pub threads: usize,
-    /// The share of the workers that must have left `replaying` for `/readyz` to say so, 0 to 1.
-    pub ready_share: f64,
     /// Where knowledge of pods' caches comes from: `/readyz` and a metric tell of it.
     pub sync_mode: SyncMode,
     /// TLS on all TCP listeners.
@@ -92,7 +91,6 @@ impl Default for ServerConfig {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
             admin_listen: None,
             threads: 1,
-            ready_share: 1.0,
             sync_mode: SyncMode::default(),
             tls: None,
             token_file: None,
@@ -147,7 +145,8 @@ pub struct Server {
     admin_address: Option<Address>,
     status: Arc<HttpStatus>,
     live: live::Shared,
-    stopping: Sender<bool>,
+    /// Until when requests in flight may go on, once it stops.
+    stopping: Sender<Option<Instant>>,
     threads: Vec<JoinHandle<()>>,
     reloader: Option<Reloader>,
     /// They end when the threads above have.
@@ -196,7 +195,7 @@ impl Server {
         let states = seats.by_ref().take(answer_aside);
         let states = states.map(|seat| begin(seat, fleet, &status, (config, &live), tokenizer));
         let (aside, answering_aside) = Aside::start(states)?;
-        let (stopping, stop) = channel(false);
+        let (stopping, stop) = channel(None);
         let mut server = Self {
             addresses,
             admin_address,
@@ -277,8 +276,18 @@ impl Server {
     /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
     /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
     pub fn stop(self) {
+        self.stop_by(&Ending::default());
+    }
+
+    /// The same, as far as there is time for it.
+    pub fn stop_by(self, ending: &Ending) {
+        ending.enter(EndStep::Notice);
         self.status.leave();
-        thread::sleep(self.live.load().drain_notice);
+        let live = self.live.load_full();
+        thread::sleep(ending.at_most(live.drain_notice));
+        ending.enter(EndStep::Requests);
+        let until = Instant::now() + ending.at_most(live.drain_time);
+        self.stopping.send_replace(Some(until));
         drop(self);
     }
 }
@@ -286,7 +295,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.status.leave();
-        self.stopping.send_replace(true);
+        let until = Instant::now() + self.live.load().drain_time;
+        self.stopping.send_if_modified(|stopping| {
+            let first = stopping.is_none();
+            *stopping = stopping.or(Some(until));
+            first
+        });
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("an HTTP thread has panicked");
@@ -312,7 +326,6 @@ fn begin(
 /// What of the settings can change.
 fn live_of(config: &ServerConfig) -> Live {
     Live {
-        ready_share: config.ready_share,
         drain_notice: config.drain_notice,
         drain_time: config.drain_time,
         routing: live::Routing::of(&config.routing),
@@ -385,7 +398,7 @@ struct Thread {
     tokenizer: Option<Tokenizer>,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
-    stop: Receiver<bool>,
+    stop: Receiver<Option<Instant>>,
 }
 
 impl Thread {
@@ -452,7 +465,8 @@ impl Thread {
         // It is waited for.
         let _ = ready.send(Ok(()));
         let mut stop = self.stop;
-        let _ = stop.wait_for(|stopping| *stopping).await;
+        let until = stop.wait_for(Option::is_some).await;
+        let until = until.ok().and_then(|until| *until);
         for task in accepting {
             task.abort();
             // Its listener is closed when it has ended.
@@ -460,8 +474,8 @@ impl Thread {
         }
         shared.watch.finish();
         let ended = shared.watch.empty();
-        let drain_time = self.live.load().drain_time;
-        if tokio::time::timeout(drain_time, ended).await.is_err() {
+        let until = until.unwrap_or_else(Instant::now);
+        if timeout_at(until.into(), ended).await.is_err() {
             tracing::warn!(
                 connections = shared.watch.len(),
                 "some requests were not finished in time"

@@ -1,57 +1,12 @@
 //! Starts the processes, kills some of them, and compares.
 use crate::engines::BLOCK_SIZE;
+use crate::process::Process;
 use crate::watch::taken;
 use crate::{Failure, Size};
 use kvroute::demo::Client;
 use kvroute_bench::Random;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A child that talks in lines. It dies with this value.
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(words: &[String]) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdin = child.stdin.take().ok_or("no stdin")?;
-        let stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        Ok(Self {
-            child,
-            stdin,
-            stdout,
-        })
-    }
-
-    fn say(&mut self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.stdin, "{line}")?)
-    }
-
-    fn line(&mut self) -> Result<String, Failure> {
-        let mut line = String::new();
-        if self.stdout.read_line(&mut line)? == 0 {
-            return Err("a process has ended".into());
-        }
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What looks found, in all.
 #[derive(Debug, Default)]
@@ -177,8 +132,7 @@ impl Soak {
     /// Kills a process as the kernel does when it is out of memory, and starts another in its place.
     fn kill_one(&mut self) -> Result<(), Failure> {
         let process = self.random.below(self.engines.len());
-        self.engines[process].child.kill()?;
-        self.engines[process].child.wait()?;
+        self.engines[process].kill()?;
         self.kills += 1;
         self.engines[process] = self.start_engines(process)?;
         Ok(())
@@ -267,7 +221,7 @@ impl Soak {
     fn report(&mut self, begun: Instant, workers: &[Value]) -> Result<(), Failure> {
         let sum = |key: &str| -> u64 { workers.iter().filter_map(|w| w[key].as_u64()).sum() };
         let exact = workers.iter().filter(|w| w["state"] == "exact").count();
-        let taken = taken(self.node.child.id())?;
+        let taken = taken(self.node.id())?;
         let line = json!({
             "seconds": begun.elapsed().as_secs(),
             "resident_mb": (taken.resident_mb * 10.0).round() / 10.0,

@@ -9,6 +9,7 @@
 mod drive;
 mod engines;
 mod node;
+mod process;
 mod watch;
 
 use std::process::ExitCode;

@@ -13,6 +13,9 @@ pub(crate) fn run() -> Result<(), Failure> {
         snapshot_interval: Some(Duration::from_secs(30)),
         ..Config::default()
     })?;
+    if !node.wait_entered(Duration::from_secs(60)) {
+        return Err("the node does not start".into());
+    }
     println!("{}", node.http_addr());
     std::io::stdout().flush()?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
