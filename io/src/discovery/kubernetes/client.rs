@@ -88,22 +88,7 @@ pub(super) fn check(config: &KubernetesConfig) -> Result<(), KubernetesError> {
 fn unusable(path: &Path, error: &KubeconfigError) -> KubernetesError {
     KubernetesError::Kubeconfig {
         path: path.to_owned(),
-        why: say(error),
-    }
-}
-
-/// What is wrong with a kubeconfig. Where it cannot be understood, the parser shows lines of it: there may be a token in them.
-fn say(error: &KubeconfigError) -> String {
-    let KubeconfigError::Parse(error) = error else {
-        return chain(error);
-    };
-    match error.location().filter(|at| at.line() > 0) {
-        Some(at) => format!(
-            "line {}, column {}: not a kubeconfig",
-            at.line(),
-            at.column()
-        ),
-        None => "not a kubeconfig".to_owned(),
+        why: chain(error),
     }
 }
 
@@ -123,7 +108,7 @@ async fn find(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
     let usual = Config::from_kubeconfig(&options).await;
     usual.map_err(|error| KubernetesError::Nowhere {
         in_cluster,
-        usual: say(&error),
+        usual: chain(&error),
     })
 }
 
@@ -227,13 +212,13 @@ mod tests {
         for (text, expected) in [
             (
                 "users: [{name: u, user: {token: [secret]}}]",
-                "not a kubeconfig",
+                "not the YAML of a kubeconfig",
             ),
             (
                 "users:\n- name: u\n  user: {token: secret\n",
-                "not a kubeconfig",
+                "not the YAML of a kubeconfig",
             ),
-            ("secret", "not a kubeconfig"),
+            ("secret", "not the YAML of a kubeconfig"),
             ("kind: Config", "current context"),
             ("current-context: missing", "missing"),
         ] {
