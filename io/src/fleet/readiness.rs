@@ -418,22 +418,33 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_was_never_heard_is_waited_for_without_end() {
+    fn a_source_that_was_never_heard_is_waited_for_as_long_as_there_is_no_worker() {
         let (fleet, now) = (fleet(), Instant::now());
         fleet.sources().expect(Source::Kubernetes);
         fleet.sources().failed(Source::Kubernetes, &"refused");
-        // Others are there, and synchronised.
-        fleet.add(pod("a")).unwrap();
-        set(&fleet, "a", Trust::Exact);
         let never = waiting("kubernetes was not heard yet: refused");
         assert_eq!(fleet.readiness_at(now), never);
         assert_eq!(fleet.readiness_at(now + 100_000 * SECOND), never);
+        // Others come, and are synchronised.
+        let now = now + 100_000 * SECOND;
+        fleet.add(pod("a")).unwrap();
+        set(&fleet, "a", Trust::Exact);
+        assert_eq!(fleet.readiness_at(now), never);
+        assert_eq!(fleet.readiness_at(now + 119 * SECOND), never);
+        assert_eq!(fleet.readiness_at(now + 120 * SECOND), READY);
+    }
+
+    #[test]
+    fn pods_of_a_source_are_waited_for_until_they_are_entered_and_synchronised() {
+        let (fleet, now) = (fleet(), Instant::now());
         fleet.follow(Source::Kubernetes, vec![pod("b").into()], Vec::new());
         let entering = waiting("not all pods of kubernetes are entered yet");
         assert_eq!(fleet.readiness_at(now), entering);
         fleet.reconcile();
-        let one = waiting("1 of 2 workers are still replaying: b#0");
-        assert_eq!(fleet.readiness_at(now + 100_000 * SECOND), one);
+        let one = waiting("1 of 1 workers are still replaying: b#0");
+        assert_eq!(fleet.readiness_at(now + SECOND), one);
+        set(&fleet, "b", Trust::Partial);
+        assert_eq!(fleet.readiness_at(now + SECOND), READY);
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn a_second_replica_is_warm_before_it_is_ready() {
     let alone = Running::start(&common);
     alone.wait_ready(200);
     let partial = "partial".to_owned();
-    assert_eq!(holders(&alone, 0, 0), []);
+    assert!(holders(&alone, 0, 0).is_empty());
     assert_eq!(
         holders(&alone, 0, 59),
         [("e0".to_owned(), BLOCK_SIZE, partial)]
