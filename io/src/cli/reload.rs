@@ -33,8 +33,8 @@ impl Reload {
     /// Reads it again. If it cannot be used, nothing changes.
     pub(super) fn again(&mut self, node: &Node) {
         if let Err(error) = self.try_again(node) {
-            tracing::warn!(%error, "the configuration cannot be used; the last good one stays");
             node.count_bad_configuration();
+            tracing::warn!(%error, "the configuration cannot be used; the last good one stays");
         }
     }
 
@@ -42,6 +42,8 @@ impl Reload {
         let given = self.source.given()?;
         let changes = self.standing.take(&given)?;
         let config = self.standing.config();
+        // Before it is told, so that whoever reads it finds it so.
+        node.take(config);
         for change in &changes.live {
             let (key, from) = (&*change.key, change.source.as_str());
             tracing::info!(key, was = %change.from, is = %change.to, from, "setting changed");
@@ -55,7 +57,6 @@ impl Reload {
         {
             tracing::warn!(%error, "cannot change what is logged");
         }
-        node.take(config);
         for warning in given.warnings(config) {
             tracing::warn!("{warning}");
         }
