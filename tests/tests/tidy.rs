@@ -101,6 +101,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
+    ("io/start", &["limits", "fleet", "warm", "config"]),
     ("io/config", &["limits", "address", "status", "fleet"]),
     (
         "io/discovery",
@@ -117,6 +118,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "limits",
             "address",
+            "status",
             "stream",
             "load",
             "predict",
@@ -126,6 +128,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "probe",
             "discovery",
             "warm",
+            "start",
             "config",
         ],
     ),

@@ -129,16 +129,19 @@ pub(crate) fn run(args: Args, origins: Origins) -> Exit {
         "answering"
     );
     let mut reload = Reload::new(source, Standing::new(given, config), set_log);
+    let mut told = None;
     for signal in &mut signals {
         if signal != SIGHUP {
-            tracing::info!(signal, "stopping");
+            told = Some(signal);
             break;
         }
         node.reload();
         reload.again(&node);
     }
     let ending = Ending::within(reload.grace(), Instant::now());
+    // Before the first line of the log: perhaps nobody reads it.
     watch_over(&ending, signals);
+    tracing::info!(signal = told, "stopping");
     node.stop_by(&ending);
     tracing::info!("stopped");
     Exit::Done

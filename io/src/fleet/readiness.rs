@@ -302,6 +302,31 @@ impl Fleet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::{AddError, Described, Nobody, PodSpec, Source};
+    use kvroute_engine::{Index, IndexConfig};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fleet() -> Fleet {
+        Fleet::new(Index::new(IndexConfig::default()), Nobody)
+    }
+
+    fn pod(name: &str) -> PodSpec {
+        let events = format!("tcp://{name}:1");
+        yaml_serde::from_str(&format!("{{pod: {name}, model: m, events: '{events}'}}")).unwrap()
+    }
+
+    fn set(fleet: &Fleet, pod: &str, trust: Trust) {
+        let view = fleet.view();
+        view.pod(pod)[0].status().set_trust(trust);
+    }
+
+    fn waiting(what: &str) -> Readiness {
+        Readiness::Waiting(what.to_owned())
+    }
+
+    const READY: Readiness = Readiness::Ready { late: false };
+    const LATE: Readiness = Readiness::Ready { late: true };
 
     #[test]
     fn the_share_is_rounded_up() {
@@ -316,5 +341,128 @@ mod tests {
         for (workers, share, expected) in cases {
             assert_eq!(needed(workers, share), expected, "{workers} {share}");
         }
+    }
+
+    #[test]
+    fn who_was_ready_stays_so() {
+        let (fleet, now) = (fleet(), Instant::now());
+        fleet.add(pod("a")).unwrap();
+        fleet.add(pod("b")).unwrap();
+        set(&fleet, "a", Trust::Exact);
+        let one = waiting("1 of 2 workers are still replaying: b#0");
+        assert_eq!(fleet.readiness_at(now), one);
+        assert!(!fleet.start().is_settled());
+        set(&fleet, "b", Trust::Stale);
+        assert_eq!(fleet.readiness_at(now), READY);
+        assert!(fleet.start().is_settled());
+        for pod in ["a", "b"] {
+            set(&fleet, pod, Trust::Replaying);
+        }
+        fleet.add(pod("c")).unwrap();
+        fleet.sources().expect(Source::Dns);
+        assert_eq!(fleet.readiness_at(now), READY);
+    }
+
+    #[test]
+    fn a_share_is_enough_if_it_is_set() {
+        let (fleet, now) = (fleet(), Instant::now());
+        for name in ["a", "b", "c"] {
+            fleet.add(pod(name)).unwrap();
+        }
+        set(&fleet, "a", Trust::Exact);
+        let two = waiting("2 of 3 workers are still replaying: b#0, c#0");
+        assert_eq!(fleet.readiness_at(now), two);
+        let patience = Terms::default().patience;
+        fleet.start().set_terms(Terms {
+            share: 0.5,
+            patience,
+        });
+        assert_eq!(fleet.readiness_at(now), two);
+        fleet.start().set_terms(Terms {
+            share: 0.3,
+            patience,
+        });
+        assert_eq!(fleet.readiness_at(now), READY);
+    }
+
+    #[test]
+    fn workers_are_waited_for_from_the_first_one_on_and_not_for_ever() {
+        let (fleet, now) = (fleet(), Instant::now());
+        // Nobody is ready for anything, and is not held to it.
+        assert_eq!(fleet.readiness_at(now), READY);
+        assert!(!fleet.start().is_settled());
+        fleet.add(pod("a")).unwrap();
+        let one = waiting("1 of 1 workers are still replaying: a#0");
+        let first = now + 500 * SECOND;
+        assert_eq!(fleet.readiness_at(first), one);
+        assert_eq!(fleet.readiness_at(first + 119 * SECOND), one);
+        // All have gone: who comes then has all the time.
+        fleet.remove("a", None);
+        assert_eq!(fleet.readiness_at(first + 119 * SECOND), READY);
+        fleet.add(pod("a")).unwrap();
+        let first = first + 1_000 * SECOND;
+        assert_eq!(fleet.readiness_at(first), one);
+        assert_eq!(fleet.readiness_at(first + 119 * SECOND), one);
+        assert_eq!(fleet.readiness_at(first + 120 * SECOND), LATE);
+        // Until it is made up for.
+        assert_eq!(fleet.readiness_at(first + 121 * SECOND), LATE);
+        set(&fleet, "a", Trust::Exact);
+        assert_eq!(fleet.readiness_at(first + 122 * SECOND), READY);
+        set(&fleet, "a", Trust::Replaying);
+        assert_eq!(fleet.readiness_at(first + 123 * SECOND), READY);
+        let took: Vec<_> = fleet.start().took().collect();
+        assert_eq!(
+            took.last(),
+            Some(&(StartStep::Synchronisation, 120 * SECOND))
+        );
+    }
+
+    #[test]
+    fn a_source_that_was_never_heard_is_waited_for_as_long_as_there_is_no_worker() {
+        let (fleet, now) = (fleet(), Instant::now());
+        fleet.sources().expect(Source::Kubernetes);
+        fleet.sources().failed(Source::Kubernetes, &"refused");
+        let never = waiting("kubernetes was not heard yet: refused");
+        assert_eq!(fleet.readiness_at(now), never);
+        assert_eq!(fleet.readiness_at(now + 100_000 * SECOND), never);
+        // Others come, and are synchronised.
+        let now = now + 100_000 * SECOND;
+        fleet.add(pod("a")).unwrap();
+        set(&fleet, "a", Trust::Exact);
+        assert_eq!(fleet.readiness_at(now), never);
+        assert_eq!(fleet.readiness_at(now + 119 * SECOND), never);
+        assert_eq!(fleet.readiness_at(now + 120 * SECOND), READY);
+    }
+
+    #[test]
+    fn pods_of_a_source_are_waited_for_until_they_are_entered_and_synchronised() {
+        let (fleet, now) = (fleet(), Instant::now());
+        fleet.follow(Source::Kubernetes, vec![pod("b").into()], Vec::new());
+        let entering = waiting("not all pods of kubernetes are entered yet");
+        assert_eq!(fleet.readiness_at(now), entering);
+        fleet.reconcile();
+        let one = waiting("1 of 1 workers are still replaying: b#0");
+        assert_eq!(fleet.readiness_at(now + SECOND), one);
+        set(&fleet, "b", Trust::Partial);
+        assert_eq!(fleet.readiness_at(now + SECOND), READY);
+    }
+
+    #[test]
+    fn no_pod_is_taken_in_before_it_is_decided_what_it_begins_with() {
+        let (fleet, now) = (fleet(), Instant::now());
+        fleet.start().seeks("peers are asked (2)");
+        let what = "something to start from is looked for: peers are asked (2)";
+        assert_eq!(fleet.readiness_at(now + 100_000 * SECOND), waiting(what));
+        let refused = fleet.add(pod("a")).unwrap_err();
+        assert!(matches!(refused, AddError::Starting), "{refused}");
+        let described = vec![Described::from(pod("b"))];
+        fleet.follow(Source::File, described, Vec::new());
+        assert!(fleet.reconcile().more);
+        assert!(fleet.view().is_empty() && !fleet.is_entered());
+        fleet.start().decided(now);
+        fleet.add(pod("a")).unwrap();
+        assert!(!fleet.reconcile().more);
+        assert_eq!(fleet.view().len(), 2);
+        assert!(fleet.is_entered());
     }
 }

@@ -4,7 +4,7 @@
 //! most, also if the peer is slow.
 use super::error::{ApiError, Reply, Stream};
 use super::state::{Call, ThreadState};
-use crate::fleet::{Fleet, WorkerInfo};
+use crate::fleet::{Fleet, Readiness, WorkerInfo};
 use crate::limits::{PEER_TIME_MAX, SAVE_FOR_PEER_TIME_MAX, SNAPSHOT_BYTES_MAX};
 use crate::snapshot::Assembly;
 use crate::status::now_ms;
@@ -27,9 +27,10 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// `GET /v1/snapshot`. Each HTTP thread sends one at a time.
 pub(super) fn answer(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    if state.fleet.start().is_seeking() {
+    // What it knows so far may be less than another peer does, or than whoever asks has on disk.
+    if let Readiness::Waiting(why) = state.fleet.readiness() {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let message = "the node looks for a snapshot itself";
+        let message = format!("the node is not ready itself: {why}");
         return Err(ApiError::new(status, "starting", message));
     }
     let busy = Busy::take(&state.sending)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const READ: &str = "configuration read again";
-const FAILURES: &str = "kvroute_reload_failures_total{what=\"configuration\"}";
+const FAILURES: &str = "kvroute_reload_failures_total{file=\"configuration\"}";
 
 /// A folder with a file of settings and a fleet of one pod, which nobody answers for.
 struct Site {
@@ -52,9 +52,9 @@ fn body(answer: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
 }
 
-/// How a choice is made now.
+/// How a choice is made now, by a pod with nothing to do.
 fn explained(node: &Running) -> Value {
-    let asked = r#"{"model":"m","token_ids":[1,2,3,4]}"#;
+    let asked = r#"{"model":"m","token_ids":[1,2,3,4],"dry_run":true}"#;
     let chosen = body(&node.ask("POST", "/v1/route", asked));
     let id = chosen["request_id"]
         .as_str()
@@ -109,7 +109,7 @@ fn what_can_change_is_taken_at_once_and_flags_still_win() {
             (&after["policy"], &after["minimum_match"]),
             (&"cost".into(), &7.into())
         );
-        // Four tokens to be computed, each for 3.5, beside what loads cost.
+        // Four tokens to be computed, each for 3.5, in thousandths.
         assert_eq!(after["candidates"][0]["cost"], 14_000, "{after}");
     }
     // What is taken out of the file is the default again.

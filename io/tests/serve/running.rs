@@ -112,6 +112,19 @@ impl Running {
         }
     }
 
+    /// Until `/readyz` says this.
+    pub(crate) fn wait_said(&self, what: &str) {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let said = self.get("/readyz");
+            if said.contains(what) {
+                return;
+            }
+            assert!(Instant::now() < give_up, "{said}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A metric's value.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics");
@@ -158,6 +171,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A request that is in flight: its go-ahead has come, its body has not.
+pub(crate) fn in_flight(node: &Running) -> TcpStream {
+    let mut busy = node.connect();
+    let head =
+        "POST /v1/match HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    busy.write_all(head.as_bytes()).unwrap();
+    assert!(answer(&mut busy).starts_with("HTTP/1.1 100 "));
+    busy
 }
 
 /// All until the end of the connection.

@@ -1,5 +1,5 @@
 //! SIGTERM drains, SIGHUP reads files again; sockets and addresses as the command line has them.
-use crate::running::{PATIENCE, Running, answer, rest, serve};
+use crate::running::{PATIENCE, Running, answer, in_flight, rest, serve};
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -10,16 +10,6 @@ use tempfile::TempDir;
 const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 const READY: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
-
-/// A request that is in flight: its go-ahead has come, its body has not.
-fn in_flight(node: &Running) -> TcpStream {
-    let mut busy = node.connect();
-    let head =
-        "POST /v1/match HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
-    busy.write_all(head.as_bytes()).unwrap();
-    assert!(answer(&mut busy).starts_with("HTTP/1.1 100 "));
-    busy
-}
 
 #[test]
 fn a_node_that_is_told_to_stop_drains() {

@@ -3,8 +3,10 @@ use crate::{kvroute, run};
 use kvroute::config::{Given, Settings, SettingsFile, Standing};
 use rcgen::generate_simple_self_signed;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Seeds, other than the default.
@@ -128,7 +130,6 @@ fn passwords_and_contents_are_not_repeated() {
         &["--peers", &at],
         &["--dns", &pod],
         &["--policy", &at],
-        &["--log", &at],
     ] {
         for command in ["check-config", "serve"] {
             let (code, shown) = run(kvroute(&[command]).args(args));
@@ -158,11 +159,28 @@ fn passwords_and_contents_are_not_repeated() {
     }
 }
 
-/// Of a server that is not there.
-fn kubeconfig(files: &Files) -> String {
+/// A server that takes what it is asked and breaks off; hands out what came.
+fn deaf_server() -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, heard) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut bytes = [0; 4_096];
+            let length = stream.read(&mut bytes).unwrap_or(0);
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if sender.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    (port, heard)
+}
+
+fn kubeconfig(files: &Files, port: u16) -> String {
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-         clusters:\n- name: k\n  cluster: {{server: 'http://127.0.0.1:1'}}\n\
+         clusters:\n- name: k\n  cluster: {{server: 'http://127.0.0.1:{port}'}}\n\
          users:\n- name: u\n  user: {{token: {WORD}}}\n\
          contexts:\n- name: c\n  context: {{cluster: k, user: u}}\n"
     );
@@ -181,7 +199,8 @@ fn nothing_of_it_is_logged() {
     );
     let secret = key.lines().nth(1).unwrap().to_owned();
     let key = files.write("key", &key);
-    let kubeconfig = kubeconfig(&files);
+    let (port, heard) = deaf_server();
+    let kubeconfig = kubeconfig(&files, port);
     let config = |seed: &str| {
         let text = format!(
             "kubernetes: true\nkubeconfig: {kubeconfig}\nlisten: [127.0.0.1:0, 'unix:{0}/socket']\nlog: trace\nhash_seed: {seed}\ntls_cert: {cert}\ntls_key: {key}\n\
@@ -214,6 +233,8 @@ fn nothing_of_it_is_logged() {
         "GET / HTTP/1.1\r\nauthorization: Bearer {WORD}\r\n\r\n"
     );
     let _ = stream.read_to_end(&mut Vec::new());
+    let asked = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(asked.contains(WORD), "the token is in use: {asked}");
     let signal = |name: &str| {
         let pid = child.id().to_string();
         assert!(

@@ -1,5 +1,5 @@
 //! TLS, tokens, permissions: what is missing is said, and what is put right is used.
-use crate::world::{Engine, MODEL, NAMESPACE, World, settings};
+use crate::world::{Engine, MODEL, NAMESPACE, World, settings, until};
 use kvroute::config::{KubernetesConfig, Namespaces};
 use kvroute_tests::apiserver::{ApiServer, Options, Permissions, TOKEN, Verb};
 
@@ -21,6 +21,10 @@ fn assert_not_ready(world: &World) {
     let missing = world.node.fleet().sources().missing();
     let missing = missing.expect("something is missing");
     assert!(missing.contains("kubernetes"), "{missing}");
+    let answer = world.client().get("/readyz", "");
+    assert_eq!(answer.status, 503);
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(message.contains("kubernetes"), "{message}");
     assert!(world.workers().is_empty());
 }
 
@@ -29,6 +33,14 @@ fn assert_found(world: &World) {
     let report = world.wait_for_state("following");
     assert_eq!(report.error, None);
     assert_eq!(world.node.fleet().sources().missing(), None);
+    until("the node is ready", || {
+        let answer = world.client().get("/readyz", "");
+        if answer.status == 200 {
+            Ok(())
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    });
     world.assert_only_pods_were_asked_for();
 }
 

@@ -3,20 +3,32 @@ use crate::world::{Engine, MODEL, NAMESPACE, World};
 use kvroute_tests::apiserver::{Fault, StreamFault, Verb};
 use std::time::Duration;
 
-/// A node with one pod whose watch is open, and how often pods were listed for that.
-fn watching() -> (World, Engine, u64) {
+/// What was before the trouble.
+struct Before {
+    /// How often pods were listed.
+    lists: u64,
+    /// The first pod's entry in the fleet.
+    entry: u64,
+}
+
+/// A node with one pod, whose watch is open.
+fn watching() -> (World, Engine, Before) {
     let world = World::start();
     let (engine, _) = world.usual("a", 0);
     world.api.wait_for_watches(1);
-    let lists = world.api.count(Verb::List);
-    (world, engine, lists)
+    let before = Before {
+        lists: world.api.count(Verb::List),
+        entry: world.entry("serving/a"),
+    };
+    (world, engine, before)
 }
 
 /// Whatever happened, the first pod was never let go: its events go on where they were.
-fn assert_undisturbed(world: &World, engine: &Engine) {
+fn assert_undisturbed(world: &World, engine: &Engine, before: &Before) {
     engine.store(1, 90);
     world.wait_for_holders(MODEL, 90, &["serving/a"]);
     world.wait_for_holders(MODEL, 0, &["serving/a"]);
+    assert_eq!(world.entry("serving/a"), before.entry, "it was let go");
     let worker = &world.workers()["serving/a"];
     let counts = (&worker["gaps"], &worker["restarts"]);
     assert_eq!(counts, (&0.into(), &0.into()), "{worker}");
@@ -24,7 +36,7 @@ fn assert_undisturbed(world: &World, engine: &Engine) {
 
 #[test]
 fn a_watch_that_ends_goes_on_where_it_was() {
-    let (world, engine, lists) = watching();
+    let (world, engine, before) = watching();
     for number in 1..4 {
         let watches = world.api.count(Verb::Watch);
         world.api.disturb(StreamFault::Close);
@@ -33,8 +45,12 @@ fn a_watch_that_ends_goes_on_where_it_was() {
         world.wait_for_pods(&["serving/a"]);
         assert!(world.api.count(Verb::Watch) > watches);
     }
-    assert_eq!(world.api.count(Verb::List), lists, "nothing was missed");
-    assert_undisturbed(&world, &engine);
+    assert_eq!(
+        world.api.count(Verb::List),
+        before.lists,
+        "nothing was missed"
+    );
+    assert_undisturbed(&world, &engine, &before);
     world.assert_only_pods_were_asked_for();
     for request in world.api.requests() {
         if request.verb == Verb::Watch {
@@ -46,7 +62,7 @@ fn a_watch_that_ends_goes_on_where_it_was() {
 
 #[test]
 fn a_bookmark_saves_a_list() {
-    let (world, engine, lists) = watching();
+    let (world, engine, before) = watching();
     // The cluster goes on without pods, and forgets: only whoever heard of it can resume.
     world.api.advance(1_000);
     world.api.compact();
@@ -61,14 +77,18 @@ fn a_bookmark_saves_a_list() {
         from.is_some_and(|from| from + 1 + 4 * 3 > world.api.version()),
         "{from:?}"
     );
-    assert_eq!(world.api.count(Verb::List), lists, "nothing was missed");
-    assert_undisturbed(&world, &engine);
+    assert_eq!(
+        world.api.count(Verb::List),
+        before.lists,
+        "nothing was missed"
+    );
+    assert_undisturbed(&world, &engine, &before);
 }
 
 #[test]
 fn a_version_that_is_gone_when_a_watch_starts_is_listed_anew() {
     for http in [true, false] {
-        let (world, engine, lists) = watching();
+        let (world, engine, before) = watching();
         let (_b, pod) = world.usual("b", 1);
         world.api.stop();
         pod.gone();
@@ -81,26 +101,26 @@ fn a_version_that_is_gone_when_a_watch_starts_is_listed_anew() {
         world.api.resume();
         world.wait_for_holders(MODEL, 2, &["serving/c"]);
         world.wait_for_pods(&["serving/a", "serving/c"]);
-        assert!(world.api.count(Verb::List) > lists);
-        assert_undisturbed(&world, &engine);
+        assert!(world.api.count(Verb::List) > before.lists);
+        assert_undisturbed(&world, &engine, &before);
         world.wait_for_state("following");
     }
 }
 
 #[test]
 fn a_version_that_is_gone_in_the_stream_is_listed_anew() {
-    let (world, engine, lists) = watching();
+    let (world, engine, before) = watching();
     world.api.disturb(StreamFault::Expire);
-    world.api.wait_for_requests(Verb::List, lists + 1);
+    world.api.wait_for_requests(Verb::List, before.lists + 1);
     let (_b, _) = world.usual("b", 1);
     world.wait_for_pods(&["serving/a", "serving/b"]);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
     world.wait_for_state("following");
 }
 
 #[test]
 fn a_watch_that_breaks_in_the_middle_of_a_line_loses_nothing() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     world.api.disturb(StreamFault::Break);
     let (_b, pod) = world.usual("b", 1);
     // The very change is cut in two.
@@ -112,38 +132,38 @@ fn a_watch_that_breaks_in_the_middle_of_a_line_loses_nothing() {
     world.api.break_connections();
     let (_c, _) = world.usual("c", 2);
     world.wait_for_pods(&["serving/a", "serving/c"]);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
 }
 
 #[test]
 fn garbage_in_a_watch_is_survived() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     world.api.disturb(StreamFault::Garbage);
     let (_b, pod) = world.usual("b", 1);
     world.api.fail_next(Verb::Watch, 1, Fault::Garbage);
     world.api.disturb(StreamFault::Close);
     pod.gone();
     world.wait_for_pods(&["serving/a"]);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
     world.wait_for_state("following");
 }
 
 #[test]
 fn slow_bytes_are_put_together() {
-    let (world, engine, lists) = watching();
+    let (world, engine, before) = watching();
     world.api.cut_lines(&[1], Duration::ZERO);
     let (_b, _) = world.usual("b", 1);
     world.api.cut_lines(&[7, 1, 64], Duration::from_millis(1));
     let (_c, pod) = world.usual("c", 2);
     pod.gone();
     world.wait_for_pods(&["serving/a", "serving/b"]);
-    assert_eq!(world.api.count(Verb::List), lists);
-    assert_undisturbed(&world, &engine);
+    assert_eq!(world.api.count(Verb::List), before.lists);
+    assert_undisturbed(&world, &engine, &before);
 }
 
 #[test]
 fn a_server_that_is_gone_is_told_and_waited_for() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     world.api.stop();
     let report = world.wait_for_state("failing");
     assert!(report.error.is_some_and(|error| !error.is_empty()));
@@ -157,21 +177,21 @@ fn a_server_that_is_gone_is_told_and_waited_for() {
     let report = world.wait_for_state("following");
     assert_eq!(report.error, None);
     assert!(report.failures > 0);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
 }
 
 #[test]
 fn a_restarted_server_is_found_again() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     world.api.restart();
     let (_b, _) = world.usual("b", 1);
     world.wait_for_pods(&["serving/a", "serving/b"]);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
 }
 
 #[test]
 fn a_server_that_has_too_much_to_do_is_asked_again() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     world
         .api
         .fail_next(Verb::Watch, 1, Fault::Refuse(429, Some(1)));
@@ -184,13 +204,13 @@ fn a_server_that_has_too_much_to_do_is_asked_again() {
     world.api.disturb(StreamFault::Expire);
     let (_c, _) = world.usual("c", 2);
     world.wait_for_pods(&["serving/a", "serving/b", "serving/c"]);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
     world.wait_for_state("following");
 }
 
 #[test]
 fn lists_that_break_or_are_garbage_lose_no_pod() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     for fault in [Fault::Cut(200), Fault::Garbage, Fault::Reset] {
         let lists = world.api.count(Verb::List);
         world.api.fail_next(Verb::List, 1, fault);
@@ -200,13 +220,13 @@ fn lists_that_break_or_are_garbage_lose_no_pod() {
         world.wait_for_pods(&["serving/a"]);
     }
     let (_b, _) = world.usual("b", 1);
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
 }
 
-/// The slowest of these tests: the node's own patience has to end, which is half a minute.
+/// The slowest of these tests: the node's own patience has to end.
 #[test]
 fn a_server_that_takes_connections_and_says_nothing_is_told() {
-    let (world, engine, _) = watching();
+    let (world, engine, before) = watching();
     world.api.set_silent_connections(true);
     world.api.break_connections();
     let said = world.wait_for_state("failing");
@@ -216,5 +236,5 @@ fn a_server_that_takes_connections_and_says_nothing_is_told() {
     world.api.break_connections();
     let (_b, _) = world.usual("b", 1);
     world.wait_for_state("following");
-    assert_undisturbed(&world, &engine);
+    assert_undisturbed(&world, &engine, &before);
 }

@@ -103,6 +103,12 @@ impl World {
         workers.map(named).collect()
     }
 
+    /// The number of a pod's entry in the fleet: another one once it was let go and entered anew.
+    pub(crate) fn entry(&self, pod: &str) -> u64 {
+        let view = self.node.fleet().view();
+        view.pod(pod).first().expect("the pod is known").serial()
+    }
+
     /// Waits until the node has these pods and no others.
     pub(crate) fn wait_for_pods(&self, pods: &[&str]) {
         let what = format!("the pods {pods:?}");

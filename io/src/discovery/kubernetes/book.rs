@@ -123,11 +123,14 @@ impl Book {
         }
     }
 
-    /// What the fleet is to be told; `None` until every watch knows all of its pods.
-    pub(super) fn told(&self) -> Option<(Vec<Described>, Vec<Refused>)> {
-        if !self.places.iter().all(|place| place.listed) {
-            return None;
-        }
+    /// The watches that do not know yet which pods there are.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = usize> {
+        let places = self.places.iter().enumerate();
+        places.filter(|(_, place)| !place.listed).map(|(at, _)| at)
+    }
+
+    /// What the fleet is to be told, as far as it is known.
+    pub(super) fn told(&self) -> (Vec<Described>, Vec<Refused>) {
         let mut described = Vec::new();
         let mut refused = Vec::new();
         for entry in self.places.iter().flat_map(|place| place.pods.values()) {
@@ -142,7 +145,7 @@ impl Book {
                 Entry::Refused(why) => refused.push(why.clone()),
             }
         }
-        Some((described, refused))
+        (described, refused)
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio_rustls::rustls::crypto::ring;
@@ -81,20 +81,36 @@ pub(super) fn check(config: &KubernetesConfig) -> Result<(), KubernetesError> {
     let Some(path) = &config.kubeconfig else {
         return Ok(());
     };
-    let wrong = |error: KubeconfigError| KubernetesError::Kubeconfig {
-        path: path.clone(),
-        why: chain(&error),
+    let file = Kubeconfig::read_from(path);
+    file.map(drop).map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &KubeconfigError) -> KubernetesError {
+    KubernetesError::Kubeconfig {
+        path: path.to_owned(),
+        why: say(error),
+    }
+}
+
+/// What is wrong with a kubeconfig. Where it cannot be understood, the parser shows lines of it: there may be a token in them.
+fn say(error: &KubeconfigError) -> String {
+    let KubeconfigError::Parse(error) = error else {
+        return chain(error);
     };
-    Kubeconfig::read_from(path).map(drop).map_err(wrong)
+    match error.location().filter(|at| at.line() > 0) {
+        Some(at) => format!(
+            "line {}, column {}: not a kubeconfig",
+            at.line(),
+            at.column()
+        ),
+        None => "not a kubeconfig".to_owned(),
+    }
 }
 
 async fn find(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
     let options = KubeConfigOptions::default();
     if let Some(path) = &config.kubeconfig {
-        let wrong = |error: KubeconfigError| KubernetesError::Kubeconfig {
-            path: path.clone(),
-            why: chain(&error),
-        };
+        let wrong = |error| unusable(path, &error);
         let file = Kubeconfig::read_from(path).map_err(wrong)?;
         return Config::from_custom_kubeconfig(file, &options)
             .await
@@ -107,7 +123,7 @@ async fn find(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
     let usual = Config::from_kubeconfig(&options).await;
     usual.map_err(|error| KubernetesError::Nowhere {
         in_cluster,
-        usual: chain(&error),
+        usual: say(&error),
     })
 }
 
@@ -177,6 +193,58 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Bounded<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Namespaces, Preset};
+    use std::fs;
+
+    /// What is said of a file with this text.
+    fn checked(text: &str) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        fs::write(&path, text).unwrap();
+        let config = KubernetesConfig {
+            namespaces: Namespaces::Own,
+            preset: Preset::Aibrix,
+            selector: None,
+            not_ready: false,
+            kubeconfig: Some(path),
+        };
+        let runtime = super::super::runtime().unwrap();
+        let connected = runtime.block_on(connect(&config));
+        let (checked, connected) = (check(&config), connected.map(drop));
+        let said = checked.as_ref().map_err(ToString::to_string);
+        // A check may see less than what connects, and nothing else.
+        if let Err(said) = said {
+            assert_eq!(connected.as_ref().unwrap_err().to_string(), said);
+        }
+        connected.map_err(|error| {
+            assert!(error.is_configuration());
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn a_kubeconfig_that_cannot_be_used_is_named_and_not_shown() {
+        for (text, expected) in [
+            (
+                "users: [{name: u, user: {token: [secret]}}]",
+                "not a kubeconfig",
+            ),
+            (
+                "users:\n- name: u\n  user: {token: secret\n",
+                "not a kubeconfig",
+            ),
+            ("secret", "not a kubeconfig"),
+            ("kind: Config", "current context"),
+            ("current-context: missing", "missing"),
+        ] {
+            let said = checked(text).unwrap_err();
+            assert!(said.starts_with("kubeconfig: /"), "{said}");
+            assert!(
+                said.contains(expected) && !said.contains("secret"),
+                "{text}: {said}"
+            );
+        }
+    }
 
     #[test]
     fn a_line_has_an_end_and_a_body_needs_none() {

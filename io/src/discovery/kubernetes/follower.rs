@@ -3,7 +3,7 @@ use super::book::{Book, Noted, TooMany};
 use super::object::Pod;
 use super::pods::{Reading, read};
 use crate::config::KubernetesConfig;
-use crate::fleet::{Fleet, Source};
+use crate::fleet::{Described, Fleet, Source};
 use crate::limits::TELL_PAUSE;
 use crate::quiet::Throttle;
 use std::cell::{Cell, RefCell};
@@ -22,7 +22,7 @@ pub(super) struct Follower<'f> {
     book: RefCell<Book>,
     /// What is wrong with each watch.
     problems: RefCell<Vec<Option<String>>>,
-    /// Whether the fleet was told once: before that, nothing is known to be complete.
+    /// Whether the fleet was told of all: before that, nothing is known to be complete.
     told: Cell<bool>,
     changed: Notify,
 }
@@ -93,6 +93,10 @@ impl<'f> Follower<'f> {
         if let Some(known) = self.problems.borrow_mut().get_mut(at) {
             *known = Some(problem);
         }
+        if !self.told.get() {
+            // The others need not wait for this one.
+            self.changed.notify_one();
+        }
     }
 
     /// Tells the fleet of changes, some at a time, until it is dropped.
@@ -107,9 +111,11 @@ impl<'f> Follower<'f> {
     }
 
     fn tell_once(&self) {
-        let Some((described, refused)) = self.book.borrow().told() else {
-            return;
-        };
+        let unlisted: Vec<_> = self.book.borrow().unlisted().collect();
+        let (described, refused) = self.book.borrow().told();
+        if !unlisted.is_empty() {
+            return self.tell_in_part(described, &unlisted);
+        }
         let (pods, bad) = (described.len(), refused.len());
         self.fleet.follow(Source::Kubernetes, described, refused);
         if !self.told.replace(true) {
@@ -120,6 +126,20 @@ impl<'f> Follower<'f> {
             self.fleet
                 .sources()
                 .fails_still(Source::Kubernetes, problem);
+        }
+    }
+
+    /// Tells what some watches know, unless the others may know theirs any moment.
+    fn tell_in_part(&self, described: Vec<Described>, unlisted: &[usize]) {
+        let problems = self.problems.borrow();
+        if unlisted.len() == problems.len() {
+            return;
+        }
+        let problem = |at: &usize| problems.get(*at)?.as_deref();
+        let why: Option<Vec<_>> = unlisted.iter().map(problem).collect();
+        if let Some(first) = why.as_deref().and_then(<[_]>::first) {
+            let fleet = self.fleet;
+            fleet.follow_in_part(Source::Kubernetes, described, first);
         }
     }
 
