@@ -33,6 +33,13 @@ const FIRST_TIME: Duration = Duration::from_secs(3);
 /// Time for all to come to an end of what they are in.
 const QUIET_TIME: Duration = Duration::from_secs(60);
 
+/// Looks of a third of a run from which its resident memory can be told.
+const RESIDENT_LOOKS: usize = 3;
+
+/// By how much resident memory may be more in the last third than in the middle one: allocators give little back, and what they
+/// keep grows ever more slowly.
+const RESIDENT_GROWTH: f64 = 1.12;
+
 struct Churn {
     size: Size,
     fleet: Fleet,
@@ -205,9 +212,29 @@ impl Churn {
                 table::whole(&self.size, &self.looks, &self.lives.turns)
             );
         }
+        if let Some((before, after)) = self.grown() {
+            return Err(format!("memory has grown from {before:.1} to {after:.1} MB").into());
+        }
         match self.observer.found.is_clean() {
             true => Ok(()),
             false => Err(format!("something was wrong: {:?}", self.observer.found).into()),
         }
+    }
+
+    /// Resident memory in the middle of the run and at its end, with all pods, if that is more than allocators explain. A short
+    /// run tells nothing.
+    fn grown(&self) -> Option<(f64, f64)> {
+        let full = self.looks.iter().filter(|look| look.pods == self.size.pods);
+        let full: Vec<_> = full.map(|look| look.resident_mb).collect();
+        let third = full.len() / 3;
+        if third < RESIDENT_LOOKS {
+            return None;
+        }
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        let (before, after) = (
+            mean(&full[third..2 * third]),
+            mean(&full[full.len() - third..]),
+        );
+        (after > before * RESIDENT_GROWTH).then_some((before, after))
     }
 }
