@@ -120,6 +120,10 @@ impl Node {
         if let Some(folder) = &config.snapshot_dir {
             Keeper::check(folder).map_err(|source| snapshot_error(folder, source))?;
         }
+        if let Some(kubernetes) = &config.discovery.kubernetes {
+            let checked = Kubernetes::check(kubernetes);
+            checked.map_err(|error| StartError::Discovery(error.into()))?;
+        }
         raise_file_limit();
         let fleet = fleet(config)?;
         let tokenizer = match config.tokenizer.mode {
@@ -134,8 +138,10 @@ impl Node {
             let pods = pods.into_iter().map(Described::from);
             fleet.follow(Source::File, pods.collect(), Vec::new());
         }
-        let discovery = Discovery::start(config, &fleet).map_err(StartError::Discovery)?;
+        Discovery::announce(config, &fleet);
         let server = Server::start_with(&server_config(config), &fleet, way)?;
+        // The way to Kubernetes may be told by a program, which takes its time.
+        let discovery = Discovery::start(config, &fleet).map_err(StartError::Discovery)?;
         let keeper = config.snapshot_dir.clone().map(|folder| {
             let keeper = Keeper::start(&fleet, folder.clone(), config.snapshot_interval);
             keeper.map_err(|source| snapshot_error(&folder, source))

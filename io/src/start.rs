@@ -1,6 +1,7 @@
 //! The part of a node's start that goes on while it answers: something to start from is had, then it watches until the node is
 //! ready.
 use crate::config::Config;
+use crate::fatal::ExitOnPanic;
 use crate::fleet::Fleet;
 use crate::limits::START_GLANCE;
 use crate::warm;
@@ -36,7 +37,10 @@ impl Starting {
         let stop = Arc::new(AtomicBool::new(false));
         let (config, fleet, stopped) = (config.clone(), Arc::clone(fleet), Arc::clone(&stop));
         let thread = thread::Builder::new().name("kvroute-start".to_owned());
-        let thread = thread.spawn(move || run(&config, &fleet, &stopped))?;
+        let thread = thread.spawn(move || {
+            let _watch = ExitOnPanic;
+            run(&config, &fleet, &stopped);
+        })?;
         Ok(Self {
             stop,
             thread: Some(thread),

@@ -232,7 +232,13 @@ fn run(
 }
 
 fn keep(fleet: &Fleet, folder: &Path, deadline: &OnceLock<Instant>) {
-    if let Readiness::Waiting(why) = fleet.readiness()
+    // Also once it does not wait any longer for pods that it was not told of.
+    let missing = fleet.sources().missing();
+    let why = match fleet.readiness() {
+        Readiness::Waiting(why) => Some(why),
+        Readiness::Ready { .. } => missing,
+    };
+    if let Some(why) = why
         && folder.join(FILE_NAME).exists()
     {
         tracing::info!(%why, "no snapshot written: the one before has more");

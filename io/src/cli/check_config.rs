@@ -5,7 +5,8 @@ use kvroute::config::{Aibrix, Config, Effect, Given, Row, Variable, unknown_vari
 use kvroute::node::Node;
 use serde_json::{Value, json};
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 #[derive(Debug, clap::Args)]
 // The group of this name is that of `serve`.
@@ -32,8 +33,9 @@ struct Report {
 pub(crate) fn run(args: Args, origins: Origins) -> Exit {
     let json = args.json;
     match check(args.serve, origins) {
-        Ok(report) if json => println!("{:#}", report.json()),
-        Ok(report) => print!("{}", report.table()),
+        // A closed stdout is nobody's business.
+        Ok(report) if json => drop(writeln!(io::stdout(), "{:#}", report.json())),
+        Ok(report) => drop(io::stdout().write_all(report.table().as_bytes())),
         Err(error) => {
             complain(&error);
             return Exit::Usage;

@@ -12,6 +12,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -163,5 +164,5 @@ pub(crate) fn told_to_stop() -> Result<Arc<AtomicBool>, Exit> {
 
 /// Says what went wrong, for the person who started the process.
 pub(crate) fn complain(error: &dyn std::fmt::Display) {
-    eprintln!("kvroute: {error}");
+    let _ = writeln!(std::io::stderr(), "kvroute: {error}");
 }

@@ -52,9 +52,8 @@ impl Reload {
             let keys = listed(&changes.restart);
             tracing::warn!(%keys, "settings have changed that need a restart; the old ones stay");
         }
-        if changes.live.iter().any(|change| change.key == "log")
-            && let Err(error) = (self.set_log)(&config.log)
-        {
+        // Also if it is the same: it may not have been taken the last time.
+        if let Err(error) = (self.set_log)(&config.log) {
             tracing::warn!(%error, "cannot change what is logged");
         }
         for warning in given.warnings(config) {

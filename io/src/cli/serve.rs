@@ -4,7 +4,7 @@ use super::reload::{Reload, SetLog};
 use super::{Exit, Origins, complain};
 use kvroute::address::Address;
 use kvroute::config::{Aibrix, ConfigError, Given, Settings, SettingsFile, Standing};
-use kvroute::limits::LAST_WORDS_TIME_MAX;
+use kvroute::limits::{LAST_WORDS_TIME_MAX, SIGNALS_TOGETHER};
 use kvroute::node::Node;
 use kvroute::status::Ending;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -138,6 +138,10 @@ pub(crate) fn run(args: Args, origins: Origins) -> Exit {
         node.reload();
         reload.again(&node);
     }
+    // Ctrl-C and a supervisor tell the same at once; only what comes later is impatience.
+    thread::sleep(SIGNALS_TOGETHER);
+    let signal = signals.pending().last();
+    tracing::info!(signal, "stopping");
     let ending = Ending::within(reload.grace(), Instant::now());
     // Before the first line of the log: perhaps nobody reads it.
     watch_over(&ending, signals);

@@ -7,6 +7,7 @@ use super::given::{Given, fields};
 use super::secret::quoted;
 use super::{Config, ConfigError, TokenizerMode, at_odds, wrong};
 use crate::address::Address;
+use crate::status::Ending;
 use crate::status::SyncMode;
 use std::time::Duration;
 
@@ -107,15 +108,17 @@ fn once(key: &str, names: impl Iterator<Item = String>) -> Result<(), ConfigErro
 /// The process ends when what it has promised is over.
 fn end(config: &Config) -> Result<(), ConfigError> {
     let (notice, drain, grace) = (config.drain_notice, config.drain, config.grace);
-    if notice + drain <= grace {
+    let room = Ending::before_snapshot(grace);
+    if notice + drain <= room {
         return Ok(());
     }
     let seconds = |time: Duration| time.as_secs_f64();
     Err(at_odds(
         &["grace", "drain_notice", "drain"],
         format!(
-            "{}; drain_notice {} and drain {} are {} seconds, and grace cannot be shorter",
+            "{}, which leaves {} beside the snapshot; drain_notice {} and drain {} are {} seconds",
             seconds(grace),
+            seconds(room),
             seconds(notice),
             seconds(drain),
             seconds(notice + drain),
@@ -230,6 +233,10 @@ mod tests {
                 &["grace", "30", "drain_notice 6", "drain 25", "31", "default"],
             ),
             (
+                "{drain: 20, drain_notice: 5}",
+                &["grace", "leaves 24", "25 seconds"],
+            ),
+            (
                 "{tokenizer_timeout: 3, tokenizer_deadline: 2.5}",
                 &["tokenizer_timeout", "3", "tokenizer_deadline", "2.5"],
             ),
@@ -251,8 +258,8 @@ mod tests {
         }
         for text in [
             "listen: ['127.0.0.1:0', '127.0.0.1:0']",
-            "{drain: 25, drain_notice: 5}",
-            "{drain: 60, grace: 60}",
+            "{drain: 19, drain_notice: 5}",
+            "{drain: 64, grace: 70}",
             "dns: ['a=h:1', 'a=h:2']",
         ] {
             assert_eq!(of(text), Ok(Vec::new()), "{text}");

@@ -212,7 +212,12 @@ fn dns_name(text: &str) -> Result<DnsName, ConfigError> {
     let clean = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let port = port.parse().ok().filter(|&port: &u16| port != 0);
     match port {
-        Some(port) if !model.is_empty() && !host.is_empty() && host.chars().all(clean) => {
+        Some(port)
+            if !model.is_empty()
+                && !model.contains(',')
+                && !host.is_empty()
+                && host.chars().all(clean) =>
+        {
             Ok(DnsName {
                 model: model.to_owned(),
                 host: host.to_owned(),

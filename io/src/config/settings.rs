@@ -375,7 +375,8 @@ fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>
     }
     Ok(match Given::deserialize(from)? {
         Given::None => None,
-        Given::One(one) => Some(vec![one]),
+        // As flags and variables have it.
+        Given::One(one) => Some(one.split(',').map(str::to_owned).collect()),
         Given::More(more) => Some(more),
     })
 }

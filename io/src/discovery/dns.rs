@@ -6,6 +6,7 @@
 mod addresses;
 
 use crate::config::DnsName;
+use crate::fatal::ExitOnPanic;
 use crate::fleet::{Described, Fleet, PodSpec, Source};
 use crate::limits::{DNS_NAMES_MAX, DNS_THREADS};
 use addresses::{Addresses, Answer};
@@ -51,7 +52,10 @@ impl Names {
             let resolve = Arc::clone(&resolve);
             thread::Builder::new()
                 .name(format!("kvroute-dns-{n}"))
-                .spawn(move || answer(&asked, &answered, &*resolve))?;
+                .spawn(move || {
+                    let _watch = ExitOnPanic;
+                    answer(&asked, &answered, &*resolve);
+                })?;
         }
         let names = names.iter().map(|name| Name::new(name.clone()));
         let follower = Follower {
@@ -62,7 +66,10 @@ impl Names {
         let (ask, asked) = bounded(1);
         let thread = thread::Builder::new()
             .name("kvroute-dns".to_owned())
-            .spawn(move || run(follower, interval, &asked, &answers))?;
+            .spawn(move || {
+                let _watch = ExitOnPanic;
+                run(follower, interval, &asked, &answers);
+            })?;
         Ok(Self {
             ask: Some(ask),
             thread: Some(thread),

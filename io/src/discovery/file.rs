@@ -1,69 +1,12 @@
 //! The fleet file, read again when it changes. What cannot be used leaves the last good one as it is.
 use crate::files::{Version, version};
 use crate::fleet::{Described, FileError, Fleet, Source, check_pods, read_pods};
-use crate::limits::FLEET_FILE_INTERVAL;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-
-/// Watches the fleet file. Dropping it ends it.
-#[derive(Debug)]
-pub struct FleetFile {
-    /// `None` once it is to end. One place: who asks again while it is asked asks for the same.
-    ask: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl FleetFile {
-    /// Starts to watch; what it finds first is told as any change of it.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub fn start(path: &Path, fleet: &Arc<Fleet>) -> io::Result<Self> {
-        fleet.sources().expect(Source::File);
-        let mut watch = Watch::new(path, fleet);
-        let (ask, asked) = bounded(1);
-        let thread = thread::Builder::new()
-            .name("kvroute-fleet-file".to_owned())
-            .spawn(move || run(&mut watch, &asked))?;
-        Ok(Self {
-            ask: Some(ask),
-            thread: Some(thread),
-        })
-    }
-
-    /// Reads it again soon, changed or not.
-    pub fn reload(&self) {
-        if let Some(ask) = &self.ask {
-            let _ = ask.try_send(());
-        }
-    }
-}
-
-impl Drop for FleetFile {
-    fn drop(&mut self) {
-        self.ask = None;
-        if self.thread.take().is_some_and(|t| t.join().is_err()) {
-            tracing::error!("the thread that watches the fleet file has panicked");
-        }
-    }
-}
-
-fn run(watch: &mut Watch, asked: &Receiver<()>) {
-    loop {
-        match asked.recv_timeout(FLEET_FILE_INTERVAL) {
-            Ok(()) => watch.read(true),
-            Err(RecvTimeoutError::Timeout) => watch.look(),
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
 
 /// What is remembered of the file.
 #[derive(Debug)]
-struct Watch {
+pub(super) struct Watch {
     path: PathBuf,
     fleet: Arc<Fleet>,
     /// As the latest look found it.
@@ -84,7 +27,9 @@ struct Fault {
 }
 
 impl Watch {
-    fn new(path: &Path, fleet: &Arc<Fleet>) -> Self {
+    /// Begins to watch; what it finds first is told as any change of it.
+    pub(super) fn new(path: &Path, fleet: &Arc<Fleet>) -> Self {
+        fleet.sources().expect(Source::File);
         Self {
             path: path.to_owned(),
             fleet: Arc::clone(fleet),
@@ -95,7 +40,7 @@ impl Watch {
     }
 
     /// Reads the file if it is another one than was read, and the same as at the look before: then nobody is writing it.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let now = version(&self.path);
         if std::mem::replace(&mut self.seen, now) != now {
             return;
@@ -109,7 +54,7 @@ impl Watch {
     }
 
     /// Reads the file. A fault that is known is told again if it is of another version of the file, or somebody asked for it.
-    fn read(&mut self, anew: bool) {
+    pub(super) fn read(&mut self, anew: bool) {
         let before = version(&self.path);
         let found = pods(&self.path);
         if version(&self.path) != before {

@@ -1,28 +1,26 @@
-//! What finds pods and tells the fleet: each source on a thread of its own, and one thread that brings the fleet to what they
-//! describe.
+//! What finds pods and tells the fleet: Kubernetes and names on threads of their own, and one thread that looks at the fleet file
+//! and brings the fleet to what all of them describe.
 mod dns;
 mod file;
 mod kubernetes;
 mod reconciler;
 
 pub use dns::Names;
-pub use file::FleetFile;
 pub use kubernetes::{Kubernetes, KubernetesError};
 pub use reconciler::Reconciler;
 
 use crate::config::{Config, DiscoveryConfig};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Source};
 use std::io;
 use std::sync::Arc;
 
 /// All that finds pods for a node. Dropping it ends it; the pods stay.
 #[derive(Debug)]
 pub struct Discovery {
-    file: Option<FleetFile>,
     _kubernetes: Option<Kubernetes>,
     names: Option<Names>,
     // The last to go, so that what sources describe last is not lost in a queue.
-    _reconciler: Reconciler,
+    reconciler: Reconciler,
 }
 
 /// Why pods cannot be looked for.
@@ -45,6 +43,18 @@ impl StartError {
 }
 
 impl Discovery {
+    /// From now on the fleet knows which sources it has to wait for.
+    pub fn announce(config: &Config, fleet: &Fleet) {
+        let found = &config.discovery;
+        let sources = [
+            (Source::File, config.fleet.is_some()),
+            (Source::Kubernetes, found.kubernetes.is_some()),
+            (Source::Dns, !found.dns.is_empty()),
+        ];
+        let asked = sources.into_iter().filter(|(_, asked)| *asked);
+        asked.for_each(|(source, _)| fleet.sources().expect(source));
+    }
+
     /// Starts what the settings ask for.
     ///
     /// # Errors
@@ -55,25 +65,20 @@ impl Discovery {
             dns,
             dns_interval,
         } = &config.discovery;
-        let reconciler = Reconciler::start(fleet)?;
-        let file = config.fleet.as_deref();
-        let file = file.map(|path| FleetFile::start(path, fleet));
+        let reconciler = Reconciler::start(fleet, config.fleet.as_deref())?;
         let kubernetes = kubernetes.as_ref();
         let kubernetes = kubernetes.map(|config| Kubernetes::start(config, fleet));
         let names = (!dns.is_empty()).then(|| Names::start(dns, *dns_interval, fleet));
         Ok(Self {
-            file: file.transpose()?,
             _kubernetes: kubernetes.transpose()?,
             names: names.transpose()?,
-            _reconciler: reconciler,
+            reconciler,
         })
     }
 
     /// Looks at all sources anew soon, as far as they do not tell by themselves.
     pub fn reload(&self) {
-        if let Some(file) = &self.file {
-            file.reload();
-        }
+        self.reconciler.reload();
         if let Some(names) = &self.names {
             names.reload();
         }

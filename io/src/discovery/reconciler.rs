@@ -1,9 +1,11 @@
-//! The thread that brings the fleet to what its sources describe, portion by portion.
+//! The thread that brings the fleet to what its sources describe, portion by portion; it looks at the fleet file, too.
+use super::file::Watch;
 use crate::fatal::ExitOnPanic;
 use crate::fleet::{Fleet, Reconciled};
-use crate::limits::{ENTER_AGAIN, ENTER_PAUSE, LOOK_PAUSE};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select};
+use crate::limits::{ENTER_AGAIN, ENTER_PAUSE, FLEET_FILE_INTERVAL, LOOK_PAUSE};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select, tick};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -11,27 +13,37 @@ use std::thread::{self, JoinHandle};
 #[derive(Debug)]
 pub struct Reconciler {
     stop: Option<Sender<()>>,
+    /// One place: who asks again while it is asked asks for the same.
+    ask: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reconciler {
-    /// Starts it.
+    /// Starts it, with the fleet file if there is one.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(fleet: &Arc<Fleet>) -> io::Result<Self> {
+    pub fn start(fleet: &Arc<Fleet>, file: Option<&Path>) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
+        let (ask, asked) = bounded(1);
+        let file = file.map(|path| Watch::new(path, fleet));
         let fleet = Arc::clone(fleet);
         let thread = thread::Builder::new()
             .name("kvroute-fleet".to_owned())
             .spawn(move || {
                 let _watch = ExitOnPanic;
-                run(&fleet, &stopped);
+                run(&fleet, file, &stopped, &asked);
             })?;
         Ok(Self {
             stop: Some(stop),
+            ask,
             thread: Some(thread),
         })
+    }
+
+    /// Reads the fleet file again soon, changed or not.
+    pub fn reload(&self) {
+        let _ = self.ask.try_send(());
     }
 }
 
@@ -44,7 +56,11 @@ impl Drop for Reconciler {
     }
 }
 
-fn run(fleet: &Fleet, stopped: &Receiver<()>) {
+fn run(fleet: &Fleet, mut file: Option<Watch>, stopped: &Receiver<()>, asked: &Receiver<()>) {
+    let ticks = match file {
+        Some(_) => tick(FLEET_FILE_INTERVAL),
+        None => never(),
+    };
     loop {
         let Reconciled { more, no_room, .. } = fleet.reconcile();
         let pause = match more {
@@ -58,10 +74,15 @@ fn run(fleet: &Fleet, stopped: &Receiver<()>) {
             continue;
         }
         let again = if no_room { after(ENTER_AGAIN) } else { never() };
-        select! {
-            recv(stopped) -> _ => return,
-            recv(fleet.looks()) -> _ => {}
-            recv(again) -> _ => {}
+        // What only the file has to say comes back as a look.
+        loop {
+            select! {
+                recv(stopped) -> _ => return,
+                recv(fleet.looks()) -> _ => break,
+                recv(again) -> _ => break,
+                recv(asked) -> _ => file.iter_mut().for_each(|file| file.read(true)),
+                recv(ticks) -> _ => file.iter_mut().for_each(Watch::look),
+            }
         }
     }
 }

@@ -57,7 +57,9 @@ fn read_yaml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, FileError> 
         // What is no list of keys may be another file, named by mistake: what it has is not repeated.
         source: match yaml_serde::from_slice(&text) {
             Ok(yaml_serde::Value::Mapping(_)) | Err(_) => source,
-            Ok(_) => yaml_serde::Error::custom("expected keys and values"),
+            Ok(_) => {
+                yaml_serde::Error::custom("expected keys and values, as pods and a list of them")
+            }
         },
     })
 }

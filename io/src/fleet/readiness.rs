@@ -178,7 +178,8 @@ impl Start {
             state.waiting_since = None;
             return Readiness::Ready { late: false };
         }
-        let since = *state.waiting_since.get_or_insert(now);
+        let begun = state.missing_since.unwrap_or(now);
+        let since = *state.waiting_since.get_or_insert(begun);
         let met = state.terms.are_met(view);
         if !met && now.saturating_duration_since(since) < state.terms.patience {
             return Readiness::Waiting(behind(view));

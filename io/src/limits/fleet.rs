@@ -59,3 +59,5 @@ pub const DNS_ADDRESSES_MAX: usize = 4_096;
 pub const DNS_ABSENT_MAX: u32 = 3;
 /// Threads that ask the system's resolver for names' addresses: it may take half a minute for one whose server is silent.
 pub const DNS_THREADS: usize = 4;
+/// Within which several signals to stop are one.
+pub const SIGNALS_TOGETHER: Duration = Duration::from_millis(20);

@@ -12,6 +12,8 @@ pub const SERVER_ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Shortest time that a watch is asked to last; up to as much again by chance, so that watches do not end together. A server
 /// that is gone without a word is noticed at its end.
 pub const WATCH_TIME: Duration = Duration::from_secs(60);
+/// Watches in a row that fail before all pods are listed again: by then half a minute has gone.
+pub const WATCH_FAILURES_MAX: u32 = 8;
 /// Longer than asked for that a watch may last, for the way.
 pub const WATCH_GRACE: Duration = Duration::from_secs(5);
 /// A watch that ends earlier than this, and brought nothing, has failed.
@@ -25,6 +27,6 @@ pub const SERVER_RETRY_RESET: Duration = Duration::from_secs(60);
 /// Between two times that the fleet is told what was found: a rollout changes hundreds of pods at once.
 pub const TELL_PAUSE: Duration = Duration::from_millis(50);
 /// Time that the configuration to reach Kubernetes may take: it may run a program that gets a token.
-pub const SERVER_CONFIG_TIME: Duration = Duration::from_secs(30);
+pub const SERVER_CONFIG_TIME: Duration = Duration::from_secs(10);
 /// Time that the thread has to end. It waits for nothing but a program that gets a token.
 pub const WATCH_STOP_TIME: Duration = Duration::from_secs(2);

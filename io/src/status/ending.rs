@@ -56,6 +56,13 @@ impl Ending {
         }
     }
 
+    /// What a grace period leaves to the steps before the snapshot.
+    #[must_use]
+    pub fn before_snapshot(grace: Duration) -> Duration {
+        let margin = GRACE_MARGIN_MAX.min(grace / 10);
+        grace.saturating_sub(margin + GRACE_RESERVE_MAX.min(grace / 5))
+    }
+
     /// When it has to be over, if that is said.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {

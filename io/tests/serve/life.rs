@@ -11,6 +11,15 @@ use tempfile::TempDir;
 
 const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
+/// The way to a Kubernetes that is not there.
+const NOBODY: &str = "apiVersion: v1
+kind: Config
+current-context: c
+clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]
+contexts: [{name: c, context: {cluster: k, user: u}}]
+users: [{name: u, user: {}}]
+";
+
 /// A peer that is ready and sends a snapshot without end; who told that it is being fetched.
 fn slow_peer() -> (String, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -127,12 +136,20 @@ fn a_node_that_is_stopped_before_it_was_ready_leaves_the_snapshot_that_it_found(
         fs::metadata(&file).unwrap().modified().unwrap(),
     );
     let fleet = fleet(&folder, "a");
-    let never = ["--fleet", &fleet, "--dns", "m=no-such-host.invalid:80"];
+    // Nobody is there.
+    let kubeconfig = write(&folder, "kubeconfig", NOBODY);
+    let never = [
+        "--fleet",
+        &fleet,
+        "--kubernetes",
+        "--kubeconfig",
+        &kubeconfig,
+    ];
     let node = Running::start(&[&common[..], &never].concat());
     let said = node.wait_ready(503);
     // The pod of the file is there, and the other source was never heard.
     assert!(said.contains("not_ready"), "{said}");
-    node.wait_said("dns was not heard yet");
+    node.wait_said("kubernetes was not heard yet");
     node.signal("-TERM");
     node.logged("no snapshot written");
     assert_eq!(node.end().code(), Some(0));

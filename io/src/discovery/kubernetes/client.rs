@@ -51,7 +51,7 @@ impl KubernetesError {
     /// Whether the configuration is at fault, and not the system that the node runs on.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Thread(_))
+        !matches!(self, Self::Thread(_) | Self::Slow)
     }
 }
 

@@ -79,18 +79,39 @@ pub(super) fn read(pod: &Pod, preset: Preset) -> Reading {
     }
 }
 
-/// Whether a container of a pod lives another life than it did: it was started anew, or has ended.
+/// Whether a container of a pod lives another life than it did: it was started anew. That one has ended is seen by its
+/// connections, and it is not judged twice.
 pub(super) fn has_restarted(before: &[Life], now: &[Life]) -> bool {
     before.iter().any(|old| {
         let same = now.iter().find(|new| new.name == old.name);
-        same.is_some_and(|new| new != old)
+        same.is_some_and(|new| old.is_over(new))
     })
 }
 
+impl Life {
+    /// Whether `new` is another life. The start may be untold while there is none.
+    fn is_over(&self, new: &Self) -> bool {
+        let other = |old: &Option<String>, new: &Option<String>| matches!((old, new), (Some(old), Some(new)) if old != new);
+        // Not only more of them: those that are collected are not counted any more.
+        self.restarts != new.restarts
+            || other(&self.id, &new.id)
+            || other(&self.started, &new.started)
+    }
+}
+
 fn is_ready(status: &Status) -> bool {
-    let mut conditions = status.conditions.iter().flatten();
-    if let Some(ready) = conditions.find(|it| it.kind == "ContainersReady") {
-        return ready.status == "True";
+    // Of a machine that is silent, Kubernetes takes back the pod's condition only; of containers that are not ready, the other.
+    let mut said = false;
+    for condition in status.conditions.iter().flatten() {
+        if ["Ready", "ContainersReady"].contains(&condition.kind.as_str()) {
+            if condition.status != "True" {
+                return false;
+            }
+            said = true;
+        }
+    }
+    if said {
+        return true;
     }
     let mut containers = status.container_statuses.iter().flatten().peekable();
     containers.peek().is_some() && containers.all(|it| it.ready)

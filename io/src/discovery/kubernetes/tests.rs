@@ -364,8 +364,13 @@ fn containers_make_a_pod_ready() {
     assert!(ready(condition("True"), &[false]));
     assert!(!ready(condition("False"), &[true]));
     assert!(!ready(condition("Unknown"), &[true]));
+    // The machine is silent, or a gate of the pod's own is shut.
+    assert!(!ready(
+        json!([{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}]),
+        &[true, true]
+    ));
     assert!(ready(
-        json!([{"type": "Ready", "status": "False"}]),
+        json!([{"type": "Initialized", "status": "False"}]),
         &[true, true]
     ));
     assert!(!ready(Value::Null, &[true, false]));
@@ -448,8 +453,10 @@ fn a_container_that_is_started_anew_is_noticed_once() {
     };
     let mut life = Life::new(false);
     assert_eq!(life.set(), CHANGED, "it was not known before");
+    // That one has ended is no news: the next one is.
+    life.pod["status"]["containerStatuses"] = json!([container(0, "a", None)]);
+    assert_eq!(life.set(), Noted::default());
     for next in [
-        container(0, "a", None),
         container(1, "b", Some("2026-01-01T00:05:00Z")),
         container(2, "b", Some("2026-01-01T00:05:00Z")),
         container(2, "c", Some("2026-01-01T00:05:00Z")),

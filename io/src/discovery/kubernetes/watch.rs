@@ -6,7 +6,7 @@ use super::object::Pod;
 use super::problem::{Verb, of_status, say};
 use crate::limits::{
     LIST_PAGE, SERVER_ANSWER_TIME, SERVER_RETRY_MAX, SERVER_RETRY_MIN, SERVER_RETRY_RESET,
-    WATCH_GRACE, WATCH_TIME, WATCH_TIME_MIN,
+    WATCH_FAILURES_MAX, WATCH_GRACE, WATCH_TIME, WATCH_TIME_MIN,
 };
 use futures_util::TryStreamExt;
 use kube::api::{ListParams, Request, WatchEvent, WatchParams};
@@ -82,10 +82,18 @@ impl<'w> Watch<'w> {
 
     /// Follows what changes after a list, until something may have been missed.
     async fn follow(&mut self, mut version: String) {
+        let mut failures = 0;
         loop {
             match self.watch(&mut version).await {
-                End::Whole => {}
-                End::Failed(problem) => self.failed(problem).await,
+                End::Whole => failures = 0,
+                // As if by a server that never had that version: it was set back, or is another one.
+                End::Failed(problem) if failures == WATCH_FAILURES_MAX => {
+                    return self.failed(problem).await;
+                }
+                End::Failed(problem) => {
+                    failures += 1;
+                    self.failed(problem).await;
+                }
                 End::Missed(problem) => return self.failed(problem).await,
                 End::Gone(problem) if self.retry.is_first(Instant::now()) => {
                     tracing::debug!("Kubernetes: {problem}");
