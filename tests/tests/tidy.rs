@@ -101,7 +101,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
-    ("io/start", &["limits", "fleet", "warm", "config"]),
+    ("io/start", &["limits", "fatal", "fleet", "warm", "config"]),
     ("io/config", &["limits", "address", "status", "fleet"]),
     (
         "io/discovery",

@@ -129,26 +129,29 @@ pub(crate) fn run(args: Args, origins: Origins) -> Exit {
         "answering"
     );
     let mut reload = Reload::new(source, Standing::new(given, config), set_log);
-    let mut told = None;
-    for signal in &mut signals {
-        if signal != SIGHUP {
-            told = Some(signal);
-            break;
-        }
-        node.reload();
-        reload.again(&node);
-    }
+    let told = until_told(&mut signals, &node, &mut reload);
+    let ending = Ending::within(reload.grace(), Instant::now());
     // Ctrl-C and a supervisor tell the same at once; only what comes later is impatience.
     thread::sleep(SIGNALS_TOGETHER);
-    let signal = signals.pending().last();
-    tracing::info!(signal, "stopping");
-    let ending = Ending::within(reload.grace(), Instant::now());
+    signals.pending().for_each(drop);
     // Before the first line of the log: perhaps nobody reads it.
     watch_over(&ending, signals);
     tracing::info!(signal = told, "stopping");
     node.stop_by(&ending);
     tracing::info!("stopped");
     Exit::Done
+}
+
+/// The signal that ends the node; until then each hangup has files and settings read again.
+fn until_told(signals: &mut Signals, node: &Node, reload: &mut Reload) -> Option<i32> {
+    for signal in signals {
+        if signal != SIGHUP {
+            return Some(signal);
+        }
+        node.reload();
+        reload.again(node);
+    }
+    None
 }
 
 /// From now on the process ends when its time is over, or at one more signal, with what it has: a snapshot is renamed when it is
