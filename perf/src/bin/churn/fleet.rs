@@ -21,7 +21,7 @@ pub(crate) struct Place {
 impl Place {
     /// The usual ports of an address that nobody had in this run, nor probably in another one at the same time.
     fn new(number: u64) -> Self {
-        let [.., above, b, c] = number.to_be_bytes();
+        let [c, b, above, ..] = number.to_le_bytes();
         let run = std::process::id() as u8;
         Self {
             ip: Ipv4Addr::new(127, 64 | run.wrapping_add(above) & 63, b, c),
