@@ -260,3 +260,22 @@ fn an_error_names_the_key() {
         assert!(error.contains(key), "{key} in {error}");
     }
 }
+
+/// A text in place of a list is split as flags and variables are.
+#[test]
+fn a_text_in_place_of_a_list_is_split_at_commas() {
+    let config = |text: &str| read(text).and_then(Settings::resolve);
+    let found = config("listen: unix:/run/kv.sock,10.0.0.5:8080\ndns: a=h1:80,b=h2:81\n").unwrap();
+    let listen = ["unix:/run/kv.sock", "10.0.0.5:8080"].map(|text| Address::parse(text).unwrap());
+    assert_eq!(found.listen, listen);
+    let names = found.discovery.dns.iter().map(ToString::to_string);
+    assert_eq!(names.collect::<Vec<_>>(), ["a=h1:80", "b=h2:81"]);
+    // Nor is what stands in a list taken for one name with a strange model.
+    let error = config("dns: ['a=h1:80,b=h2:81']\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("dns") && error.contains("a=h1:80,b=h2:81"),
+        "{error}"
+    );
+}

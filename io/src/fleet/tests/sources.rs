@@ -519,6 +519,25 @@ fn a_source_that_stays_silent_is_not_waited_for_for_ever() {
     );
 }
 
+/// A source and a worker that both stay silent are waited for together, not one after the other.
+#[test]
+fn patience_is_had_once() {
+    let (fleet, _) = fleet(10);
+    fleet.start().set_terms(Terms {
+        share: 1.0,
+        patience: Duration::from_secs(100),
+    });
+    let begin = Instant::now();
+    let at = |seconds: u64| fleet.readiness_at(begin + Duration::from_secs(seconds));
+    fleet.sources().expect(Dns);
+    fleet
+        .add(pod("{pod: a, model: m, events: 'tcp://h:1'}"))
+        .unwrap();
+    assert!(!at(0).is_ready());
+    assert!(!at(99).is_ready());
+    assert_eq!(at(100), Readiness::Ready { late: true });
+}
+
 #[test]
 fn what_cannot_be_a_pod_is_named_beside_what_is_refused() {
     let (fleet, _) = fleet(10);
