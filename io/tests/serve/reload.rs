@@ -1,8 +1,10 @@
 //! The configuration read again by a running node: what it takes, what it does not, and what it says.
-use crate::running::Running;
+use crate::running::{PATIENCE, Running};
 use serde_json::Value;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const READ: &str = "configuration read again";
@@ -43,7 +45,14 @@ impl Site {
 
     fn start(&self, args: &[&str]) -> Running {
         let path = self.path("kvroute.yaml");
-        Running::start(&[&["--config", path.to_str().unwrap()], args].concat())
+        let node = Running::start(&[&["--config", path.to_str().unwrap()], args].concat());
+        // It answers before its pods are entered.
+        let given_up = Instant::now() + PATIENCE;
+        while !node.get("/v1/workers").contains("\"pod\":\"a\"") {
+            assert!(Instant::now() < given_up, "waited in vain");
+            sleep(Duration::from_millis(5));
+        }
+        node
     }
 }
 
