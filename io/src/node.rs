@@ -6,7 +6,9 @@
 use crate::address::Address;
 use crate::config::{Config, RoutingConfig, TokenizerMode};
 use crate::discovery::{self, Discovery, Kubernetes};
-use crate::fleet::{AddError, Described, FileError, Fleet, Source, Terms, check_pods, read_pods};
+use crate::fleet::{
+    AddError, Described, FileError, Fleet, PodSpec, Source, Terms, check_pods, read_pods,
+};
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
 use crate::predict::{LearnConfig, Learner};
@@ -113,16 +115,9 @@ impl Node {
     /// # Errors
     /// The first that cannot; an address or a thread that is not to be had.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let pods = config.fleet.as_deref().map(read_pods).transpose()?;
-        let checked = check_pods(pods.clone().unwrap_or_default());
-        checked.map_err(|(at, source)| pod_error(config, at, source))?;
-        check_files(&server_config(config))?;
+        let pods = check_named_files(config)?;
         if let Some(folder) = &config.snapshot_dir {
             Keeper::check(folder).map_err(|source| snapshot_error(folder, source))?;
-        }
-        if let Some(kubernetes) = &config.discovery.kubernetes {
-            let checked = Kubernetes::check(kubernetes);
-            checked.map_err(|error| StartError::Discovery(error.into()))?;
         }
         raise_file_limit();
         let fleet = fleet(config)?;
@@ -177,17 +172,9 @@ impl Node {
     /// Whether the files that the settings name can be used, without starting anything: how many pods the fleet file
     /// has.
     pub fn check(config: &Config) -> Result<usize, StartError> {
-        let pods = config.fleet.as_deref().map(read_pods).transpose()?;
-        let pods = pods.unwrap_or_default();
-        let count = pods.len();
-        check_pods(pods).map_err(|(at, source)| pod_error(config, at, source))?;
-        check_files(&server_config(config))?;
+        let pods = check_named_files(config)?;
         tokenize::check(&config.tokenizer).map_err(StartError::Tokenizer)?;
-        if let Some(kubernetes) = &config.discovery.kubernetes {
-            let checked = Kubernetes::check(kubernetes);
-            checked.map_err(|error| StartError::Discovery(error.into()))?;
-        }
-        Ok(count)
+        Ok(pods.map_or(0, |pods| pods.len()))
     }
 
     /// The fleet, to add and remove pods in process.
@@ -250,6 +237,19 @@ impl Node {
         ending.enter(EndStep::Threads);
         drop((self.tokenizer, self.probe, self.starting, self.discovery));
     }
+}
+
+/// Whether the files that the settings name can be used; the pods of the fleet file, if there is one.
+fn check_named_files(config: &Config) -> Result<Option<Vec<PodSpec>>, StartError> {
+    let pods = config.fleet.as_deref().map(read_pods).transpose()?;
+    let checked = check_pods(pods.clone().unwrap_or_default());
+    checked.map_err(|(at, source)| pod_error(config, at, source))?;
+    check_files(&server_config(config))?;
+    if let Some(kubernetes) = &config.discovery.kubernetes {
+        let checked = Kubernetes::check(kubernetes);
+        checked.map_err(|error| StartError::Discovery(error.into()))?;
+    }
+    Ok(pods)
 }
 
 /// The fleet, empty, with all that fills it.

@@ -257,17 +257,8 @@ impl Name {
     fn pod(&self, address: IpAddr) -> PodSpec {
         let DnsName { model, host, port } = &self.of;
         PodSpec {
-            pod: format!("{host}/{address}"),
-            uid: None,
-            model: model.clone(),
             endpoint: Some(SocketAddr::new(address, *port).to_string()),
-            events: None,
-            replay: None,
-            kv_events: true,
-            ranks: 1,
-            first_rank: 0,
-            lora: Vec::new(),
-            block_size: None,
+            ..PodSpec::new(format!("{host}/{address}"), model)
         }
     }
 }

@@ -100,6 +100,24 @@ impl SpecError {
 }
 
 impl PodSpec {
+    /// A pod of one rank that publishes events, of which nothing else is said.
+    #[must_use]
+    pub fn new(pod: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            pod: pod.into(),
+            uid: None,
+            model: model.into(),
+            endpoint: None,
+            events: None,
+            replay: None,
+            kv_events: yes(),
+            ranks: one(),
+            first_rank: 0,
+            lora: Vec::new(),
+            block_size: None,
+        }
+    }
+
     /// The endpoints of every rank; an error names the field that is wrong.
     pub fn ranks(&self) -> Result<Vec<RankEndpoints>, SpecError> {
         self.check_names()?;

@@ -69,18 +69,13 @@ pub(super) fn register(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply
     let body: Register = json::object(call.body)?;
     let instance = instance(body.instance_id.as_ref())?;
     let rank = body.dp_rank.unwrap_or(0);
+    let model = required("model_name", body.model_name.as_deref())?;
     let pod = PodSpec {
-        pod: instance.to_owned(),
-        uid: None,
-        model: required("model_name", body.model_name.as_deref())?.to_owned(),
-        endpoint: None,
         events: Some(required("endpoint", body.endpoint.as_deref())?.to_owned()),
         replay: body.replay_endpoint.filter(|replay| !replay.is_empty()),
-        kv_events: true,
-        ranks: 1,
         first_rank: rank,
-        lora: Vec::new(),
         block_size: not_zero(body.block_size)?,
+        ..PodSpec::new(instance, model)
     };
     state
         .fleet

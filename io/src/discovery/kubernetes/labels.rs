@@ -70,17 +70,11 @@ pub(super) fn host(pod: &Pod) -> Result<Option<String>, String> {
 pub(super) fn describe(pod: &Pod, preset: Preset, host: &str) -> Result<PodSpec, String> {
     let endpoint = format!("{host}:{}", request_port(pod, preset)?);
     let mut spec = PodSpec {
-        pod: pod.full_name(),
         uid: pod.metadata.uid.clone(),
-        model: model(pod, preset)?,
         endpoint: Some(endpoint),
-        events: None,
-        replay: None,
         kv_events: kv_events(pod, preset)?,
-        ranks: 1,
-        first_rank: 0,
         lora: adapters(pod, preset),
-        block_size: None,
+        ..PodSpec::new(pod.full_name(), model(pod, preset)?)
     };
     let ranks = 1..=RANKS_MAX;
     let ranks = number(pod, RANKS, &ranks, "a number of ranks")?;
