@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// Flags of other programs that documents name by themselves.
 const OTHERS_FLAGS: &[&str] = &[
+    "--bench",
+    "--locked",
     "--enable-prefix-caching",
     "--enable-prompt-tokens-details",
     "--enable-kv-cache-events",
@@ -154,10 +156,11 @@ fn metrics_are_there() {
 #[test]
 fn words_are_those_of_the_node() {
     let sources = sources();
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), 0);
     for (name, text) in documents() {
         for (info, first, block) in blocks(&text) {
             for (at, line) in block.lines().enumerate().filter(|_| info == WORDS) {
+                seen += 1;
                 let parts = line.split('…').map(str::trim).filter(|part| part.len() > 3);
                 let gone: Vec<_> = parts.filter(|part| !sources.contains(part)).collect();
                 if !gone.is_empty() {
@@ -166,13 +169,14 @@ fn words_are_those_of_the_node() {
             }
         }
     }
+    assert!(seen > 10, "{seen} lines");
     report(&found);
 }
 
 #[test]
 fn files_of_settings_and_pods_can_be_used() {
     let folder = tempfile::TempDir::new().unwrap();
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), 0);
     for (name, text) in documents() {
         for (_, first, block) in blocks(&text) {
             let wrong = if block.starts_with(SETTINGS) {
@@ -187,9 +191,11 @@ fn files_of_settings_and_pods_can_be_used() {
             } else {
                 continue;
             };
+            seen += 1;
             found.extend(wrong.map(|wrong| format!("{name}:{first}: {wrong}")));
         }
     }
+    assert!(seen > 2, "{seen} files");
     report(&found);
 }
 
