@@ -2,10 +2,12 @@
 mod choosing;
 mod fleet;
 mod kubernetes;
+mod tools;
 
 pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
+pub use tools::*;
 
 use std::time::Duration;
 
