@@ -18,6 +18,7 @@ pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod load;
+pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod predict;

@@ -2,10 +2,12 @@
 mod choosing;
 mod fleet;
 mod kubernetes;
+mod logging;
 
 pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
+pub use logging::*;
 
 use std::time::Duration;
 

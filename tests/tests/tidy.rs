@@ -66,9 +66,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
-    ("io/fatal", &[]),
+    ("io/logging", &["limits"]),
+    ("io/fatal", &["logging"]),
     ("io/files", &[]),
-    ("io/stream", &["limits", "quiet", "fatal", "status", "wire"]),
+    (
+        "io/stream",
+        &["limits", "logging", "quiet", "fatal", "status", "wire"],
+    ),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
@@ -87,14 +91,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/metrics",
         &[
-            "limits", "accuracy", "status", "load", "predict", "fleet", "tokenize",
+            "limits", "logging", "accuracy", "status", "load", "predict", "fleet", "tokenize",
         ],
     ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "files", "accuracy", "status", "stream", "snapshot",
-            "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "limits", "logging", "ids", "address", "files", "accuracy", "status", "stream",
+            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
     (
@@ -102,7 +106,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
     ("io/start", &["limits", "fatal", "fleet", "warm", "config"]),
-    ("io/config", &["limits", "address", "status", "fleet"]),
+    (
+        "io/config",
+        &["limits", "address", "logging", "status", "fleet"],
+    ),
     (
         "io/discovery",
         &[

@@ -119,7 +119,9 @@ impl Config {
         let kubernetes = discovery.kubernetes.as_ref();
         let (cert, key) = self.tls.clone().unzip();
         Settings {
-            log: Some(self.log.clone()),
+            log: Some(self.log.filter.clone()),
+            log_format: Some(self.log.format.as_str().to_owned()),
+            log_rate: Some(self.log.rate),
             listen: Some(self.listen.iter().map(Address::to_string).collect()),
             admin_listen: self.admin_listen.as_ref().map(Address::to_string),
             tls_cert: cert,

@@ -18,6 +18,7 @@ mod fetch;
 mod health;
 mod json;
 mod live;
+mod log;
 mod lookup;
 mod match_request;
 mod matching;

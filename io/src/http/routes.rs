@@ -5,7 +5,9 @@ use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState, Told};
-use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, sources, workers};
+use super::{
+    batch, by_hash, dump, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use crate::tokenize::Ask;
 use Handler::{Plain, Prompt};
@@ -132,6 +134,15 @@ static ROUTES: &[Route] = &[
         &[(Method::DELETE, Plain(workers::remove))],
     )
     .to(Access::AdminToChange),
+    route(
+        "/v1/log",
+        "GET, HEAD, PUT",
+        &[
+            (Method::GET, Plain(log::show)),
+            (Method::PUT, Plain(log::set)),
+        ],
+    )
+    .to(Access::Admin),
     route("/v1/sources", GET, &[(Method::GET, Plain(sources::list))]).aside(),
     route(
         "/register",
