@@ -21,6 +21,7 @@ pub mod load;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod otel;
 pub mod predict;
 pub mod probe;
 mod quiet;

@@ -3,11 +3,13 @@ mod choosing;
 mod fleet;
 mod kubernetes;
 mod logging;
+mod otel;
 
 pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
 pub use logging::*;
+pub use otel::*;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ mod tokenizer;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::logging;
+use crate::otel;
 use crate::predict::LearnStatus;
 use crate::status::{HttpStatus, RouteStatus, WorkerStatus};
 use crate::tokenize::Tokenizer;
@@ -129,14 +130,24 @@ impl NodeMetrics {
     }
 }
 
-/// What the log left out.
+/// What the log left out, and what became of spans.
 fn logged(encoder: &mut DescriptorEncoder<'_>) -> Result {
     let help = "Lines of the log left out because their place in the code logged too many.";
     let metric = counter(encoder, "kvroute_log_suppressed", help)?;
     add_up(metric, logging::suppressed())?;
     let help = "Lines of the log lost because nobody read it fast enough.";
     let metric = counter(encoder, "kvroute_log_lost", help)?;
-    add_up(metric, logging::lost())
+    add_up(metric, logging::lost())?;
+    let help = "Spans that a collector has taken.";
+    let metric = counter(encoder, "kvroute_spans_exported", help)?;
+    add_up(metric, otel::exported())?;
+    let help = "Spans that were not exported.";
+    let mut metric = counter(encoder, "kvroute_spans_dropped", help)?;
+    for (why, count) in otel::dropped() {
+        let labels = [("reason", why)];
+        add_up(metric.encode_family(&labels)?, count)?;
+    }
+    Ok(())
 }
 
 /// What was learnt from decisions.

@@ -66,7 +66,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
-    ("io/logging", &["limits"]),
+    ("io/otel", &["limits"]),
+    ("io/logging", &["limits", "otel"]),
     ("io/fatal", &["logging"]),
     ("io/files", &[]),
     (
@@ -86,18 +87,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Below HTTP, which asks it; so it has a client of its own.
     (
         "io/tokenize",
-        &["limits", "ids", "status", "fleet", "config"],
+        &["limits", "ids", "status", "otel", "fleet", "config"],
     ),
     (
         "io/metrics",
         &[
-            "limits", "logging", "accuracy", "status", "load", "predict", "fleet", "tokenize",
+            "limits", "logging", "otel", "accuracy", "status", "load", "predict", "fleet",
+            "tokenize",
         ],
     ),
     (
         "io/http",
         &[
-            "limits", "logging", "ids", "address", "files", "accuracy", "status", "stream",
+            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
             "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
@@ -108,7 +110,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/start", &["limits", "fatal", "fleet", "warm", "config"]),
     (
         "io/config",
-        &["limits", "address", "logging", "status", "fleet"],
+        &["limits", "address", "logging", "otel", "status", "fleet"],
     ),
     (
         "io/discovery",
@@ -127,6 +129,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "address",
             "status",
             "stream",
+            "otel",
             "load",
             "predict",
             "fleet",
@@ -186,18 +189,27 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         &[
             "io/src/http/",
             "io/src/tokenize/client.rs",
+            "io/src/otel/export.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
     (
         "io/src/",
         "hyper_util::",
-        &["io/src/http/", "io/src/tokenize/client.rs"],
+        &[
+            "io/src/http/",
+            "io/src/tokenize/client.rs",
+            "io/src/otel/export.rs",
+        ],
     ),
     (
         "io/src/",
         "http_body_util::",
-        &["io/src/http/", "io/src/tokenize/client.rs"],
+        &[
+            "io/src/http/",
+            "io/src/tokenize/client.rs",
+            "io/src/otel/export.rs",
+        ],
     ),
     (
         "io/src/",
@@ -206,6 +218,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
             "io/src/http/",
             "io/src/probe/",
             "io/src/tokenize/",
+            "io/src/otel/",
             "io/src/discovery/",
         ],
     ),
@@ -252,6 +265,8 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         &["io/src/cli/", "io/src/config/settings.rs"],
     ),
     ("io/src/", "quick_cache::", &["io/src/tokenize/cache.rs"]),
+    ("io/src/", "opentelemetry_proto::", &["io/src/otel/"]),
+    ("io/src/", "prost::", &["io/src/otel/export.rs"]),
     ("io/src/", "crossbeam_epoch", &[]),
     // What the process prints is the command line's business; the rest logs.
     ("io/src/", "println!", &["io/src/cli/"]),

@@ -43,6 +43,7 @@ use crate::limits::{
     READY_TIMEOUT_MAX, REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
 };
 use crate::logging::LogConfig;
+use crate::otel::OtelConfig;
 use crate::status::SyncMode;
 use kvroute_engine::limits::CONTEXTS_MAX;
 use std::net::SocketAddr;
@@ -54,6 +55,8 @@ use std::time::Duration;
 pub struct Config {
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Which requests are traced, and who is told.
+    pub otlp: OtelConfig,
     /// Where to listen for HTTP.
     pub listen: Vec<Address>,
     /// Where alone to answer what changes the node, if not everywhere.
@@ -170,6 +173,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             log: LogConfig::default(),
+            otlp: OtelConfig::default(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             admin_listen: None,
             tls: None,

@@ -13,6 +13,7 @@ use crate::limits::{
     SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use crate::logging::{self, BadFilter, LogConfig, LogFormat, POSSIBLE};
+use crate::otel::OtelConfig;
 use crate::status::SyncMode;
 use kvroute_engine::limits::CONTEXTS_MAX;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ impl Settings {
         }
         Ok(Config {
             log: log(self.log, self.log_format, self.log_rate)?,
+            otlp: otlp(self.otlp_endpoint, self.otlp_sample, self.otlp_service)?,
             listen: listen(self.listen)?,
             admin_listen: self
                 .admin_listen
@@ -269,6 +271,42 @@ fn log(
         filter,
         format,
         rate: within("log_rate", rate, defaults.rate, (0, LOG_RATE_MAX))?,
+    })
+}
+
+/// Which requests are traced, and who is told.
+fn otlp(
+    endpoint: Option<String>,
+    sample: Option<f64>,
+    service: Option<String>,
+) -> Result<OtelConfig, ConfigError> {
+    let defaults = OtelConfig::default();
+    let endpoint = endpoint.filter(|text| !text.is_empty());
+    let wrong_url = |text: &str| {
+        let shown = quoted("otlp_endpoint", text);
+        wrong(
+            "otlp_endpoint",
+            format!("{shown}; http://HOST:PORT is expected"),
+        )
+    };
+    if let Some(text) = &endpoint {
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| wrong_url(text))?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let clean = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#');
+        let good = host_port("otlp_endpoint", host).is_ok() && path.chars().all(clean);
+        good.then_some(()).ok_or_else(|| wrong_url(text))?;
+    }
+    let service = service.unwrap_or(defaults.service);
+    if service.is_empty() || service.len() > 128 || service.chars().any(char::is_control) {
+        let message = "1 to 128 bytes without control characters are possible";
+        return Err(wrong("otlp_service", message.to_owned()));
+    }
+    Ok(OtelConfig {
+        endpoint,
+        sample: within("otlp_sample", sample, defaults.sample, (0.0, 1.0))?,
+        service,
     })
 }
 

@@ -32,6 +32,7 @@ mod routes;
 mod server;
 mod snapshot;
 mod sources;
+mod spans;
 mod state;
 mod text;
 mod tokens;

@@ -186,7 +186,20 @@ const fn colour(level: Level) -> Option<u8> {
 /// A text as JSON has it, in quotes.
 fn json(text: &str) -> String {
     // A text has a form in JSON.
-    serde_json::to_string(text).unwrap_or_default()
+    let json = serde_json::to_string(text).unwrap_or_default();
+    // JSON leaves some as they are that end a line for others.
+    match json.contains(breaks) {
+        false => json,
+        true => json
+            .chars()
+            .fold(String::with_capacity(json.len() * 2), |mut json, c| {
+                let _ = match breaks(c) {
+                    true => write!(json, "\\u{:04x}", u32::from(c)),
+                    false => json.write_char(c),
+                };
+                json
+            }),
+    }
 }
 
 /// A value's text, cut where it is too long.
@@ -215,12 +228,16 @@ fn bounded(value: fmt::Arguments<'_>, most: usize) -> String {
     room.text
 }
 
+/// What ends a line or moves a terminal's cursor. All of it is of two bytes in UTF-16.
+fn breaks(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// A text without what ends a line or moves a terminal's cursor.
 struct Escaped<'t>(&'t str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
         let mut rest = self.0;
         while let Some(at) = rest.find(breaks) {
             f.write_str(&rest[..at])?;
@@ -280,7 +297,7 @@ mod tests {
                 panic!("one line: {lines:?}")
             };
             let line = line.strip_suffix('\n').unwrap();
-            let breaks = |c: char| c.is_control();
+            let breaks = |c: char| c.is_control() || c == '\u{2028}';
             assert!(!line.contains(breaks), "{line:?}");
         }
     }

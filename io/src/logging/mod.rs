@@ -14,6 +14,7 @@ mod writer;
 pub use filter::{BadFilter, POSSIBLE, parse};
 
 use crate::limits::LOG_RATE_DEFAULT;
+use crate::otel;
 use line::Style;
 use rate::Rate;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -241,7 +242,8 @@ struct Sink {
 impl<S: Subscriber> Layer<S> for Sink {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if self.rate.pass(event.metadata(), nanoseconds(self.begun)) {
-            self.lines.add(self.style.event(event, None));
+            let trace = otel::current().map(|trace| trace.to_string());
+            self.lines.add(self.style.event(event, trace.as_deref()));
         } else {
             // Relaxed: a number for people.
             SUPPRESSED.fetch_add(1, Relaxed);
