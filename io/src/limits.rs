@@ -2,10 +2,12 @@
 mod choosing;
 mod fleet;
 mod kubernetes;
+mod metrics;
 
 pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
+pub use metrics::*;
 
 use std::time::Duration;
 

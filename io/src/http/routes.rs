@@ -7,6 +7,7 @@ use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState, Told};
 use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, sources, workers};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
+use crate::status::{Endpoint, RequestName, RequestStatus};
 use crate::tokenize::Ask;
 use Handler::{Plain, Prompt};
 use hyper::body::Incoming;
@@ -46,6 +47,8 @@ struct Route {
     runs: Runs,
     /// Who may have it.
     access: Access,
+    /// What it counts as.
+    endpoint: Endpoint,
 }
 
 /// Where a route's requests are answered.
@@ -70,47 +73,55 @@ static ROUTES: &[Route] = &[
         "/v1/match",
         "POST",
         &[(Method::POST, Prompt(matching::answer))],
-    ),
+    )
+    .counted(Endpoint::Match),
     route(
         "/v1/match:batch",
         "POST",
         &[(Method::POST, Prompt(batch::answer))],
     )
+    .counted(Endpoint::Batch)
     .aside(),
     route(
         "/v1/route",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
-    ),
+    )
+    .counted(Endpoint::Route),
     route(
         "/v1/route/v1/chat/completions",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
-    ),
+    )
+    .counted(Endpoint::Route),
     route(
         "/v1/route/v1/completions",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
-    ),
-    route("/v1/ext_authz/*", ANY, CHECK),
-    route("/v1/ext_authz/", ANY, CHECK),
-    route("/v1/ext_authz", ANY, CHECK),
+    )
+    .counted(Endpoint::Route),
+    route("/v1/ext_authz/*", ANY, CHECK).counted(Endpoint::ExtAuthz),
+    route("/v1/ext_authz/", ANY, CHECK).counted(Endpoint::ExtAuthz),
+    route("/v1/ext_authz", ANY, CHECK).counted(Endpoint::ExtAuthz),
     route(
         "/v1/feedback",
         "POST",
         &[(Method::POST, Plain(feedback::note))],
-    ),
+    )
+    .counted(Endpoint::Feedback),
     route(
         "/v1/explain/*",
         GET,
         &[(Method::GET, Plain(explain::answer))],
-    ),
-    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))]),
+    )
+    .counted(Endpoint::Explain),
+    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))]).counted(Endpoint::Query),
     route(
         "/query_by_hash",
         "POST",
         &[(Method::POST, Plain(by_hash::query))],
-    ),
+    )
+    .counted(Endpoint::QueryByHash),
     route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
     route("/health", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
@@ -172,6 +183,7 @@ const fn route(
         handlers,
         runs: Runs::Here,
         access: Access::Clients,
+        endpoint: Endpoint::Other,
     }
 }
 
@@ -184,6 +196,10 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str)> {
 impl Route {
     const fn to(self, access: Access) -> Self {
         Self { access, ..self }
+    }
+
+    const fn counted(self, endpoint: Endpoint) -> Self {
+        Self { endpoint, ..self }
     }
 
     /// It takes long.
@@ -250,21 +266,25 @@ fn find<'p>(
     }
 }
 
-/// Answers one request.
+/// Answers one request, and counts it.
 pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
     aside: &Aside,
     door: &Door,
+    counts: &RequestStatus,
     request: Request<Incoming>,
 ) -> Answer {
-    let route = look_up(request.uri().path());
-    let forwarded = route.is_some_and(|(route, _)| route.allow == ANY);
-    let mut answer = answer(state, held, aside, door, request).await;
+    let under_way = counts.begin();
+    let route = look_up(request.uri().path()).map(|(route, _)| route);
+    let forwarded = route.is_some_and(|route| route.allow == ANY);
+    let endpoint = route.map_or(Endpoint::Other, |route| route.endpoint);
+    let (mut answer, name) = answer(state, held, aside, door, request).await;
     if forwarded && is_limit(answer.status()) {
         // Gateways take it for a node that is down. Anything below 500 would be the client's answer.
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    under_way.answered(endpoint, answer.status().as_u16(), name);
     answer
 }
 
@@ -285,14 +305,14 @@ async fn answer(
     aside: &Aside,
     door: &Door,
     request: Request<Incoming>,
-) -> Answer {
+) -> (Answer, Option<RequestName>) {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
     let found = match check(&head, door) {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
-            return error.closing(close).into();
+            return (error.closing(close).into(), None);
         }
     };
     let _under_way = door.enter();
@@ -301,7 +321,7 @@ async fn answer(
         Err(error) if found.forwarded && error.is_about_room() => {
             (Body::none(held), true, error.closes())
         }
-        Err(error) => return error.into(),
+        Err(error) => return (error.into(), None),
     };
     // Handlers of other methods may need this thread's runtime.
     let large =
@@ -345,8 +365,11 @@ async fn answer(
         answer_here(state, found.handler, &call).await
     };
     match replied {
-        Ok(reply) => reply.closing(close),
-        Err(error) => error.closing(close).into(),
+        Ok(reply) => {
+            let name = reply.name;
+            (reply.closing(close), name)
+        }
+        Err(error) => (error.closing(close).into(), None),
     }
 }
 

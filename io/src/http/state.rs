@@ -41,7 +41,7 @@ impl ThreadState {
         tokenizer: Option<Tokenizer>,
     ) -> Self {
         Self {
-            lookup: Lookup::new(&fleet),
+            lookup: Lookup::new(&fleet, router.status().clone()),
             router,
             fleet,
             scratch: Scratch::default(),

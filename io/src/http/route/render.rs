@@ -114,6 +114,7 @@ pub(super) fn full(
         Reply::json(StatusCode::OK, &answer)?
     };
     reply.headers = decided.headers()?;
+    reply.name = Some(decided.id.name());
     Ok(reply)
 }
 
@@ -121,6 +122,7 @@ pub(super) fn full(
 pub(super) fn headers_only(decided: &Decided<'_>) -> Result<Reply, ApiError> {
     Ok(Reply {
         headers: decided.headers()?,
+        name: Some(decided.id.name()),
         ..nothing()
     })
 }
@@ -131,6 +133,7 @@ pub(super) fn nothing() -> Reply {
         status: StatusCode::OK,
         content_type: JSON,
         headers: Vec::new(),
+        name: None,
         body: Body::Whole(Bytes::new()),
     }
 }

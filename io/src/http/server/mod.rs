@@ -27,7 +27,7 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
-use crate::status::{EndStep, Ending, HttpStatus, SyncMode};
+use crate::status::{EndStep, Ending, HttpStatus, OwnStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use arc_swap::ArcSwap;
@@ -379,6 +379,8 @@ fn load_tokens(key: &'static str, path: Option<&Path>) -> Result<Option<Tokens>,
 #[derive(Debug)]
 struct Shared {
     state: RefCell<ThreadState>,
+    /// What the thread counts.
+    status: OwnStatus,
     held: Held,
     aside: Aside,
     watch: Rc<Watch>,
@@ -443,6 +445,7 @@ impl Thread {
         };
         let status = Arc::clone(&self.gate.status);
         let shared = Rc::new(Shared {
+            status: self.seat.status().clone(),
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,
