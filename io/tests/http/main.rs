@@ -9,6 +9,7 @@ mod batch;
 mod bounds;
 mod by_hash;
 mod client;
+#[allow(dead_code, reason = "others use the rest of it")]
 mod collector;
 mod connections;
 mod decisions;
