@@ -148,7 +148,23 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "fake", "load", "status", "stream", "wire"],
     ),
     ("io/trace", &["limits"]),
-    ("io/demo", &["limits", "config", "node", "fake", "trace"]),
+    // The tools: what one engine publishes, seen, kept and played again; and what a node says of itself.
+    ("io/printable", &[]),
+    ("io/tap", &["limits", "stream"]),
+    (
+        "io/inspect",
+        &["limits", "printable", "stream", "wire", "tap"],
+    ),
+    (
+        "io/capture",
+        &[
+            "limits", "printable", "stream", "wire", "tap", "inspect", "fake",
+        ],
+    ),
+    ("io/client", &["limits", "address", "printable"]),
+    ("io/dump", &["limits", "printable", "client"]),
+    ("io/top", &["limits", "printable", "client"]),
+    ("io/demo", &["limits", "config", "node", "fake", "trace", "client"]),
     // Of the binary: it names the library by the crate's name, and itself only here.
     ("io/cli", &[]),
 ];
@@ -181,7 +197,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     (
         "io/src/",
         "rmp::",
-        &["io/src/wire/", "io/src/fake/encode.rs"],
+        &[
+            "io/src/wire/",
+            "io/src/fake/encode.rs",
+            "io/src/capture/scrub.rs",
+        ],
     ),
     (
         "io/src/",
