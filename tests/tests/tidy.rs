@@ -158,13 +158,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/capture",
         &[
-            "limits", "printable", "stream", "wire", "tap", "inspect", "fake",
+            "limits",
+            "printable",
+            "stream",
+            "wire",
+            "tap",
+            "inspect",
+            "fake",
         ],
     ),
     ("io/client", &["limits", "address", "printable"]),
     ("io/dump", &["limits", "printable", "client"]),
     ("io/top", &["limits", "printable", "client"]),
-    ("io/demo", &["limits", "config", "node", "fake", "trace", "client"]),
+    (
+        "io/demo",
+        &["limits", "config", "node", "fake", "trace", "client"],
+    ),
     // Of the binary: it names the library by the crate's name, and itself only here.
     ("io/cli", &[]),
 ];
