@@ -47,7 +47,8 @@ fn variables() -> Vec<Value> {
     let mut list = vec![json!({
         "name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus",
         "hide": 0, "refresh": 1, "regex": "", "multi": false, "includeAll": false,
-        "options": [], "skipUrlSync": false, "current": {},
+        "options": [], "skipUrlSync": false,
+        "current": {"selected": false, "text": "default", "value": "default"},
     })];
     list.extend(VARIABLES.iter().map(|&(name, label, query, description)| {
         json!({
