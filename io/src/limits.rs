@@ -2,10 +2,16 @@
 mod choosing;
 mod fleet;
 mod kubernetes;
+mod logging;
+mod otel;
+mod tools;
 
 pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
+pub use logging::*;
+pub use otel::*;
+pub use tools::*;
 
 use std::time::Duration;
 

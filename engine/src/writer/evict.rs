@@ -69,6 +69,7 @@ impl Writer {
         self.crowded
             .retain(|place, _| !gone.contains(&place.holding));
         let forgotten = self.names.forget(|place| gone.contains(&place.holding));
+        self.account.evicted(forgotten);
         if let Some(windows) = &mut self.windows {
             windows.forget_unplaced(&self.names);
         }

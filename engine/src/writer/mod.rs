@@ -454,7 +454,8 @@ impl Writer {
         }
         let windows = self.windows.as_ref().map_or(0, |windows| windows.bytes());
         let own = self.names.bytes() + self.holdings.bytes() + self.leaving.bytes() + windows;
-        self.account.settle(own, pin.settle());
+        let (shared, runs) = pin.settle();
+        self.account.settle(own, shared, runs);
     }
 
     /// A copy of a block that is known by name only.
@@ -480,7 +481,8 @@ impl Drop for Writer {
         let participant = index.participant();
         let pin = Pin::new(participant.guard());
         self.leave_all(&pin);
-        self.account.close(pin.settle());
+        let (shared, runs) = pin.settle();
+        self.account.close(shared, runs);
         index.end_worker(self.id, &pin.guard);
     }
 }

@@ -2,6 +2,7 @@
 mod check_config;
 mod demo;
 mod fake_engine;
+mod inspect;
 mod refused;
 mod reload;
 mod serve;
@@ -9,6 +10,7 @@ mod simulate;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use kvroute::limits::TOOL_TIME_MAX;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -16,6 +18,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// How the process ends, by sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ enum Command {
     Demo(demo::Args),
     /// Publish made-up events as engines do, to try a node without a GPU
     FakeEngine(fake_engine::Args),
+    /// Show what one engine publishes, live
+    Inspect(inspect::Args),
     /// Replay a trace of requests against a simulated fleet, under each policy
     Simulate(simulate::Args),
 }
@@ -132,6 +137,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::CheckConfig(args) => check_config::run(*args, origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
+            Command::Inspect(args) => inspect::run(args),
             Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {
@@ -160,6 +166,16 @@ pub(crate) fn told_to_stop() -> Result<Arc<AtomicBool>, Exit> {
         }
     }
     Ok(stop)
+}
+
+/// Reads a time in seconds, of a flag.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let fits = |time: &Duration| *time > Duration::ZERO && *time <= TOOL_TIME_MAX;
+    let most = TOOL_TIME_MAX.as_secs();
+    time.filter(fits)
+        .ok_or_else(|| format!("{text:?} is no time above 0 and up to {most} seconds"))
 }
 
 /// Says what went wrong, for the person who started the process.

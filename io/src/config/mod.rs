@@ -42,19 +42,21 @@ use crate::limits::{
     BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, GRACE_MAX, IDLE_TIME_MAX, PROBE_INTERVAL_MAX,
     READY_TIMEOUT_MAX, REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
 };
+use crate::logging::LogConfig;
+use crate::otel::OtelConfig;
 use crate::status::SyncMode;
 use kvroute_engine::limits::CONTEXTS_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const LOG_DEFAULT: &str = "info";
-
 /// Settings that hold together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What is logged: a level, or levels by module.
-    pub log: String,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Which requests are traced, and who is told.
+    pub otlp: OtelConfig,
     /// Where to listen for HTTP.
     pub listen: Vec<Address>,
     /// Where alone to answer what changes the node, if not everywhere.
@@ -170,7 +172,8 @@ impl Default for Config {
     /// The defaults, on a port of the system's choice.
     fn default() -> Self {
         Self {
-            log: LOG_DEFAULT.to_owned(),
+            log: LogConfig::default(),
+            otlp: OtelConfig::default(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             admin_listen: None,
             tls: None,

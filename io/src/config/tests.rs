@@ -1,5 +1,7 @@
 //! Settings from files, and what is wrong with them.
 use super::*;
+use crate::logging::LogFormat;
+use crate::otel::OtelConfig;
 use kvroute_engine::choose::{Policy, Rules, Weights};
 use std::io::Write;
 
@@ -70,7 +72,7 @@ fn discovery() -> DiscoveryConfig {
 #[test]
 fn every_key_of_the_file_is_read() {
     let settings = read(
-            "log: debug\nlisten: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
+            "log: debug\nlog_format: json\nlog_rate: 7\notlp_endpoint: http://c:4318/otlp\notlp_sample: 0.5\notlp_service: kv\nlisten: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
              token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
              hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\n\
@@ -87,7 +89,16 @@ fn every_key_of_the_file_is_read() {
         )
         .unwrap();
     let config = Config {
-        log: "debug".to_owned(),
+        log: LogConfig {
+            filter: "debug".to_owned(),
+            format: LogFormat::Json,
+            rate: 7,
+        },
+        otlp: OtelConfig {
+            endpoint: Some("http://c:4318/otlp".to_owned()),
+            sample: 0.5,
+            service: "kv".to_owned(),
+        },
         listen: vec![Address::parse("0.0.0.0:9000").unwrap()],
         admin_listen: Some(Address::Unix("/run/admin".into())),
         tls: Some(("c.pem".into(), "k.pem".into())),
@@ -211,6 +222,15 @@ fn an_error_names_the_key() {
         ("listen: []\n", "listen"),
         ("listen: 8080\n", "listen"),
         ("log: kvroute=loud\n", "log"),
+        ("log_format: xml\n", "log_format"),
+        ("log_rate: 1000001\n", "log_rate"),
+        ("otlp_endpoint: c:4318\n", "otlp_endpoint"),
+        ("otlp_endpoint: https://c:4318\n", "otlp_endpoint"),
+        ("otlp_endpoint: http://c\n", "otlp_endpoint"),
+        ("otlp_endpoint: http://c:1/a b\n", "otlp_endpoint"),
+        ("otlp_sample: 1.5\n", "otlp_sample"),
+        ("otlp_sample: .nan\n", "otlp_sample"),
+        ("otlp_service: ''\n", "otlp_service"),
         ("listen: ['127.0.0.1:1', 'unix:']\n", "listen"),
         ("admin_listen: nowhere\n", "admin_listen"),
         ("tls_cert: c\n", "tls_key"),

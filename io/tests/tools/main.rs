@@ -1,0 +1,3 @@
+//! The tools of the command line, run as they are against real sockets and a real node.
+mod inspect;
+mod rig;
