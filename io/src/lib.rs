@@ -7,6 +7,8 @@
 //! no lookup waits for an event, and no event for a lookup. [`node`] puts it all together.
 pub mod accuracy;
 pub mod address;
+pub mod capture;
+pub mod client;
 pub mod config;
 pub mod demo;
 pub mod discovery;

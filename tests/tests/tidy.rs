@@ -239,6 +239,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
@@ -247,6 +248,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "tokio_rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),

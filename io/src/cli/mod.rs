@@ -3,8 +3,10 @@ mod check_config;
 mod demo;
 mod fake_engine;
 mod inspect;
+mod record;
 mod refused;
 mod reload;
+mod replay;
 mod serve;
 mod simulate;
 
@@ -60,6 +62,10 @@ enum Command {
     FakeEngine(fake_engine::Args),
     /// Show what one engine publishes, live
     Inspect(inspect::Args),
+    /// Write down what one engine publishes, for a bug report
+    Record(record::Args),
+    /// Publish again what was recorded
+    Replay(replay::Args),
     /// Replay a trace of requests against a simulated fleet, under each policy
     Simulate(simulate::Args),
 }
@@ -138,6 +144,8 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
             Command::Inspect(args) => inspect::run(args),
+            Command::Record(args) => record::run(args),
+            Command::Replay(args) => replay::run(args),
             Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {
