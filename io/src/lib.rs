@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod discovery;
+pub mod dump;
 pub mod fake;
 mod fatal;
 mod files;

@@ -1,6 +1,8 @@
 //! The command line: what there is to run, and how it ends.
+mod ask;
 mod check_config;
 mod demo;
+mod dump;
 mod fake_engine;
 mod inspect;
 mod record;
@@ -60,6 +62,8 @@ enum Command {
     Demo(demo::Args),
     /// Publish made-up events as engines do, to try a node without a GPU
     FakeEngine(fake_engine::Args),
+    /// Show what a running node says that its pods hold
+    Dump(dump::Args),
     /// Show what one engine publishes, live
     Inspect(inspect::Args),
     /// Write down what one engine publishes, for a bug report
@@ -143,6 +147,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::CheckConfig(args) => check_config::run(*args, origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
+            Command::Dump(args) => dump::run(&args),
             Command::Inspect(args) => inspect::run(args),
             Command::Record(args) => record::run(args),
             Command::Replay(args) => replay::run(args),
