@@ -35,9 +35,21 @@ impl Ledger {
     fn used(&self) -> u64 {
         // Relaxed: a sum; nothing is reached through it. One thread may give back what another one
         // has not yet entered as taken, so for a moment it may be below zero.
-        let used = self.used.load(Ordering::Relaxed);
-        if used > u64::MAX / 2 { 0 } else { used }
+        not_negative(self.used.load(Ordering::Relaxed))
     }
+}
+
+/// A sum that is below zero for a moment.
+const fn not_negative(sum: u64) -> u64 {
+    if sum > u64::MAX / 2 { 0 } else { sum }
+}
+
+/// What is counted beside bytes, for the whole index. Each is only a number, so Relaxed.
+#[derive(Debug, Default)]
+struct Counts {
+    runs: AtomicU64,
+    /// Names forgotten to stay within a bound.
+    evicted: AtomicU64,
 }
 
 /// All bounds of an index.
@@ -45,6 +57,7 @@ impl Ledger {
 pub(crate) struct Ledgers {
     budget: Budget,
     whole: Arc<Ledger>,
+    counts: Arc<Counts>,
     models: Rcu<AHashMap<String, Weak<Ledger>>>,
 }
 
@@ -52,9 +65,25 @@ impl Ledgers {
     pub(crate) fn new(budget: Budget) -> Self {
         Self {
             whole: Arc::new(Ledger::new(budget.bytes)),
+            counts: Arc::default(),
             models: Rcu::new(AHashMap::default()),
             budget,
         }
+    }
+
+    /// The bound of the whole index in bytes, if it has one.
+    pub(crate) fn bytes_max(&self) -> Option<u64> {
+        self.budget.bytes
+    }
+
+    /// Runs that there are.
+    pub(crate) fn runs(&self) -> u64 {
+        not_negative(self.counts.runs.load(Ordering::Relaxed))
+    }
+
+    /// Names forgotten to stay within a bound, since the start.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.counts.evicted.load(Ordering::Relaxed)
     }
 
     /// Bytes taken in all.
@@ -86,6 +115,7 @@ impl Ledgers {
         });
         Account {
             ledgers: [Arc::clone(&self.whole), of_model],
+            counts: Arc::clone(&self.counts),
             own: 0,
         }
     }
@@ -95,13 +125,15 @@ impl Ledgers {
 #[derive(Debug)]
 pub(crate) struct Account {
     ledgers: [Arc<Ledger>; 2],
+    counts: Arc<Counts>,
     own: u64,
 }
 
 impl Account {
-    /// Enters what the writer keeps for itself now, and what it took of shared memory since the last time.
+    /// Enters what the writer keeps for itself now, and what it took of shared memory since the last time, in bytes
+    /// and in runs.
     #[inline]
-    pub(crate) fn settle(&mut self, own: usize, shared: isize) {
+    pub(crate) fn settle(&mut self, own: usize, shared: isize, runs: isize) {
         let own = own as u64;
         let change = own.wrapping_sub(self.own).wrapping_add(shared as u64);
         self.own = own;
@@ -111,6 +143,15 @@ impl Account {
                 ledger.used.fetch_add(change, Ordering::Relaxed);
             }
         }
+        if runs != 0 {
+            self.counts.runs.fetch_add(runs as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Names were forgotten to stay within a bound.
+    pub(crate) fn evicted(&self, names: usize) {
+        let names = names as u64;
+        self.counts.evicted.fetch_add(names, Ordering::Relaxed);
     }
 
     /// Whether a bound is exceeded.
@@ -128,7 +169,7 @@ impl Account {
     }
 
     /// The writer keeps nothing any more.
-    pub(crate) fn close(&mut self, shared: isize) {
-        self.settle(0, shared);
+    pub(crate) fn close(&mut self, shared: isize, runs: isize) {
+        self.settle(0, shared, runs);
     }
 }

@@ -132,6 +132,15 @@ impl Contexts {
         }
     }
 
+    /// Calls `each` with model, adapter and block size of every context.
+    pub(crate) fn each(&self, guard: &Guard, mut each: impl FnMut(&str, &str, u32)) {
+        for served in &self.map.load(guard).served {
+            for tree in &served.trees {
+                each(&served.model, &served.adapter, tree.block_size);
+            }
+        }
+    }
+
     /// The context's tree, made if needed. O(contexts) when it is made.
     pub(crate) fn begin_use(
         &self,

@@ -111,6 +111,30 @@ impl Index {
         self.ledgers.used()
     }
 
+    /// The bound of the index's bytes, if it has one.
+    #[must_use]
+    pub fn bytes_max(&self) -> Option<u64> {
+        self.ledgers.bytes_max()
+    }
+
+    /// Runs (unbranched pieces of prefixes) that there are, without the roots of contexts. O(1): a sum that writers keep.
+    #[must_use]
+    pub fn runs(&self) -> u64 {
+        self.ledgers.runs()
+    }
+
+    /// Blocks of workers that were forgotten to stay within the byte budget, since the start.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.ledgers.evicted()
+    }
+
+    /// Calls `each` with the model, the adapter ("" for none) and the block size of every context. O(contexts).
+    pub fn each_context(&self, each: impl FnMut(&str, &str, u32)) {
+        let guard = self.collector.register().pin();
+        self.contexts.each(&guard, each);
+    }
+
     /// Bytes taken for one model.
     #[must_use]
     pub fn model_bytes(&self, model: &str) -> u64 {

@@ -121,6 +121,8 @@ reasons! {
     Contexts = "contexts",
     /// Blocks whose parent is unknown, and no room to wait for it.
     WaitingFull = "waiting_full",
+    /// The index has no bytes left, and the worker holds nothing that could be forgotten instead.
+    IndexFull = "index_full",
     /// One engine hash with two contents.
     HashConflict = "hash_conflict",
     /// The batch was applied already.

@@ -36,12 +36,17 @@ const DEAD: u64 = 1 << 63;
 pub(crate) struct Pin {
     pub(crate) guard: Guard,
     taken: Cell<isize>,
+    /// Runs that were made, less those that ended.
+    runs: Cell<isize>,
 }
 
 impl Pin {
     pub(crate) fn new(guard: Guard) -> Self {
-        let taken = Cell::new(0);
-        Self { guard, taken }
+        Self {
+            guard,
+            taken: Cell::new(0),
+            runs: Cell::new(0),
+        }
     }
 
     pub(crate) fn took(&self, bytes: usize) {
@@ -54,9 +59,21 @@ impl Pin {
             .set(self.taken.get().saturating_sub_unsigned(bytes));
     }
 
-    /// Bytes taken, less those given back, since the last call.
-    pub(crate) fn settle(&self) -> isize {
-        self.taken.take()
+    /// A run was made, of so many bytes.
+    pub(crate) fn took_run(&self, bytes: usize) {
+        self.took(bytes);
+        self.runs.set(self.runs.get().saturating_add(1));
+    }
+
+    /// A run has ended, which was of so many bytes.
+    pub(crate) fn gave_back_run(&self, bytes: usize) {
+        self.gave_back(bytes);
+        self.runs.set(self.runs.get().saturating_sub(1));
+    }
+
+    /// Bytes and runs that came, less those that went, since the last call.
+    pub(crate) fn settle(&self) -> (isize, isize) {
+        (self.taken.take(), self.runs.take())
     }
 }
 

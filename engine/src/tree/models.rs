@@ -116,7 +116,7 @@ impl Operation<'_> {
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
-        let taken = self.pin.settle();
+        let taken = self.pin.settle().0;
         self.tree.taken.fetch_add(taken, Ordering::Relaxed);
     }
 }

@@ -218,7 +218,7 @@ impl Hold {
             self.state.fetch_add(1, Ordering::Relaxed);
             match self.children.insert(new, pin) {
                 Ok(linked) => {
-                    pin.took(tail::bytes::<Run>(len));
+                    pin.took_run(tail::bytes::<Run>(len));
                     return Self(linked);
                 }
                 Err(refused) => {
@@ -477,7 +477,7 @@ impl Run {
                 return;
             }
             let parent = run.unlinked_from(pin);
-            pin.gave_back(run.bytes());
+            pin.gave_back_run(run.bytes());
             run.retire(&pin.guard);
             match parent {
                 Some(parent) => run = parent,

@@ -42,6 +42,7 @@ impl Writer {
             return true;
         }
         report.dropped = u32::try_from(blocks).unwrap_or(u32::MAX);
+        report.over_budget = report.dropped;
         self.incomplete = true;
         false
     }
@@ -69,6 +70,7 @@ impl Writer {
         self.crowded
             .retain(|place, _| !gone.contains(&place.holding));
         let forgotten = self.names.forget(|place| gone.contains(&place.holding));
+        self.account.evicted(forgotten);
         if let Some(windows) = &mut self.windows {
             windows.forget_unplaced(&self.names);
         }

@@ -88,8 +88,10 @@ pub struct StoreReport {
     pub copies: u32,
     /// New names that wait for their parent or their content.
     pub waiting: u32,
-    /// Names dropped because too many wait.
+    /// Names dropped because too many wait, or for want of bytes.
     pub dropped: u32,
+    /// Of these, for want of bytes: nothing of the worker's own was left to forget.
+    pub over_budget: u32,
     /// Known names with another content than before; they count for nothing from now on.
     pub conflicts: u32,
     /// Names that waited and were placed, from this event or earlier ones.
@@ -454,7 +456,8 @@ impl Writer {
         }
         let windows = self.windows.as_ref().map_or(0, |windows| windows.bytes());
         let own = self.names.bytes() + self.holdings.bytes() + self.leaving.bytes() + windows;
-        self.account.settle(own, pin.settle());
+        let (shared, runs) = pin.settle();
+        self.account.settle(own, shared, runs);
     }
 
     /// A copy of a block that is known by name only.
@@ -480,7 +483,8 @@ impl Drop for Writer {
         let participant = index.participant();
         let pin = Pin::new(participant.guard());
         self.leave_all(&pin);
-        self.account.close(pin.settle());
+        let (shared, runs) = pin.settle();
+        self.account.close(shared, runs);
         index.end_worker(self.id, &pin.guard);
     }
 }

@@ -206,7 +206,7 @@ impl Fixture {
         let tokenizer = tokenizer.map(|config| Tokenizer::start(config, &fleet).unwrap());
         let way = tokenizer.as_ref().map(Running::tokenizer);
         Ok(Self {
-            server: Server::start_with(config, &fleet, way)?,
+            server: Server::start_with(config, &fleet, way, None)?,
             tokenizer,
             fleet,
             engines,
