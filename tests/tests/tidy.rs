@@ -268,6 +268,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
@@ -276,6 +277,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "tokio_rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
