@@ -129,6 +129,8 @@ fn publish(site: &Site) {
     let engine = &site.engine;
     let first = vec![stored_map(&[1, 2], None, &tokens[..8])];
     engine.publish(0, &batch(3.0, first)).unwrap();
+    // So that each is the first of a turn.
+    site.wait_for(0);
     let second = vec![
         stored_array(&[3, 4], Some(2), &tokens[8..]),
         removed_array(4),
