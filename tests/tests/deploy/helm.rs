@@ -127,6 +127,24 @@ fn all_namespaces_and_four_ranks() {
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
 }
 
+/// The rules are those of `deploy/prometheus`, all of them and as they are; the chart has a link to that folder.
+#[test]
+fn the_rules_are_those_that_are_tested() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, "everywhere", &[]);
+    let rule = one(&objects, "PrometheusRule");
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let mut expected = Vec::new();
+    for file in ["alert-rules.yaml", "recording-rules.yaml"] {
+        let path = root().join("deploy/prometheus").join(file);
+        let text = fs::read_to_string(path).expect("the rules are there");
+        let file: Value = yaml_serde::from_str(&text).expect("YAML");
+        expected.extend(list(&file["groups"]).to_vec());
+    }
+    assert!(expected.len() >= 2);
+    assert_eq!(rule["spec"]["groups"], Value::Array(expected));
+}
+
 #[test]
 fn tokens_certificates_and_a_claim() {
     let Some(helm) = helm() else { return };
