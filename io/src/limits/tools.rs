@@ -79,3 +79,6 @@ pub const TOP_SERIES_MAX: usize = 8 << 20;
 
 /// Time that a tool waits for each piece of a node's answer: a dump pauses while a large worker is saved.
 pub const TOOL_ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Bytes that are shown of why a node is not ready.
+pub const READY_REASON_BYTES_MAX: usize = 4 << 10;
