@@ -166,7 +166,7 @@ mod tests {
 
     fn worker(pod: &str, state: &str, more: &Value) -> Worker {
         let mut worker = json!({
-            "pod": pod, "rank": 0, "model": "m", "state": state, "last_sequence": 5, "last_event_ms": 1_500,
+            "pod": pod, "rank": 0, "model": "m", "state": state, "last_sequence": 5, "last_event_ms": 8_500,
             "blocks": 10, "gaps": 0, "replays": 1, "restarts": 0, "events_skipped": {}, "problem": null,
         });
         for (name, value) in more.as_object().into_iter().flatten() {
@@ -185,6 +185,7 @@ mod tests {
         };
         let now = Look {
             at: 12.0,
+            clock_ms: 10_000,
             workers: vec![
                 worker("good", "exact", &Value::Null),
                 worker(

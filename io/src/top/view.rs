@@ -32,6 +32,8 @@ const fn yes() -> bool {
 pub struct Look {
     /// When, in seconds on any clock.
     pub at: f64,
+    /// When, in milliseconds since 1970.
+    pub clock_ms: u64,
     /// Its workers.
     pub workers: Vec<Worker>,
     /// Its metrics, if they were answered.
@@ -128,7 +130,7 @@ pub struct Row {
     pub state: String,
     /// How bad that is: 0 is nothing.
     pub severity: u32,
-    /// Milliseconds since its last event.
+    /// Milliseconds since its last event, if the node's clock and this one agree.
     pub age_ms: Option<u64>,
     /// The last batch.
     pub last_sequence: Option<u64>,
@@ -151,8 +153,15 @@ pub struct Row {
 }
 
 impl Row {
-    fn with(worker: &Worker, running: Option<f64>, waiting: Option<f64>, lag: Option<f64>) -> Self {
-        let skipped = worker.events_skipped.values().sum();
+    fn with(
+        worker: &Worker,
+        clock_ms: u64,
+        running: Option<f64>,
+        waiting: Option<f64>,
+        lag: Option<f64>,
+    ) -> Self {
+        let skipped = worker.events_skipped.values();
+        let skipped = skipped.fold(0_u64, |sum, &count| sum.saturating_add(count));
         let of_state = match worker.state.as_str() {
             "exact" => 0,
             "approximate" => 2,
@@ -170,7 +179,7 @@ impl Row {
             model: worker.model.clone(),
             state: worker.state.clone(),
             severity: of_problem + of_state + more,
-            age_ms: worker.last_event_ms,
+            age_ms: worker.last_event_ms.map(|at| clock_ms.saturating_sub(at)),
             last_sequence: worker.last_sequence,
             blocks: worker.blocks,
             gaps: worker.gaps,
@@ -236,20 +245,21 @@ impl View {
                 .map(|(matched, asked)| (matched / asked).min(1.0)),
             index_bytes: series.sum("kvroute_index_bytes", None),
             index_budget_bytes: series.sum("kvroute_index_budget_bytes", None),
-            workers: rows(&now.workers, series, sort, filter),
+            workers: rows(now, series, sort, filter),
         }
     }
 }
 
-fn rows(workers: &[Worker], series: &Series, sort: Sort, filter: &str) -> Vec<Row> {
+fn rows(now: &Look, series: &Series, sort: Sort, filter: &str) -> Vec<Row> {
     let by = |name| series.by_worker(name);
     let (running, waiting) = (by("kvroute_worker_running"), by("kvroute_worker_waiting"));
     let lag = by("kvroute_worker_lag_seconds");
-    let rows = workers.iter().map(|worker| {
+    let clock_ms = now.clock_ms;
+    let rows = now.workers.iter().map(|worker| {
         let rank = worker.rank.to_string();
         let key = (worker.pod.as_str(), rank.as_str());
         let of = |from: &BTreeMap<_, f64>| from.get(&key).copied();
-        Row::with(worker, of(&running), of(&waiting), of(&lag))
+        Row::with(worker, clock_ms, of(&running), of(&waiting), of(&lag))
     });
     let mut rows: Vec<_> = rows.filter(|row| row.has(filter)).collect();
     let name = |row: &Row| (row.pod.clone(), row.rank);
