@@ -7,9 +7,12 @@
 //! no lookup waits for an event, and no event for a lookup. [`node`] puts it all together.
 pub mod accuracy;
 pub mod address;
+pub mod capture;
+pub mod client;
 pub mod config;
 pub mod demo;
 pub mod discovery;
+pub mod dump;
 pub mod fake;
 mod fatal;
 mod files;

@@ -20,7 +20,7 @@ use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
 use crate::warm::Keeper;
-use kvroute_engine::{Index, IndexConfig};
+use kvroute_engine::{Budget, Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::SocketAddr;
@@ -268,7 +268,10 @@ fn fleet(config: &Config) -> Result<Arc<Fleet>, StartError> {
     let index = Index::new(IndexConfig {
         hash_seed: config.hash_seed.0,
         contexts_max: config.contexts_max,
-        ..IndexConfig::default()
+        budget: Budget {
+            bytes: config.index_max,
+            ..Budget::default()
+        },
     });
     let streams = StreamsConfig {
         threads: config.io_threads,

@@ -158,13 +158,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/capture",
         &[
-            "limits", "printable", "stream", "wire", "tap", "inspect", "fake",
+            "limits",
+            "printable",
+            "stream",
+            "wire",
+            "tap",
+            "inspect",
+            "fake",
         ],
     ),
     ("io/client", &["limits", "address", "printable"]),
     ("io/dump", &["limits", "printable", "client"]),
     ("io/top", &["limits", "printable", "client"]),
-    ("io/demo", &["limits", "config", "node", "fake", "trace", "client"]),
+    (
+        "io/demo",
+        &["limits", "config", "node", "fake", "trace", "client"],
+    ),
     // Of the binary: it names the library by the crate's name, and itself only here.
     ("io/cli", &[]),
 ];
@@ -259,6 +268,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
@@ -267,6 +277,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "tokio_rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),

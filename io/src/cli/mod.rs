@@ -1,10 +1,14 @@
 //! The command line: what there is to run, and how it ends.
+mod ask;
 mod check_config;
 mod demo;
+mod dump;
 mod fake_engine;
 mod inspect;
+mod record;
 mod refused;
 mod reload;
+mod replay;
 mod serve;
 mod simulate;
 
@@ -58,8 +62,14 @@ enum Command {
     Demo(demo::Args),
     /// Publish made-up events as engines do, to try a node without a GPU
     FakeEngine(fake_engine::Args),
+    /// Show what a running node says that its pods hold
+    Dump(dump::Args),
     /// Show what one engine publishes, live
     Inspect(inspect::Args),
+    /// Write down what one engine publishes, for a bug report
+    Record(record::Args),
+    /// Publish again what was recorded
+    Replay(replay::Args),
     /// Replay a trace of requests against a simulated fleet, under each policy
     Simulate(simulate::Args),
 }
@@ -137,7 +147,10 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::CheckConfig(args) => check_config::run(*args, origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
+            Command::Dump(args) => dump::run(&args),
             Command::Inspect(args) => inspect::run(args),
+            Command::Record(args) => record::run(args),
+            Command::Replay(args) => replay::run(args),
             Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {

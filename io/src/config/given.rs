@@ -157,6 +157,7 @@ impl Config {
             replays: Some(self.replays),
             replay_timeout: seconds(self.replay_timeout),
             contexts_max: Some(self.contexts_max),
+            index_max: self.index_max,
             snapshot_dir: self.snapshot_dir.clone(),
             snapshot_interval: or_never(self.snapshot_interval),
             peers: Some(self.peers.clone()),

@@ -7,10 +7,11 @@ use crate::address::Address;
 use crate::limits::{
     BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT,
     DRAIN_TIME_MAX, GRACE_DEFAULT, GRACE_MAX, GRACE_MIN, IDLE_TIME_DEFAULT, IDLE_TIME_MAX,
-    IDLE_TIME_MIN, LISTENERS_MAX, LOG_RATE_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX,
-    PROBE_INTERVAL_MIN, READY_TIMEOUT_DEFAULT, READY_TIMEOUT_MAX, REPLAY_TIME_MAX, REPLAY_TIME_MIN,
-    REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT,
-    SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
+    IDLE_TIME_MIN, INDEX_BYTES_MAX, INDEX_BYTES_MIN, LISTENERS_MAX, LOG_RATE_MAX,
+    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, READY_TIMEOUT_DEFAULT,
+    READY_TIMEOUT_MAX, REPLAY_TIME_MAX, REPLAY_TIME_MIN, REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT,
+    REPLAYS_MAX, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX,
+    SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
 use crate::logging::{self, BadFilter, LogConfig, LogFormat, POSSIBLE};
 use crate::otel::OtelConfig;
@@ -85,6 +86,17 @@ impl Settings {
                 CONTEXTS_MAX,
                 (1, CONTEXTS_MAX),
             )?,
+            index_max: self
+                .index_max
+                .map(|bytes| {
+                    within(
+                        "index_max",
+                        Some(bytes),
+                        0,
+                        (INDEX_BYTES_MIN, INDEX_BYTES_MAX),
+                    )
+                })
+                .transpose()?,
             snapshot_dir: file("snapshot_dir", self.snapshot_dir)?,
             snapshot_interval: SNAPSHOTS.interval("snapshot_interval", self.snapshot_interval)?,
             peers: peers(self.peers)?,

@@ -149,6 +149,10 @@ pub struct Settings {
     /// Contexts (model, adapter, block size) that the index has room for [default: 1000]
     #[arg(long, env = "KVROUTE_CONTEXTS_MAX", value_name = "N")]
     pub contexts_max: Option<usize>,
+    /// Bytes that the index may take; when they are taken, what each worker stored longest ago is forgotten, and its answers
+    /// may be too low [default: no bound]
+    #[arg(long, env = "KVROUTE_INDEX_MAX", value_name = "BYTES")]
+    pub index_max: Option<u64>,
     /// The folder of the snapshot to start from and to leave behind; none without it
     #[arg(long, env = "KVROUTE_SNAPSHOT_DIR", value_name = "DIR")]
     #[serde(default, serialize_with = "as_text")]
@@ -352,6 +356,7 @@ impl Settings {
             replays: self.replays.or(those.replays),
             replay_timeout: self.replay_timeout.or(those.replay_timeout),
             contexts_max: self.contexts_max.or(those.contexts_max),
+            index_max: self.index_max.or(those.index_max),
             snapshot_dir: self.snapshot_dir.or(those.snapshot_dir),
             snapshot_interval: self.snapshot_interval.or(those.snapshot_interval),
             peers: self.peers.or(those.peers),

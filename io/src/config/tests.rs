@@ -75,7 +75,7 @@ fn every_key_of_the_file_is_read() {
             "log: debug\nlog_format: json\nlog_rate: 7\notlp_endpoint: http://c:4318/otlp\notlp_sample: 0.5\notlp_service: kv\nlisten: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
              token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
-             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\n\
+             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\nindex_max: 20000000\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n\
              tokenizer: remote\ntokenizer_endpoint: t:80\ntokenizer_timeout: 0.5\ntokenizer_deadline: 3\n\
              tokenizer_retries: 4\ntokenizer_concurrency: 5\ntokenizer_hedge: 0\ntokenizer_cache: 6\n\
@@ -123,6 +123,7 @@ fn every_key_of_the_file_is_read() {
         replays: 3,
         replay_timeout: Duration::from_millis(2_500),
         contexts_max: 12,
+        index_max: Some(20_000_000),
         snapshot_dir: Some("/var/kv".into()),
         snapshot_interval: Some(Duration::from_secs(30)),
         peers: vec!["a:1".to_owned(), "b:2".to_owned()],
@@ -145,7 +146,7 @@ fn no_settings_at_all_are_enough() {
     assert_eq!(config.routing, RoutingConfig::default());
     assert_eq!(config.sync_mode, SyncMode::Events);
     assert_eq!(config.replay_timeout, Duration::from_secs(5));
-    assert_eq!(config.contexts_max, 1_000);
+    assert_eq!((config.contexts_max, config.index_max), (1_000, None));
 }
 
 /// AIBrix's three modes and the two between them, in kvroute's own words.
@@ -248,6 +249,7 @@ fn an_error_names_the_key() {
         ("replay_timeout: 61\n", "replay_timeout"),
         ("contexts_max: 0\n", "contexts_max"),
         ("contexts_max: 1001\n", "contexts_max"),
+        ("index_max: 0\n", "index_max"),
         ("snapshot_interval: 0.1\n", "snapshot_interval"),
         ("tokenizer: local\n", "tokenizer"),
         ("tokenizer_timeout: 61\n", "tokenizer_timeout"),

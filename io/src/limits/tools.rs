@@ -76,3 +76,6 @@ pub const TOP_INTERVAL_MIN: Duration = Duration::from_millis(200);
 
 /// Series of a node's metrics that are read: some dozens for each of 65,000 workers.
 pub const TOP_SERIES_MAX: usize = 8 << 20;
+
+/// Time that a tool waits for each piece of a node's answer: a dump pauses while a large worker is saved.
+pub const TOOL_ANSWER_TIME_MAX: Duration = Duration::from_secs(15);

@@ -81,6 +81,7 @@ const CASES: &[Case] = &[
     number("replays", "0", "1 to "),
     number("replay_timeout", "61", " to 60"),
     number("contexts_max", "1001", "1 to 1000"),
+    number("index_max", "16777215", "16777216 to "),
     path("snapshot_dir"),
     number("snapshot_interval", "0.1", "0 or "),
     list(

@@ -51,6 +51,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("replays", "10"),
     ("replay_timeout", "10"),
     ("contexts_max", "10"),
+    ("index_max", "16777216"),
     ("snapshot_dir", "s"),
     ("snapshot_interval", "10"),
     ("peers", "h:1"),

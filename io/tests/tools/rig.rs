@@ -1,7 +1,8 @@
 //! The program, an engine to point it at, and batches by hand.
 use kvroute::fake::{FakeEngine, Framing, Options};
 use serde_json::Value as Json;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -45,7 +46,31 @@ pub(crate) fn run(args: &[&str]) -> (i32, String, String) {
 pub(crate) struct Running {
     child: Child,
     out: Receiver<String>,
-    err: Option<thread::JoinHandle<String>>,
+    err: Receiver<String>,
+}
+
+/// The lines of a stream, as they come.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// The next line with this in it.
+fn found(lines: &Receiver<String>, what: &str) -> String {
+    let give_up = Instant::now() + PATIENCE;
+    let mut others = Vec::new();
+    while let Ok(line) = lines.recv_timeout(give_up - Instant::now()) {
+        if line.contains(what) {
+            return line;
+        }
+        others.push(line);
+    }
+    panic!("{what:?} was not said: {others:#?}");
 }
 
 impl Running {
@@ -53,37 +78,19 @@ impl Running {
         let mut command = kvroute(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = child.stderr.take().unwrap();
-        let (sender, out) = channel();
-        thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let err = thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        Self {
-            child,
-            out,
-            err: Some(err),
-        }
+        let out = lines(child.stdout.take().unwrap());
+        let err = lines(child.stderr.take().unwrap());
+        Self { child, out, err }
     }
 
     /// The next line with this in it.
     pub(crate) fn said(&self, what: &str) -> String {
-        let give_up = Instant::now() + PATIENCE;
-        let mut lines = Vec::new();
-        while let Ok(line) = self.out.recv_timeout(give_up - Instant::now()) {
-            if line.contains(what) {
-                return line;
-            }
-            lines.push(line);
-        }
-        panic!("{what:?} was not said: {lines:#?}");
+        found(&self.out, what)
+    }
+
+    /// The next line of stderr with this in it.
+    pub(crate) fn logged(&self, what: &str) -> String {
+        found(&self.err, what)
     }
 
     /// Ctrl-C.
@@ -103,9 +110,9 @@ impl Running {
             assert!(Instant::now() < give_up, "it does not end");
             thread::sleep(Duration::from_millis(5));
         };
-        let err = self.err.take().unwrap().join().unwrap();
         let lines = self.out.iter().collect();
-        (status.code().unwrap(), lines, err)
+        let err: Vec<String> = self.err.iter().collect();
+        (status.code().unwrap(), lines, err.join("\n"))
     }
 }
 
@@ -158,5 +165,64 @@ pub(crate) fn value(json: &Json) -> rmpv::Value {
             let pairs = pairs.map(|(key, of)| (key.as_str().into(), value(of)));
             rmpv::Value::Map(pairs.collect())
         }
+    }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    running: Running,
+    pub(crate) address: String,
+}
+
+impl Node {
+    pub(crate) fn start() -> Self {
+        let running = Running::start(&["serve", "--listen", "127.0.0.1:0"]);
+        let line = running.logged("answering");
+        let address = line.split("listen=").nth(1).unwrap();
+        let address = address.split([',', ' ']).next().unwrap().to_owned();
+        Self { running, address }
+    }
+
+    /// The answer's body.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Json) -> Json {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 20"), "{answer}");
+        serde_json::from_str(body).unwrap_or(Json::Null)
+    }
+
+    /// Adds a pod of one rank.
+    pub(crate) fn follow(&self, pod: &str, events: &str, replay: Option<&str>) {
+        let spec =
+            serde_json::json!({"pod": pod, "model": "m", "events": events, "replay": replay});
+        self.ask("POST", "/v1/workers", &spec);
+    }
+
+    /// The first worker, once its last batch is this one.
+    pub(crate) fn caught_up(&self, last: u64) -> Json {
+        let mut worker = Json::Null;
+        until("the last batch is applied", || {
+            worker = self.ask("GET", "/v1/workers", &Json::Null)[0].take();
+            worker["last_sequence"] == last && worker["state"] != "replaying"
+        });
+        worker
+    }
+
+    pub(crate) fn stop(self) {
+        self.running.interrupt();
+        assert_eq!(self.running.end().0, 0);
     }
 }
