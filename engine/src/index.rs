@@ -117,6 +117,12 @@ impl Index {
         self.ledgers.bytes_max()
     }
 
+    /// Whether more bytes are taken than its bound allows.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.bytes_max().is_some_and(|most| self.bytes() > most)
+    }
+
     /// Runs (unbranched pieces of prefixes) that there are, without the roots of contexts. O(1): a sum that writers keep.
     #[must_use]
     pub fn runs(&self) -> u64 {

@@ -446,6 +446,15 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         settled
     }
 
+    /// Forgets what was stored longest ago if the index is over its bound; how many blocks. O(blocks of the worker) if it is.
+    pub fn trim(&mut self, at: &Participant) -> usize {
+        let forgotten = self.applier.writer_mut().trim(at);
+        if forgotten > 0 {
+            self.publish();
+        }
+        forgotten
+    }
+
     /// When [`Self::check_time`] is to be called even if nothing comes.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {

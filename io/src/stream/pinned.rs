@@ -10,7 +10,9 @@ use super::socket::{Message, Sockets};
 use super::worker::{Turn, Worker};
 use super::{Inbox, NewWorker, Note};
 use crate::fatal::INTERNAL_ERROR;
-use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX, RUNS_PER_SLICE};
+use crate::limits::{
+    COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX, RUNS_PER_SLICE, TRIM_GLANCE, TRIM_PAUSE,
+};
 use crate::status::IoStatus;
 use crate::wire::Scratch;
 use ahash::AHashMap;
@@ -81,6 +83,8 @@ struct Workers {
     leaving: Vec<Writer>,
     /// Workers to be loaded from a snapshot, one after the other: each fits into a cache, all together do not.
     loading: VecDeque<usize>,
+    /// The one that last had to forget something for others.
+    trimmed: usize,
 }
 
 /// Runs until it is told to stop.
@@ -93,6 +97,10 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
     // Acquire: pairs with the Release in `Streams::drop`.
     while !setup.inbox.stop.load(Ordering::Acquire) {
         let timeout = workers.timeout(&setup.commands, Instant::now());
+        let timeout = match trim_pause(&setup.index) {
+            Some(pause) => Some(timeout.map_or(pause, |timeout| timeout.min(pause))),
+            None => timeout,
+        };
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 tracing::error!(%error, "cannot wait for sockets; the node ends");
@@ -129,7 +137,16 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
             workers.turn(slot, &mut context);
         }
         workers.let_go(&at);
+        workers.trim(&setup.index, &at);
     }
+}
+
+/// How soon to look at the index's bytes again, if they have a bound.
+fn trim_pause(index: &Index) -> Option<Duration> {
+    index.bytes_max().map(|_| match index.is_over() {
+        true => TRIM_PAUSE,
+        false => TRIM_GLANCE,
+    })
 }
 
 impl Workers {
@@ -252,6 +269,18 @@ impl Workers {
             slot.worker.granted(permit, context);
         }
         self.make_ready(at);
+    }
+
+    /// Has the next worker forget something if the index is over its bound: a worker that stores forgets of its own only, and a
+    /// new one has nothing to forget.
+    fn trim(&mut self, index: &Index, at: &Participant) {
+        if !index.is_over() || self.slots.is_empty() {
+            return;
+        }
+        self.trimmed = (self.trimmed + 1) % self.slots.len();
+        if let Some(slot) = &mut self.slots[self.trimmed] {
+            slot.worker.trim(at);
+        }
     }
 
     /// Empties the writers of workers that went a little further.

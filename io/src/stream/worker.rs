@@ -181,6 +181,13 @@ impl Worker {
         self.loading.is_some()
     }
 
+    /// Forgets what was stored longest ago if the index is over its bound.
+    pub(super) fn trim(&mut self, at: &Participant) {
+        if !self.is_loading() {
+            self.follower.trim(at);
+        }
+    }
+
     /// Closes the sockets; what it held is still to be taken out of the index.
     pub(super) fn into_writer(self) -> Writer {
         self.follower.into_writer()

@@ -2,6 +2,8 @@
 use super::rig::*;
 use kvroute::fake::FakeEngine;
 use kvroute::status::Trust;
+use kvroute::stream::StreamsConfig;
+use kvroute_engine::{Budget, IndexConfig};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 
@@ -163,4 +165,39 @@ fn a_long_backlog_is_applied_in_order_and_whole() {
         (worker.status.restarts(), worker.status.batches()),
         (0, 8_000)
     );
+}
+
+#[test]
+fn one_that_has_filled_the_index_makes_room_for_another() {
+    const BYTES: u64 = 300_000;
+    const BATCHES: u32 = 3_000;
+    let budget = Budget {
+        bytes: Some(BYTES),
+        ..Budget::default()
+    };
+    let index = IndexConfig {
+        budget,
+        ..IndexConfig::default()
+    };
+    let rig = Rig::with_index(index, StreamsConfig::default());
+    let (early, late) = (engine(), engine());
+    let first = rig.follow(&early);
+    let second = rig.follow(&late);
+    early.wait_for_subscriber(PATIENCE).unwrap();
+    late.wait_for_subscriber(PATIENCE).unwrap();
+    publish(&early, 1, 0..BATCHES);
+    first.wait_for(u64::from(BATCHES) - 1);
+    // More than there is room for, so the oldest are forgotten.
+    let full = first.status.blocks();
+    assert!(full > 100 && full < u64::from(BATCHES), "{full}");
+    until("it says so", || first.status.trust() == Trust::Partial);
+    publish(&late, 2, 0..BATCHES);
+    second.wait_for(u64::from(BATCHES) - 1);
+    // Forgetting of its own only, it would have what was left: a sixteenth at most.
+    until("they share", || {
+        let (old, new) = (first.status.blocks(), second.status.blocks());
+        old < full && new > full / 4
+    });
+    until("it is within its bound", || rig.index.bytes() <= BYTES);
+    assert_eq!(rig.held(&second, 2, BATCHES - 1..BATCHES), [BATCHES - 1]);
 }

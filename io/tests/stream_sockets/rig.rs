@@ -61,7 +61,11 @@ impl Rig {
     }
 
     pub(crate) fn with(config: StreamsConfig) -> Self {
-        let index = Index::new(IndexConfig::default());
+        Self::with_index(IndexConfig::default(), config)
+    }
+
+    pub(crate) fn with_index(index: IndexConfig, config: StreamsConfig) -> Self {
+        let index = Index::new(index);
         let streams = Streams::start(&index, &config).expect("start");
         Self { index, streams }
     }
