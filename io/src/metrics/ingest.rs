@@ -30,7 +30,7 @@ pub(super) fn ingest(
     view: &FleetView,
 ) -> Result {
     let (apply, lags) = batch_times(fleet);
-    let help = "From a live batch's own time stamp to its being applied, 0 if its clock is ahead, a day at most; replayed batches do not count.";
+    let help = "From a batch's own time stamp to its being applied, of the first live batch of each turn of a worker; 0 if its clock is ahead, a day at most. Replayed batches do not count.";
     observed(
         histogram(encoder, "kvroute_ingest_lag_seconds", help)?,
         lags,
@@ -151,8 +151,7 @@ fn gauges(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
             metric.encode_family(&labels)?.encode_gauge(&number)?;
         }
     }
-    let help =
-        "From the last live batch's own time stamp to its being applied; none before the first.";
+    let help = "From the own time stamp of the live batch that was measured last to its being applied; none before the first.";
     let mut metric = gauge(encoder, "kvroute_worker_lag", help, Some(&Unit::Seconds))?;
     for info in followed(view) {
         if let Some(lag) = info.status().counts().lag() {

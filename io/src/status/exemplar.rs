@@ -116,7 +116,7 @@ mod tests {
         let of = |n: u64| (RequestName::Trace(u128::from(n) << 64 | u128::from(n)), n);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                let mut seen = 0;
+                let mut seen = 0_u64;
                 while !ended.load(Relaxed) {
                     if let Some((name, value)) = exemplar.read() {
                         assert_eq!((name, value), of(value));
@@ -130,7 +130,7 @@ mod tests {
                 exemplar.note(name, value);
             }
             ended.store(true, Relaxed);
-            drop(reader.join().expect("it finds whole ones"));
+            let _: u64 = reader.join().expect("it finds whole ones");
         });
         assert_eq!(exemplar.read(), Some(of(200_000)));
     }

@@ -76,7 +76,8 @@ impl<const N: usize> Histogram<N> {
 /// A time in nanoseconds; 585 years at most.
 #[inline]
 pub(super) fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    let whole = time.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(time.subsec_nanos().into())
 }
 
 /// What a histogram has counted, or several of them.

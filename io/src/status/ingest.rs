@@ -1,6 +1,6 @@
 //! What is counted of events: by worker, by shape, and the times of an IO thread's batches.
 use super::SkipReason;
-use super::histogram::{Counted, Histogram, bump, nanoseconds};
+use super::histogram::{Counted, Histogram, bump};
 use crate::limits::{LAG_MAX, TIMES_MEASURED_ONE_OF};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -101,16 +101,12 @@ pub struct WorkerCounts {
 impl WorkerCounts {
     /// Counts the events of a batch.
     pub fn add_events(&self, tally: &EventTally) {
-        let applied = self.applied.iter().flatten();
-        let some = applied.zip(tally.applied.into_iter().flatten());
-        let some = some.chain(self.unapplied.iter().zip(tally.unapplied));
-        for (count, more) in some.filter(|&(_, more)| more != 0) {
-            bump(count, more.into());
+        for (counts, more) in self.applied.iter().zip(&tally.applied) {
+            add(counts, more);
         }
-        for (count, more) in self.blocks.iter().zip(tally.blocks) {
-            if more != 0 {
-                bump(count, more);
-            }
+        add(&self.unapplied, &tally.unapplied);
+        for (count, &more) in self.blocks.iter().zip(&tally.blocks) {
+            bump(count, more);
         }
     }
 
@@ -244,7 +240,7 @@ impl WorkerCounts {
         self.socket_failures.load(Relaxed)
     }
 
-    /// From the last live batch's own time stamp to its being applied.
+    /// From the own time stamp of the live batch that was measured last to its being applied.
     #[must_use]
     pub fn lag(&self) -> Option<Duration> {
         let lag = self.lag.load(Relaxed).checked_sub(1);
@@ -343,7 +339,8 @@ impl IoStatus {
     #[inline]
     pub fn applied(&self, worker: &WorkerCounts, timestamp: f64) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        if let Some(lag) = lag(now.unwrap_or_default(), timestamp) {
+        let now = now.unwrap_or_default().as_secs_f64();
+        if let Some(lag) = lag(now, timestamp) {
             self.lag.observe(lag);
             worker.set_lag(lag);
         }
@@ -362,15 +359,22 @@ impl IoStatus {
     }
 }
 
-/// Nanoseconds from a time stamp until `now`, which is since 1970.
-fn lag(now: Duration, timestamp: f64) -> Option<u64> {
-    if timestamp.is_nan() {
-        return None;
+/// Nanoseconds from a time stamp until `now`, both in seconds since 1970. What they are off by as such numbers is less than a
+/// microsecond.
+fn lag(now: f64, timestamp: f64) -> Option<u64> {
+    let lag = (now - timestamp).clamp(0.0, LAG_MAX.as_secs_f64());
+    // Not a number for a time stamp that is none.
+    (!lag.is_nan()).then_some((lag * 1e9) as u64)
+}
+
+/// Adds those that are not zero: most are.
+#[inline]
+fn add(counts: &[AtomicU64], more: &[u32]) {
+    for (count, &more) in counts.iter().zip(more) {
+        if more != 0 {
+            bump(count, more.into());
+        }
     }
-    let seconds = timestamp.clamp(0.0, 1e11);
-    // Whole nanoseconds first: the difference of two large numbers of seconds has none.
-    let since = Duration::try_from_secs_f64(seconds).ok()?;
-    Some(nanoseconds(now.saturating_sub(since).min(LAG_MAX)))
 }
 
 #[cfg(test)]
@@ -379,13 +383,14 @@ mod tests {
 
     #[test]
     fn lag_is_bounded_on_both_sides() {
-        let now = Duration::from_secs(1_700_000_000);
-        assert_eq!(lag(now, 1_700_000_000.0), Some(0));
-        assert_eq!(lag(now, 1_699_999_999.5), Some(500_000_000));
-        assert_eq!(lag(now, 1_700_000_001.0), Some(0), "a clock that is ahead");
+        let now = 1_700_000_000.0;
+        assert_eq!(lag(now, now), Some(0));
+        assert_eq!(lag(now, now - 0.5), Some(500_000_000));
+        assert_eq!(lag(now, now + 1.0), Some(0), "a clock that is ahead");
         assert_eq!(lag(now, f64::INFINITY), Some(0));
-        assert_eq!(lag(now, 0.0), Some(nanoseconds(LAG_MAX)));
-        assert_eq!(lag(now, f64::NEG_INFINITY), Some(nanoseconds(LAG_MAX)));
+        let longest = 86_400_000_000_000;
+        assert_eq!(lag(now, 0.0), Some(longest));
+        assert_eq!(lag(now, f64::NEG_INFINITY), Some(longest));
         assert_eq!(lag(now, f64::NAN), None);
     }
 

@@ -97,6 +97,8 @@ pub struct Follower<P> {
     distrust: Distrust,
     /// Where its thread measures batches, if it does.
     measured: Option<Arc<IoStatus>>,
+    /// The lag of a batch was measured in this turn.
+    lag_measured: bool,
 }
 
 impl Payload for Vec<u8> {
@@ -141,6 +143,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             held_up: false,
             distrust: Distrust::default(),
             measured: None,
+            lag_measured: false,
         }
     }
 
@@ -438,6 +441,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// every turn: it tells the status what changed in it.
     pub fn settle(&mut self, at: &Participant) -> bool {
         let settled = self.applier.settle(at);
+        self.lag_measured = false;
         self.publish();
         settled
     }
@@ -527,8 +531,11 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         let applied = self.applier.apply(at, payload, scratch, &self.status);
         if let Some(measured) = &self.measured {
             measured.end(began);
-            if let Some(time) = applied.timestamp.filter(|_| self.sequence.is_of_live()) {
+            // Once a turn: to read the clock for each would be more than is spent on all other counters.
+            let wanted = !self.lag_measured && self.sequence.is_of_live();
+            if let Some(time) = applied.timestamp.filter(|_| wanted) {
                 measured.applied(self.status.counts(), time);
+                self.lag_measured = true;
             }
         }
         if applied.cleared {
