@@ -30,7 +30,7 @@ fn documents() -> Vec<(String, String)> {
     names.iter().cloned().zip(texts).collect()
 }
 
-/// All Markdown files of the repository, but not what was built or belongs to a tool.
+/// All Markdown files of the repository, but not what was built, and nothing by another name, too.
 fn markdown(folder: &str, names: &mut Vec<String>) {
     let entries = std::fs::read_dir(root().join(folder)).unwrap();
     for entry in entries.map(Result::unwrap) {
@@ -39,7 +39,8 @@ fn markdown(folder: &str, names: &mut Vec<String>) {
             "" => name.clone(),
             _ => format!("{folder}/{name}"),
         };
-        if name.starts_with('.') || name == "target" || name == "node_modules" {
+        let elsewhere = entry.file_type().unwrap().is_symlink();
+        if name.starts_with('.') || name == "target" || elsewhere {
             continue;
         }
         if entry.path().is_dir() {
