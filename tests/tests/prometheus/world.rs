@@ -9,7 +9,9 @@ use kvroute_tests::gateways::{BLOCK_SIZE, Client, HELD, Tokenizer, chain, prompt
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tempfile::NamedTempFile;
 
 pub(crate) const MODEL: &str = "llama-8b";
 
@@ -18,11 +20,11 @@ const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What engines say of their load.
 const LOAD: &str = "# TYPE vllm:num_requests_running gauge\n\
-    vllm:num_requests_running{model_name=\"llama-8b\"} 2.0\n\
+    vllm:num_requests_running{engine=\"0\",model_name=\"llama-8b\"} 2.0\n\
     # TYPE vllm:num_requests_waiting gauge\n\
-    vllm:num_requests_waiting{model_name=\"llama-8b\"} 1.0\n\
+    vllm:num_requests_waiting{engine=\"0\",model_name=\"llama-8b\"} 1.0\n\
     # TYPE vllm:kv_cache_usage_perc gauge\n\
-    vllm:kv_cache_usage_perc{model_name=\"llama-8b\"} 0.25\n";
+    vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"llama-8b\"} 0.25\n";
 
 /// What an engine's batches are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ enum Habit {
 #[derive(Debug)]
 struct Engine {
     socket: FakeEngine,
+    /// Says loads and tokens.
+    http: Tokenizer,
     habit: Habit,
     next: u64,
 }
@@ -47,40 +51,51 @@ struct Engine {
 pub(crate) struct World {
     node: Node,
     engines: Vec<Engine>,
-    tokenizer: Tokenizer,
     rounds: u32,
+    /// The fleet file, which is watched.
+    _file: NamedTempFile,
 }
 
 impl World {
     pub(crate) fn start() -> Self {
-        let node = Node::start(&Config::default()).expect("the node starts");
-        let tokenizer = Tokenizer::start("0.12.0").expect("a port is free");
-        tokenizer.set_metrics(LOAD);
-        let client = Client {
-            address: node.http_addr(),
-        };
         let habits = [Habit::Exact, Habit::Loses, Habit::Unknown];
-        let engines = (0..).zip(habits).map(|(number, habit)| {
-            let socket = FakeEngine::bind(Options::default()).expect("ports are free");
-            let pod = json!({
-                "pod": format!("ns/pod-{number}"), "model": MODEL, "endpoint": tokenizer.endpoint(),
-                "events": socket.events_endpoint(), "replay": socket.replay_endpoint(),
-            });
-            let answer = client.post("/v1/workers", "", &pod);
-            assert!(answer.status < 300, "{answer:?}");
-            let subscribed = socket.wait_for_subscriber(SUBSCRIBE_TIME_MAX);
-            subscribed.expect("the node subscribes");
+        let engines = habits.map(|habit| {
+            // One each: the load of an endpoint that several pods have is nobody's.
+            let http = Tokenizer::start("0.12.0").expect("a port is free");
+            http.set_metrics(LOAD);
             Engine {
-                socket,
+                socket: FakeEngine::bind(Options::default()).expect("ports are free"),
+                http,
                 habit,
                 next: 0,
             }
         });
+        let pods = (0..).zip(&engines).map(|(number, engine): (u32, _)| {
+            json!({
+                "pod": format!("ns/pod-{number}"), "model": MODEL, "endpoint": engine.http.endpoint(),
+                "events": engine.socket.events_endpoint(), "replay": engine.socket.replay_endpoint(),
+            })
+        });
+        let pods: Vec<_> = pods.collect();
+        // JSON is YAML.
+        let file = NamedTempFile::new().expect("a file");
+        let text = json!({"pods": pods}).to_string();
+        fs::write(file.path(), text).expect("the file is ours");
+        let config = Config {
+            fleet: Some(file.path().to_owned()),
+            probe_interval: Some(Duration::from_secs(1)),
+            ..Config::default()
+        };
+        let node = Node::start(&config).expect("the node starts");
+        for engine in &engines {
+            let subscribed = engine.socket.wait_for_subscriber(SUBSCRIBE_TIME_MAX);
+            subscribed.expect("the node subscribes");
+        }
         Self {
-            engines: engines.collect(),
             node,
-            tokenizer,
+            engines: engines.into(),
             rounds: 0,
+            _file: file,
         }
     }
 
@@ -165,12 +180,14 @@ impl World {
         assert_eq!(client.get(&format!("/v1/explain/{id}"), "").status, 200);
         let held = answer["matched_tokens"].as_u64().unwrap_or_default();
         // A block less than was said, and now and then one more.
-        let cached = held.saturating_sub(16) + u64::from(self.rounds % 3 == 0) * 32;
+        let cached = held.saturating_sub(16) + u64::from(self.rounds.is_multiple_of(3)) * 32;
         let told = json!({"request_id": id, "cached_tokens": cached, "finished": true});
         assert!(client.post("/v1/feedback", "", &told).status < 500);
         let text = format!("round {}", self.rounds);
         let body = json!({"model": MODEL, "prompt": text});
-        self.tokenizer.add_tokens(&body, &tokens);
+        for engine in &self.engines {
+            engine.http.add_tokens(&body, &tokens);
+        }
         // The second time from the cache; the last one is a text that the engine fails at.
         for body in [&body, &body, &json!({"model": MODEL, "prompt": "unknown"})] {
             let routed = client.post("/v1/route/v1/completions", "", body);
@@ -202,7 +219,7 @@ fn now() -> f64 {
     since.expect("after 1970").as_secs_f64()
 }
 
-/// A batch that stores the blocks of a prompt, and takes the last of them away again.
+/// A batch that stores the blocks of a prompt.
 fn stored(number: u32) -> Vec<u8> {
     let encoder = Encoder {
         dialect: Dialect::V0_32,
