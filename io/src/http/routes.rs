@@ -328,6 +328,8 @@ pub(super) async fn respond(
         let status = answer.status().as_u16().into();
         traced.set("http.response.status_code", Value::Number(status));
     }
+    let trace = traced.as_ref().and_then(|traced| traced.id());
+    let name = trace.map(|id| RequestName::Trace(id.number())).or(name);
     under_way.answered(endpoint, answer.status().as_u16(), name);
     answer
 }

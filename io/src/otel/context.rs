@@ -14,6 +14,13 @@ impl TraceId {
     pub(super) fn random() -> Self {
         Self(u128::max(fastrand::u128(..), 1).to_le_bytes())
     }
+
+    /// As a number whose digits are those of its name.
+    #[must_use]
+    pub fn number(self) -> u128 {
+        let bytes = self.0.into_iter();
+        bytes.fold(0, |number, byte| number << 8 | u128::from(byte))
+    }
 }
 
 impl SpanId {
@@ -147,6 +154,7 @@ mod tests {
             let text = format!("00-{TRACE}-{SPAN}-{flags}");
             let parent = Parent::parse(text.as_bytes()).unwrap();
             assert_eq!(parent.trace.to_string(), TRACE);
+            assert_eq!(format!("{:032x}", parent.trace.number()), TRACE);
             assert_eq!(parent.span.to_string(), SPAN);
             assert_eq!((parent.sampled, parent.to_string()), (flags == "01", text));
         }

@@ -117,6 +117,13 @@ fn a_routed_request_is_told_of_and_its_trace_goes_on() {
         (&told["traceparent"], &told["tracestate"]),
         (&passed.into(), &"a=1,b=2".into())
     );
+    // From a slow request on a dashboard to its trace.
+    let accept = "accept: application/openmetrics-text\r\n";
+    let mut client: Client = world.fixture.client();
+    let metrics = client.request("GET", "/metrics", accept, b"").body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let exemplar = format!("# {{trace_id=\"{trace}\"}}");
+    assert_eq!(metrics.matches(&exemplar).count(), 1, "{metrics}");
     assert!(
         world
             .collector

@@ -87,6 +87,7 @@ fn uncommented_it_says_the_defaults() {
         "admin_token_file",
         "fleet",
         "http_threads",
+        "index_max",
         "io_threads",
         "kubeconfig",
         "kubernetes_namespaces",
@@ -112,7 +113,7 @@ fn the_examples_can_be_used() {
         Some(format!("{key}: {example}\n"))
     });
     let text: String = lines.collect();
-    assert_eq!(text.lines().count(), 15, "{text}");
+    assert_eq!(text.lines().count(), 16, "{text}");
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("kvroute.yaml");
     std::fs::write(&file, text).unwrap();
