@@ -37,6 +37,7 @@ pub mod status;
 pub mod stream;
 pub mod tap;
 pub mod tokenize;
+pub mod top;
 pub mod trace;
 pub mod warm;
 pub mod wire;

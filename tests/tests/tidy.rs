@@ -295,6 +295,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "clap::",
         &["io/src/cli/", "io/src/config/settings.rs"],
     ),
+    ("io/src/", "crossterm::", &["io/src/cli/screen.rs"]),
     ("io/src/", "quick_cache::", &["io/src/tokenize/cache.rs"]),
     ("io/src/", "opentelemetry_proto::", &["io/src/otel/"]),
     ("io/src/", "prost::", &["io/src/otel/export.rs"]),

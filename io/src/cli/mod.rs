@@ -9,8 +9,10 @@ mod record;
 mod refused;
 mod reload;
 mod replay;
+mod screen;
 mod serve;
 mod simulate;
+mod top;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -70,6 +72,8 @@ enum Command {
     Record(record::Args),
     /// Publish again what was recorded
     Replay(replay::Args),
+    /// Show a running node, its rates and its workers, again and again
+    Top(top::Args),
     /// Replay a trace of requests against a simulated fleet, under each policy
     Simulate(simulate::Args),
 }
@@ -151,6 +155,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::Inspect(args) => inspect::run(args),
             Command::Record(args) => record::run(args),
             Command::Replay(args) => replay::run(args),
+            Command::Top(args) => top::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {

@@ -37,7 +37,7 @@ impl Numbers {
         if number > last {
             let missing = number - last - 1;
             self.gaps += u64::from(missing > 0);
-            self.missing += missing;
+            self.missing = self.missing.saturating_add(missing);
             let kept = missing.min(MISSING_KEPT_MAX as u64);
             self.waited_for.extend(number - kept..number);
             while self.waited_for.len() > MISSING_KEPT_MAX {
@@ -78,5 +78,6 @@ mod tests {
         assert_eq!(of(&[3, 5, 0, 2]), [2, 2, 0, 0, 1]);
         assert_eq!(of(&[3, 5, 0, 1, 4, 3]), [2, 2, 1, 0, 1]);
         assert_eq!(of(&[0, u64::MAX])[1], u64::MAX - 1);
+        assert_eq!(of(&[0, u64::MAX, 0, u64::MAX])[1], u64::MAX);
     }
 }

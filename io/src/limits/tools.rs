@@ -59,6 +59,9 @@ pub const PLAY_RING_DEFAULT: usize = 10_000;
 /// Most batches in the ring of a played capture: it is in memory.
 pub const PLAY_RING_MAX: u64 = 1_000_000;
 
+/// Bytes of all batches in the ring of a fake engine, or of a played capture: a file of a stranger may say anything.
+pub const RING_BYTES_MAX: usize = 1 << 30;
+
 /// Bytes of a node's dump that one event in it may take: one run of blocks, at some hundred bytes each.
 pub const DUMP_EVENT_BYTES_MAX: u64 = 64 << 20;
 
@@ -79,3 +82,6 @@ pub const TOP_SERIES_MAX: usize = 8 << 20;
 
 /// Time that a tool waits for each piece of a node's answer: a dump pauses while a large worker is saved.
 pub const TOOL_ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Bytes that are shown of why a node is not ready.
+pub const READY_REASON_BYTES_MAX: usize = 4 << 10;

@@ -1,5 +1,7 @@
 //! Command lines of the documents that run the program: the program understands them.
-use crate::{blocks, documents, kvroute, report};
+use crate::{blocks, documents, kvroute, prose, read, report, spans};
+use serde::Deserialize;
+use serde_json::Value;
 
 /// Whose blocks are commands, after a prompt.
 const CONSOLE: &str = "console";
@@ -92,6 +94,48 @@ fn commands_are_understood() {
     }
     assert!(seen > 5, "{seen} commands");
     report(&found);
+}
+
+/// Commands that prose names.
+#[test]
+fn commands_are_there() {
+    let output = kvroute().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let is_there = |name: &str| help.contains(&format!("\n  {name} "));
+    assert!(is_there("serve") && !is_there("serv"));
+    let mut found = Vec::new();
+    for (document, text) in documents() {
+        for (line, span) in spans(&prose(&text)) {
+            let name = span
+                .strip_prefix("kvroute ")
+                .and_then(|rest| rest.split(' ').next());
+            let named = name.filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
+            let gone = named.filter(|name| !is_there(name));
+            found.extend(gone.map(|name| format!("{document}:{line}: kvroute {name}")));
+        }
+    }
+    report(&found);
+}
+
+/// The pods of the first steps run the program, too.
+#[test]
+fn the_sample_of_engines_is_understood() {
+    let text = read("deploy/samples/fake-engines.yaml");
+    let documents = yaml_serde::Deserializer::from_str(&text);
+    let objects: Vec<_> = documents
+        .map(|it| Value::deserialize(it).unwrap())
+        .collect();
+    let set = objects
+        .iter()
+        .find(|it| it["kind"] == "StatefulSet")
+        .unwrap();
+    let engine = &set["spec"]["template"]["spec"]["containers"][0];
+    let arguments = engine["args"].as_array().unwrap().iter();
+    let arguments: Vec<_> = arguments
+        .map(|it| it.as_str().unwrap().replace("$(SEED)", "1"))
+        .collect();
+    assert_eq!(arguments[0], "fake-engine");
+    assert_eq!(refusal(&arguments), None);
 }
 
 #[test]

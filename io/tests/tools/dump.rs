@@ -21,7 +21,7 @@ fn stored(
 }
 
 /// Two pods. `a` holds a chain of three blocks with a branch after its second, and two blocks of an adapter; `b` the first.
-fn node() -> (Node, [FakeEngine; 2]) {
+pub(crate) fn node() -> (Node, [FakeEngine; 2]) {
     let engines = [engine(Framing::Four, ""), engine(Framing::Four, "")];
     let a = [
         stored(&[11, 12, 13], None, 0..12, None),

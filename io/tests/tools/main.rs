@@ -3,3 +3,4 @@ mod capture;
 mod dump;
 mod inspect;
 mod rig;
+mod top;
