@@ -112,7 +112,7 @@ def engine_words:
   script as $script
   | if $script != null then .[$script.list][$script.at] | plain
     elif (words | length) == 0 then error("the container has neither command nor args: what its image runs is not known here")
-    elif words | any(test("^--[^ =]+ +-")) then error("an argument holds several options: \(words | map(select(test("^--[^ =]+ +-")))[0])")
+    elif words | any(test("^--[^ =]+\\s")) then error("an argument holds several options: \(words | map(select(test("^--[^ =]+\\s")))[0])")
     else words end;
 
 # --- Taking back ---
@@ -286,8 +286,8 @@ if [ "$apply" = false ]; then
   echo "$deployment: nothing was changed; --apply does it, and replaces its pods, whose caches are lost"
   exit 0
 fi
-# With the version that was read: a change in between is an error, not overwritten.
-jq .then <<<"$result" | "${kubectl[@]}" replace -f - >/dev/null
+# With the version that was read: a change in between is an error, not overwritten. The server checks the fields all the same.
+jq .then <<<"$result" | "${kubectl[@]}" replace --validate=false -f - >/dev/null
 if [ "$undo" = true ]; then
   echo "$deployment: taken back; its pods are being replaced"
 else

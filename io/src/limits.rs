@@ -3,6 +3,7 @@ mod choosing;
 mod fleet;
 mod kubernetes;
 mod logging;
+mod metrics;
 mod otel;
 mod tools;
 
@@ -10,6 +11,7 @@ pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
 pub use logging::*;
+pub use metrics::*;
 pub use otel::*;
 pub use tools::*;
 

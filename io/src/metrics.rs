@@ -1,18 +1,26 @@
-//! The node's metrics in the OpenMetrics text format, read from the fleet at each scrape: a worker's series
-//! go with the worker, and nothing is counted twice.
+//! The node's metrics in Prometheus' text format or that of OpenMetrics, read from the fleet and the threads at each
+//! scrape: a worker's series go with the worker, and nothing is counted twice.
+mod aibrix;
 mod feedback;
+mod index;
+mod ingest;
+mod process;
+mod requests;
 mod routing;
 mod sources;
+mod text;
 mod tokenizer;
+
+pub use text::Format;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::logging;
 use crate::otel;
 use crate::predict::LearnStatus;
-use crate::status::{HttpStatus, RouteStatus, WorkerStatus};
+use crate::status::{Counted, HttpStatus, ThreadStatus, WorkerStatus};
 use crate::tokenize::Tokenizer;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder,
     LabelValueEncoder, MetricEncoder, NoLabelSet,
@@ -26,34 +34,47 @@ use std::sync::Arc;
 pub fn render(
     fleet: &Arc<Fleet>,
     http: &Arc<HttpStatus>,
-    routes: &Arc<[RouteStatus]>,
+    threads: &Arc<[ThreadStatus]>,
     tokenizer: Option<&Tokenizer>,
+    format: Format,
 ) -> std::result::Result<String, Error> {
     let mut registry = Registry::default();
     let metrics = NodeMetrics {
         fleet: Arc::clone(fleet),
         http: Arc::clone(http),
-        routes: Arc::clone(routes),
+        threads: Arc::clone(threads),
         tokenizer: tokenizer.cloned(),
     };
     registry.register_collector(Box::new(metrics));
     let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
+    encode_registry(&mut text, &registry)?;
+    requests::durations(&mut text, threads, format == Format::Open)?;
+    match format {
+        Format::Classic => text::classic(&text),
+        Format::Open => {
+            encode_eof(&mut text)?;
+            Ok(text)
+        }
+    }
 }
 
 #[derive(Debug)]
 struct NodeMetrics {
     fleet: Arc<Fleet>,
     http: Arc<HttpStatus>,
-    routes: Arc<[RouteStatus]>,
+    threads: Arc<[ThreadStatus]>,
     tokenizer: Option<Tokenizer>,
 }
 
 impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
         let view = self.fleet.view();
+        process::build(&mut encoder)?;
+        process::process(&mut encoder)?;
         self.node(&mut encoder, &view)?;
+        index::index(&mut encoder, &self.fleet, &view)?;
+        requests::requests(&mut encoder, &self.threads)?;
+        requests::lookups(&mut encoder, &self.threads)?;
         sources::sources(&mut encoder, &self.fleet)?;
         self.http(&mut encoder)?;
         if let Some(tokenizer) = &self.tokenizer {
@@ -64,12 +85,15 @@ impl Collector for NodeMetrics {
         }
         states(&mut encoder, &view)?;
         sizes(&mut encoder, &view)?;
-        routing::choices(&mut encoder, &self.routes)?;
+        routing::choices(&mut encoder, &self.threads)?;
         routing::loads(&mut encoder, &self.fleet, &view)?;
         feedback::feedback(&mut encoder, &self.fleet, &view)?;
         feedback::shadows(&mut encoder, &self.fleet, &view)?;
         counts(&mut encoder, &view)?;
-        skipped(&mut encoder, &view)
+        skipped(&mut encoder, &view)?;
+        ingest::ingest(&mut encoder, &self.fleet, &view)?;
+        let mode = self.http.sync_mode();
+        aibrix::aibrix(&mut encoder, &self.fleet, &view, &self.threads, mode)
     }
 }
 
@@ -93,9 +117,6 @@ impl NodeMetrics {
                 .encode_family(&labels)?
                 .encode_gauge(&took.as_secs_f64())?;
         }
-        let help = "Memory that the index takes.";
-        gauge(encoder, "kvroute_index", help, Some(&Unit::Bytes))?
-            .encode_gauge(&self.fleet.index().bytes())?;
         logged(encoder)?;
         let help = "Answers of engines over HTTP that could not be used.";
         let mut metric = counter(encoder, "kvroute_probe_failures", help)?;
@@ -240,8 +261,9 @@ fn skipped(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
     let help = "Events, batches and frames that were not applied; reasons that occurred.";
     let mut metric = counter(encoder, "kvroute_events_skipped", help)?;
     for info in view.workers() {
-        for (why, count) in info.status().skipped() {
+        for (why, shape, count) in info.status().counts().skipped() {
             let labels = Labels::of(info, Some(("reason", why.as_str())));
+            let labels = labels.and(("shape", shape));
             add_up(metric.encode_family(&labels)?, count)?;
         }
     }
@@ -265,6 +287,61 @@ fn counter<'e>(
     encoder.encode_descriptor(name, help, None, MetricType::Counter)
 }
 
+fn histogram<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'e str,
+    help: &str,
+) -> std::result::Result<MetricEncoder<'e>, Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Histogram)
+}
+
+/// What a histogram's numbers stand for.
+#[derive(Clone, Copy, Debug)]
+enum Scale {
+    /// Nanoseconds, told in seconds.
+    Seconds,
+    /// Themselves.
+    One,
+}
+
+impl Scale {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "sums of times for the eye; bounds are exact"
+    )]
+    fn of(self, value: u64) -> f64 {
+        match self {
+            Self::Seconds => value as f64 / 1e9,
+            Self::One => value as f64,
+        }
+    }
+}
+
+/// Writes a histogram, if anybody counts one.
+fn observed<const N: usize>(
+    mut metric: MetricEncoder<'_>,
+    counted: Option<Counted<N>>,
+    scale: Scale,
+) -> Result {
+    let Some(counted) = counted else {
+        return Ok(());
+    };
+    let mut buckets = Vec::with_capacity(N + 1);
+    let bounds = counted.bounds.iter().map(|&bound| scale.of(bound));
+    buckets.extend(bounds.zip(counted.buckets));
+    // The library's word for no bound.
+    buckets.push((f64::MAX, counted.above));
+    let (sum, count) = (scale.of(counted.sum), counted.count());
+    metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+/// What all threads have counted; `None` without any thread.
+fn of_threads<const N: usize>(mut each: impl Iterator<Item = Counted<N>>) -> Option<Counted<N>> {
+    let mut sums = each.next()?;
+    each.for_each(|counted| sums.add(&counted));
+    Some(sums)
+}
+
 fn add_up(mut metric: MetricEncoder<'_>, count: u64) -> Result {
     metric.encode_counter::<NoLabelSet, u64, f64>(&count, None)
 }
@@ -277,12 +354,12 @@ fn seconds(milliseconds: u64) -> f64 {
     milliseconds as f64 / 1_000.0
 }
 
-/// A worker's labels, and one of the series.
+/// A worker's labels, and up to two of the series.
 #[derive(Debug)]
 struct Labels<'v> {
     pod: &'v str,
     rank: u32,
-    further: Option<(&'static str, &'static str)>,
+    further: [Option<(&'static str, &'static str)>; 2],
 }
 
 impl<'v> Labels<'v> {
@@ -290,8 +367,13 @@ impl<'v> Labels<'v> {
         Self {
             pod: &info.pod().pod,
             rank: info.rank(),
-            further,
+            further: [further, None],
         }
+    }
+
+    fn and(mut self, label: (&'static str, &'static str)) -> Self {
+        self.further[1] = Some(label);
+        self
     }
 }
 
@@ -299,10 +381,10 @@ impl EncodeLabelSet for Labels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result {
         ("pod", Escaped(self.pod)).encode(encoder.encode_label())?;
         ("rank", self.rank).encode(encoder.encode_label())?;
-        match self.further {
-            Some(label) => label.encode(encoder.encode_label()),
-            None => Ok(()),
+        for label in self.further.iter().flatten() {
+            label.encode(encoder.encode_label())?;
         }
+        Ok(())
     }
 }
 

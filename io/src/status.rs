@@ -1,15 +1,34 @@
 //! What threads tell everybody else: a worker's IO thread its counters and the trust state, lock-free, and the
 //! adapters it has seen, behind a lock that is taken only for a name that is new to the writer or
 //! unknown to the reader.
+#[macro_use]
+mod words;
 mod ending;
+mod exemplar;
+mod histogram;
 mod http;
+mod ingest;
 mod mode;
+mod models;
+mod requests;
 mod route;
+mod thread;
 
 pub use ending::{EndStep, Ending};
+pub use exemplar::{Exemplar, RequestName};
+pub use histogram::{Counted, Histogram};
 pub use http::{HttpStatus, Refused, Reloaded};
+pub use ingest::{EventKind, EventTally, IoStatus, ReplayOutcome, Shape, WorkerCounts};
 pub use mode::SyncMode;
+pub use models::{
+    Chosen, LATENCY_BOUNDS, MATCH_BUCKETS, ModelStatus, ModelSums, OwnModels, RouteError,
+    ThreadModels, UNKNOWN_MODEL,
+};
+pub use requests::{
+    CodeClass, Endpoint, LookupKind, LookupStatus, REQUEST_BOUNDS, RequestStatus, SHARES, UnderWay,
+};
 pub use route::RouteStatus;
+pub use thread::{OwnStatus, ThreadStatus};
 
 use crate::limits::{ADAPTERS_PER_WORKER_MAX, NAME_BYTES_MAX};
 use std::collections::BTreeSet;
@@ -153,7 +172,7 @@ pub struct WorkerStatus {
     removals: AtomicU64,
     distrusts: AtomicU64,
     dropped_at_ms: AtomicU64,
-    skipped: [AtomicU64; SkipReason::ALL.len()],
+    counts: WorkerCounts,
     adapters: Mutex<BTreeSet<Box<str>>>,
 }
 
@@ -173,7 +192,7 @@ impl Default for WorkerStatus {
             removals: AtomicU64::new(0),
             distrusts: AtomicU64::new(0),
             dropped_at_ms: AtomicU64::new(0),
-            skipped: [const { AtomicU64::new(0) }; SkipReason::ALL.len()],
+            counts: WorkerCounts::default(),
             adapters: Mutex::default(),
         }
     }
@@ -216,9 +235,9 @@ impl WorkerStatus {
             .store(sequence.map_or(0, |n| n.saturating_add(1)), Release);
     }
 
-    /// Notes that a message arrived now.
+    /// Notes that a message arrived now, or up to a tick of the system's clock ago.
     pub fn touch(&self) {
-        self.last_event_ms.store(now_ms(), Relaxed);
+        self.last_event_ms.store(coarse_now_ms(), Relaxed);
     }
 
     /// When the last message arrived, in milliseconds since 1970.
@@ -290,9 +309,15 @@ impl WorkerStatus {
         distrusts, add_distrusts;
     }
 
-    /// Counts what was skipped for a reason.
+    /// Counts what was skipped for a reason, in an event that was an array if it was in one.
     pub fn add_skipped(&self, reason: SkipReason, count: u64) {
-        self.skipped[reason as usize].fetch_add(count, Relaxed);
+        self.counts.add_skipped(reason, Shape::Array, count);
+    }
+
+    /// What became of its events, its replays and its connection.
+    #[must_use]
+    pub const fn counts(&self) -> &WorkerCounts {
+        &self.counts
     }
 
     /// Notes an adapter that an event named; call it once for each name. `false` if the name is too
@@ -327,10 +352,14 @@ impl WorkerStatus {
 
     /// What was skipped, by reason; reasons that never occurred are left out.
     pub fn skipped(&self) -> impl Iterator<Item = (SkipReason, u64)> {
-        SkipReason::ALL
-            .iter()
-            .map(|&reason| (reason, self.skipped[reason as usize].load(Relaxed)))
-            .filter(|&(_, count)| count != 0)
+        let mut all = self.counts.skipped().peekable();
+        std::iter::from_fn(move || {
+            let (reason, _, mut sum) = all.next()?;
+            while let Some((_, _, count)) = all.next_if(|&(other, _, _)| other == reason) {
+                sum += count;
+            }
+            Some((reason, sum))
+        })
     }
 }
 
@@ -342,6 +371,21 @@ pub fn now_ms() -> u64 {
         .map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         })
+}
+
+/// The same as of the system's last tick, a few milliseconds ago: a third of the price.
+#[cfg(target_os = "linux")]
+fn coarse_now_ms() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let milliseconds = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
+    seconds * 1_000 + milliseconds
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse_now_ms() -> u64 {
+    now_ms()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::accuracy::FeedbackCounts;
 use crate::load::Clock;
 use crate::predict::Learner;
 use crate::snapshot::Snapshot;
+use crate::status::IoStatus;
 use crate::stream::saved::{Kept, SaveTo};
 use crate::stream::{NewWorker, QueueFull, Streams};
 use arc_swap::ArcSwap;
@@ -100,9 +101,17 @@ pub trait Subscribe: Debug + Send + Sync {
     fn distrust(&self, worker: WorkerId);
     /// Saves a worker, soon and on another thread. Must not block. For an unknown worker `to` is dropped.
     fn save(&self, worker: WorkerId, to: SaveTo);
+    /// Calls `each` with what each of its threads measures of batches.
+    fn measured(&self, each: &mut dyn FnMut(&IoStatus)) {
+        let _ = each;
+    }
 }
 
 impl Subscribe for Streams {
+    fn measured(&self, each: &mut dyn FnMut(&IoStatus)) {
+        Self::measured(self).for_each(each);
+    }
+
     fn add(&self, worker: NewWorker) -> Result<(), QueueFull> {
         Self::add(self, worker)
     }
@@ -221,6 +230,11 @@ impl Fleet {
     /// Saves a worker: `to` is called soon, on another thread, or dropped. Never blocks.
     pub fn save(&self, worker: WorkerId, to: SaveTo) {
         self.streams.save(worker, to);
+    }
+
+    /// Calls `each` with what each thread that follows events measures of batches.
+    pub fn measured(&self, each: &mut dyn FnMut(&IoStatus)) {
+        self.streams.measured(each);
     }
 
     /// The index that the fleet's workers fill.

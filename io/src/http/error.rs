@@ -1,6 +1,7 @@
 //! Answers and errors as they go out.
 use super::state::Call;
 use crate::limits::ERROR_BYTES_MAX;
+use crate::status::RequestName;
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
@@ -15,7 +16,11 @@ pub(super) const MSGPACK: HeaderValue = HeaderValue::from_static("application/ms
 /// The media type of text answers.
 pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// The media type of metrics.
+/// The media type of metrics in Prometheus' own format.
+pub(super) const CLASSIC_METRICS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The media type of metrics in the format of OpenMetrics.
 pub(super) const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
@@ -27,6 +32,8 @@ pub(super) struct Reply {
     /// Beside the content type.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Body,
+    /// What the request is called, if it has a name.
+    pub(super) name: Option<RequestName>,
 }
 
 /// What an answer has to say.
@@ -52,6 +59,7 @@ impl Reply {
             status,
             content_type: JSON,
             headers: Vec::new(),
+            name: None,
             body: Body::Whole(body.into()),
         })
     }
@@ -62,6 +70,7 @@ impl Reply {
             status: StatusCode::OK,
             content_type: JSON,
             headers: Vec::new(),
+            name: None,
             body: Body::Whole(json.into()),
         }
     }
@@ -73,6 +82,7 @@ impl Reply {
             status: StatusCode::OK,
             content_type: MSGPACK,
             headers: Vec::new(),
+            name: None,
             body: Body::Whole(body.into()),
         })
     }
@@ -92,6 +102,7 @@ impl Reply {
             status: StatusCode::OK,
             content_type: TEXT,
             headers: Vec::new(),
+            name: None,
             body: Body::Whole(Bytes::from_static(text.as_bytes())),
         }
     }
@@ -112,6 +123,7 @@ impl Reply {
             status: StatusCode::NO_CONTENT,
             content_type: JSON,
             headers: Vec::new(),
+            name: None,
             body: Body::Whole(Bytes::new()),
         }
     }
@@ -191,6 +203,11 @@ impl ApiError {
     /// 400: a field is missing or wrong.
     pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message).at(field)
+    }
+
+    /// Whether nobody serves the model that was asked for.
+    pub(super) fn is_about_model(&self) -> bool {
+        self.code == "model_not_found"
     }
 
     /// 429: there is no room for it now.

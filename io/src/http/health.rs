@@ -1,10 +1,11 @@
 //! Whether the node is alive and ready, and what it is.
-use super::error::{ApiError, Body, OPEN_METRICS, Reply};
+use super::error::{ApiError, Body, CLASSIC_METRICS, OPEN_METRICS, Reply};
 use super::state::{Call, ThreadState};
 use crate::fleet::Readiness;
-use crate::metrics;
+use crate::metrics::{self, Format};
 use crate::status::Trust;
 use hyper::StatusCode;
+use hyper::header::ACCEPT;
 use serde_json::json;
 
 /// `GET /health`, `GET /healthz`: the thread that answers is alive.
@@ -44,14 +45,20 @@ pub(super) fn ready(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiE
 }
 
 /// `GET /metrics`. O(workers), on the thread that looks prompts up: milliseconds for thousands of workers.
-pub(super) fn metrics(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let (routes, tokenizer) = (state.router.counts(), state.tokenizer.as_ref());
-    let text = metrics::render(&state.fleet, &state.http, routes, tokenizer);
+pub(super) fn metrics(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let accept = call.headers.get_all(ACCEPT).into_iter();
+    let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
+    let (threads, tokenizer) = (state.router.status().all(), state.tokenizer.as_ref());
+    let text = metrics::render(&state.fleet, &state.http, threads, tokenizer, format);
     let text = text.map_err(|error| ApiError::internal(&error))?;
     Ok(Reply {
         status: StatusCode::OK,
-        content_type: OPEN_METRICS,
+        content_type: match format {
+            Format::Classic => CLASSIC_METRICS,
+            Format::Open => OPEN_METRICS,
+        },
         headers: Vec::new(),
+        name: None,
         body: Body::Whole(text.into()),
     })
 }

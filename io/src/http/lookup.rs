@@ -2,12 +2,14 @@
 use super::error::ApiError;
 use super::extra;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
-use crate::status::Trust;
+use crate::limits::TIMES_MEASURED_ONE_OF;
+use crate::status::{LookupKind, OwnStatus, Trust};
 use hyper::StatusCode;
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::{BlockKey, TIERS, Tier, TokenBytes, WorkerId};
 use kvroute_engine::{Matches, Participant, Pinned, TokenKeys};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -33,6 +35,17 @@ pub(super) enum Prompt<'q> {
     Keys(&'q [BlockKey]),
 }
 
+impl Prompt<'_> {
+    /// What its lookup counts as; none if there is nothing in it to look up.
+    fn kind(&self) -> Option<LookupKind> {
+        match self {
+            Self::Tokens([]) | Self::Keys([]) => None,
+            Self::Tokens(_) => Some(LookupKind::Tokens),
+            Self::Keys(_) => Some(LookupKind::Hashes),
+        }
+    }
+}
+
 /// What one worker holds of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Score {
@@ -52,6 +65,15 @@ impl Score {
     /// Leading tokens held anywhere.
     pub(super) fn matched(&self) -> u64 {
         self.tokens(Tier::Disk)
+    }
+
+    /// Share of the prompt's whole blocks that is held anywhere, in percent.
+    pub(super) fn percent(&self, prompt: &Prompt<'_>) -> u64 {
+        let whole = match prompt {
+            Prompt::Tokens(tokens) => tokens.len() as u64 / u64::from(self.block_size.max(1)),
+            Prompt::Keys(keys) => keys.len() as u64,
+        };
+        u64::from(self.blocks[Tier::Disk.index()]) * 100 / whole.max(1)
     }
 }
 
@@ -154,12 +176,18 @@ pub(super) struct Lookup {
     matches: Matches,
     scores: Vec<Score>,
     extra: Vec<ExtraDigest>,
+    /// What the thread counts.
+    status: OwnStatus,
+    /// Lookups so far.
+    lookups: u64,
 }
 
 impl Lookup {
     /// Registers the calling thread with the fleet's index.
-    pub(super) fn new(fleet: &Fleet) -> Self {
+    pub(super) fn new(fleet: &Fleet, status: OwnStatus) -> Self {
         Self {
+            status,
+            lookups: 0,
             participant: fleet.index().participant(),
             matches: Matches::new(),
             scores: Vec::new(),
@@ -195,8 +223,13 @@ impl Lookup {
             matches,
             scores,
             extra,
+            status,
+            lookups,
         } = self;
         scores.clear();
+        let kind = query.prompt.kind();
+        let began = *lookups % TIMES_MEASURED_ONE_OF == 0 && kind.is_some();
+        let began = began.then(Instant::now);
         let pin = participant.pin();
         let mut work = Work {
             pin: &pin,
@@ -205,6 +238,7 @@ impl Lookup {
             matches,
             scores,
             extra,
+            block_size: 0,
         };
         let view = fleet.view();
         if view.has_model(query.model) {
@@ -219,10 +253,18 @@ impl Lookup {
                 work.ask(model, Some(adapter))?;
             }
         }
+        let block_size = work.block_size;
         keep_best(scores);
+        if let (Some(kind), Some(began)) = (kind, began) {
+            status.lookups.took(kind, began.elapsed());
+        }
         // Anew, after the lookup and under its pin: see `Fleet::view`.
         let view = fleet.view();
         let view: &FleetView = &view;
+        if kind.is_some() {
+            *lookups = lookups.wrapping_add(1);
+            count(status, query, view, scores, block_size);
+        }
         Ok(read(&Scores {
             view,
             scores,
@@ -239,6 +281,8 @@ struct Work<'w, 'q> {
     matches: &'w mut Matches,
     scores: &'w mut Vec<Score>,
     extra: &'w mut Vec<ExtraDigest>,
+    /// The largest of the contexts that were asked.
+    block_size: u32,
 }
 
 impl Work<'_, '_> {
@@ -254,6 +298,7 @@ impl Work<'_, '_> {
             if query.block_size.is_some_and(|asked| asked != block_size) {
                 continue;
             }
+            self.block_size = self.block_size.max(block_size);
             match query.prompt {
                 Prompt::Tokens(tokens) => {
                     let mut keys = TokenKeys::of_bytes(self.seed, block_size, tokens, self.extra);
@@ -270,6 +315,35 @@ impl Work<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Counts a lookup by what the worker that holds the most of its prompt is credited with.
+fn count(
+    status: &OwnStatus,
+    query: &Query<'_>,
+    view: &FleetView,
+    scores: &[Score],
+    block_size: u32,
+) {
+    let mut best: Option<&Score> = None;
+    for score in scores {
+        let more = best.is_none_or(|best| score.matched() > best.matched());
+        let credited = || {
+            let info = view.worker(score.worker);
+            info.is_some_and(|info| info.status().trust() != Trust::Distrusted)
+        };
+        // In this order, so that few workers are looked at.
+        if more && credited() {
+            best = Some(score);
+        }
+    }
+    let asked = match query.prompt {
+        Prompt::Tokens(tokens) => tokens.len() as u64,
+        Prompt::Keys(keys) => keys.len() as u64 * u64::from(block_size),
+    };
+    let (matched, percent) =
+        best.map_or((0, 0), |best| (best.matched(), best.percent(&query.prompt)));
+    status.lookups.matched(asked, matched, percent);
 }
 
 /// Sorts by worker and keeps each worker's best.

@@ -12,6 +12,7 @@ pub(super) fn answer(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiErro
         status: StatusCode::OK,
         content_type: JSON,
         headers: Vec::new(),
+        name: None,
         body: Body::Whole(Bytes::from_static(DESCRIPTION.as_bytes())),
     })
 }

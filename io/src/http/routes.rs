@@ -11,6 +11,7 @@ use super::{
 };
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
 use crate::otel::Value;
+use crate::status::{Endpoint, RequestName, RequestStatus};
 use crate::tokenize::Ask;
 use Handler::{Plain, Prompt};
 use hyper::body::Incoming;
@@ -54,6 +55,8 @@ struct Route {
     access: Access,
     /// What its requests are called where they are traced.
     traced: Option<&'static str>,
+    /// What it counts as.
+    endpoint: Endpoint,
 }
 
 /// Where a route's requests are answered.
@@ -79,51 +82,67 @@ static ROUTES: &[Route] = &[
         "POST",
         &[(Method::POST, Prompt(matching::answer))],
     )
+    .counted(Endpoint::Match)
     .traced("POST /v1/match"),
     route(
         "/v1/match:batch",
         "POST",
         &[(Method::POST, Prompt(batch::answer))],
     )
-    .aside()
-    .traced("POST /v1/match:batch"),
+    .counted(Endpoint::Batch)
+    .traced("POST /v1/match:batch")
+    .aside(),
     route(
         "/v1/route",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
     )
+    .counted(Endpoint::Route)
     .traced("POST /v1/route"),
     route(
         "/v1/route/v1/chat/completions",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
     )
+    .counted(Endpoint::Route)
     .traced("POST /v1/route/v1/chat/completions"),
     route(
         "/v1/route/v1/completions",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
     )
+    .counted(Endpoint::Route)
     .traced("POST /v1/route/v1/completions"),
-    route("/v1/ext_authz/*", ANY, CHECK).traced("/v1/ext_authz"),
-    route("/v1/ext_authz/", ANY, CHECK).traced("/v1/ext_authz"),
-    route("/v1/ext_authz", ANY, CHECK).traced("/v1/ext_authz"),
+    route("/v1/ext_authz/*", ANY, CHECK)
+        .counted(Endpoint::ExtAuthz)
+        .traced("/v1/ext_authz"),
+    route("/v1/ext_authz/", ANY, CHECK)
+        .counted(Endpoint::ExtAuthz)
+        .traced("/v1/ext_authz"),
+    route("/v1/ext_authz", ANY, CHECK)
+        .counted(Endpoint::ExtAuthz)
+        .traced("/v1/ext_authz"),
     route(
         "/v1/feedback",
         "POST",
         &[(Method::POST, Plain(feedback::note))],
-    ),
+    )
+    .counted(Endpoint::Feedback),
     route(
         "/v1/explain/*",
         GET,
         &[(Method::GET, Plain(explain::answer))],
-    ),
-    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))]).traced("POST /query"),
+    )
+    .counted(Endpoint::Explain),
+    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))])
+        .counted(Endpoint::Query)
+        .traced("POST /query"),
     route(
         "/query_by_hash",
         "POST",
         &[(Method::POST, Plain(by_hash::query))],
     )
+    .counted(Endpoint::QueryByHash)
     .traced("POST /query_by_hash"),
     route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
@@ -196,6 +215,7 @@ const fn route(
         runs: Runs::Here,
         access: Access::Clients,
         traced: None,
+        endpoint: Endpoint::Other,
     }
 }
 
@@ -208,6 +228,10 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str)> {
 impl Route {
     const fn to(self, access: Access) -> Self {
         Self { access, ..self }
+    }
+
+    const fn counted(self, endpoint: Endpoint) -> Self {
+        Self { endpoint, ..self }
     }
 
     /// It takes long.
@@ -280,19 +304,22 @@ fn find<'p>(
     }
 }
 
-/// Answers one request.
+/// Answers one request, and counts it.
 pub(super) async fn respond(
     state: &RefCell<ThreadState>,
     held: &Held,
     aside: &Aside,
     door: &Door,
+    counts: &RequestStatus,
     request: Request<Incoming>,
 ) -> Answer {
-    let route = look_up(request.uri().path());
-    let forwarded = route.is_some_and(|(route, _)| route.allow == ANY);
-    let name = route.and_then(|(route, _)| route.traced);
-    let mut traced = begin(state, name, &request);
-    let mut answer = answer(state, held, aside, door, request, &mut traced).await;
+    let under_way = counts.begin();
+    let route = look_up(request.uri().path()).map(|(route, _)| route);
+    let forwarded = route.is_some_and(|route| route.allow == ANY);
+    let endpoint = route.map_or(Endpoint::Other, |route| route.endpoint);
+    let traced_as = route.and_then(|route| route.traced);
+    let mut traced = begin(state, traced_as, &request);
+    let (mut answer, name) = answer(state, held, aside, door, request, &mut traced).await;
     if forwarded && is_limit(answer.status()) {
         // Gateways take it for a node that is down. Anything below 500 would be the client's answer.
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -301,6 +328,7 @@ pub(super) async fn respond(
         let status = answer.status().as_u16().into();
         traced.set("http.response.status_code", Value::Number(status));
     }
+    under_way.answered(endpoint, answer.status().as_u16(), name);
     answer
 }
 
@@ -347,14 +375,14 @@ async fn answer(
     door: &Door,
     request: Request<Incoming>,
     traced: &mut Traced,
-) -> Answer {
+) -> (Answer, Option<RequestName>) {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
     let found = match check(&head, door) {
         Ok(found) => found,
         Err(error) => {
             let close = !body::discard(incoming, waits).await;
-            return error.closing(close).into();
+            return (error.closing(close).into(), None);
         }
     };
     let _under_way = door.enter();
@@ -363,7 +391,7 @@ async fn answer(
         Err(error) if found.forwarded && error.is_about_room() => {
             (Body::none(held), true, error.closes())
         }
-        Err(error) => return error.into(),
+        Err(error) => return (error.into(), None),
     };
     // Handlers of other methods may need this thread's runtime.
     let large =
@@ -411,12 +439,15 @@ async fn answer(
         answer_here(state, found.handler, &call, traced).await
     };
     match replied {
-        Ok(reply) => reply.closing(close),
+        Ok(reply) => {
+            let name = reply.name;
+            (reply.closing(close), name)
+        }
         Err(error) => {
             if let Some(traced) = traced {
                 traced.fail(error.code());
             }
-            error.closing(close).into()
+            (error.closing(close).into(), None)
         }
     }
 }

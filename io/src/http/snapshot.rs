@@ -114,6 +114,7 @@ impl Reply {
             status: StatusCode::OK,
             content_type,
             headers: Vec::new(),
+            name: None,
             body: super::error::Body::Stream(body),
         }
     }

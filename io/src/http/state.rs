@@ -48,7 +48,7 @@ impl ThreadState {
         tracer: Option<Tracer>,
     ) -> Self {
         Self {
-            lookup: Lookup::new(&fleet),
+            lookup: Lookup::new(&fleet, router.status().clone()),
             router,
             fleet,
             scratch: Scratch::default(),

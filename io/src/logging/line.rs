@@ -24,9 +24,14 @@ impl Style {
         line.end(trace)
     }
 
-    /// A line about the log itself.
-    pub(super) fn note(self, target: &str, message: &str, fields: &[(&str, Value<'_>)]) -> String {
-        let mut line = Line::new(self, Level::WARN, target);
+    /// A line that is no event's: about the log itself, or of a panic.
+    pub(super) fn note(
+        self,
+        (level, target): (Level, &str),
+        message: &str,
+        fields: &[(&str, Value<'_>)],
+    ) -> String {
+        let mut line = Line::new(self, level, target);
         line.add("message", Value::Text(message));
         for (name, value) in fields {
             line.add(name, *value);

@@ -15,8 +15,9 @@ pub use filter::{BadFilter, POSSIBLE, parse};
 
 use crate::limits::LOG_RATE_DEFAULT;
 use crate::otel;
-use line::Style;
+use line::{Style, Value};
 use rate::Rate;
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::{EnvFilter, reload};
@@ -92,7 +93,7 @@ static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 /// The log while it is written.
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
-    format: LogFormat,
+    style: Style,
     rate: Arc<Rate>,
     lines: Arc<Lines>,
     wanted: Mutex<Wanted>,
@@ -140,7 +141,7 @@ pub fn start(config: &LogConfig) -> Result<&'static Log, LogError> {
     std::panic::set_hook(Box::new(panicked));
     Ok(LOG.get_or_init(|| Log {
         filter: handle,
-        format: config.format,
+        style,
         rate,
         lines,
         wanted: Mutex::new(Wanted {
@@ -184,7 +185,7 @@ impl Log {
     /// The form of lines.
     #[must_use]
     pub const fn format(&self) -> LogFormat {
-        self.format
+        self.style.format
     }
 
     /// Lines a second from one place; 0 for any number.
@@ -255,14 +256,51 @@ fn nanoseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Logs a panic: where it was, and what it says if that is fixed in the code. What was put together may repeat a request.
+/// Logs a panic, whatever is wanted: where it was, and what it says if that is fixed in the code. What was put together may repeat
+/// a request.
 fn panicked(panic: &PanicHookInfo<'_>) {
+    let Some(log) = log() else {
+        return;
+    };
     let thread = thread::current();
-    let name = thread.name().unwrap_or_default();
     let at = panic.location().map(ToString::to_string);
-    let fixed = panic.payload().downcast_ref::<&'static str>();
-    let said = fixed.copied().unwrap_or("(not shown)");
-    let trace = Backtrace::capture();
-    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
-    tracing::error!(thread = name, at, said, trace, "a thread has panicked");
+    let backtrace = Backtrace::capture();
+    let captured = backtrace.status() == BacktraceStatus::Captured;
+    let backtrace = captured.then(|| backtrace.to_string());
+    let mut fields = vec![
+        ("thread", Value::Text(thread.name().unwrap_or_default())),
+        ("at", Value::Text(at.as_deref().unwrap_or_default())),
+        ("said", Value::Text(fixed_words(panic.payload()))),
+    ];
+    fields.extend(
+        backtrace
+            .as_deref()
+            .map(|it| ("backtrace", Value::Text(it))),
+    );
+    let place = (Level::ERROR, module_path!());
+    let line = log.style.note(place, "a thread has panicked", &fields);
+    log.lines.add(line);
+}
+
+/// What a panic says, if it says the same whatever was worked on.
+fn fixed_words(payload: &dyn Any) -> &'static str {
+    let words = payload.downcast_ref::<&'static str>();
+    words.copied().unwrap_or("(not shown)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn a_panic_that_quotes_what_it_worked_on_is_not_repeated() {
+        let said = |panics: fn()| fixed_words(&*catch_unwind(panics).unwrap_err());
+        assert_eq!(said(|| panic!("out of numbers")), "out of numbers");
+        let quoting = || {
+            let (text, end) = (String::from("\u{e9} is a prompt"), std::hint::black_box(1));
+            drop(text[..end].to_owned());
+        };
+        assert_eq!(said(quoting), "(not shown)");
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
+use tracing::Level;
 
 /// What the thread is handed.
 enum Item {
@@ -133,7 +134,9 @@ impl Writer {
                 ("left_out", Value::Plain(&it.lines)),
                 ("at", Value::Text(&at)),
             ];
-            let line = self.style.note(it.of.target(), &message, &fields);
+            let line = self
+                .style
+                .note((Level::WARN, it.of.target()), &message, &fields);
             self.write(&line);
         }
         let lost = self.counts.lost.swap(0, Relaxed);
@@ -143,7 +146,9 @@ impl Writer {
                 grouped(lost)
             );
             let fields = [("lost", Value::Plain(&lost))];
-            let line = self.style.note(module_path!(), &message, &fields);
+            let line = self
+                .style
+                .note((Level::WARN, module_path!()), &message, &fields);
             self.write(&line);
         }
     }

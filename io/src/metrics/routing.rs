@@ -2,16 +2,17 @@
 use super::{Labels, add_up, counter, gauge, seconds};
 use crate::fleet::{Fleet, FleetView};
 use crate::load::Scrape;
-use crate::status::RouteStatus;
+use crate::status::{RouteStatus, ThreadStatus};
 use kvroute_engine::choose::{Policy, Reason};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use std::fmt::Result;
 
 /// What was chosen.
-pub(super) fn choices(encoder: &mut DescriptorEncoder<'_>, routes: &[RouteStatus]) -> Result {
+pub(super) fn choices(encoder: &mut DescriptorEncoder<'_>, threads: &[ThreadStatus]) -> Result {
+    let routes = || threads.iter().map(|thread| &thread.routes);
     let mut decisions = [[0; Reason::ALL.len()]; Policy::ALL.len()];
-    for (policy, reason, count) in routes.iter().flat_map(RouteStatus::decisions) {
+    for (policy, reason, count) in routes().flat_map(RouteStatus::decisions) {
         decisions[policy as usize][reason as usize] += count;
     }
     let help = "Targets chosen, by policy and reason; those that occurred.";
@@ -26,13 +27,13 @@ pub(super) fn choices(encoder: &mut DescriptorEncoder<'_>, routes: &[RouteStatus
         }
     }
     let help = "Choices made anew because another thread had booked their target meanwhile.";
-    let conflicts = routes.iter().map(RouteStatus::conflicts).sum();
+    let conflicts = routes().map(RouteStatus::conflicts).sum();
     add_up(
         counter(encoder, "kvroute_booking_conflicts", help)?,
         conflicts,
     )?;
     let help = "Targets booked although others went on booking them meanwhile.";
-    let blind = routes.iter().map(RouteStatus::blind).sum();
+    let blind = routes().map(RouteStatus::blind).sum();
     add_up(counter(encoder, "kvroute_bookings_blind", help)?, blind)
 }
 

@@ -1,7 +1,7 @@
 //! What became of prompts that came as text.
-use super::{add_up, counter, gauge};
-use crate::tokenize::Tokenizer;
+use super::{Escaped, Scale, add_up, counter, gauge, histogram, observed};
 use crate::tokenize::local::State;
+use crate::tokenize::{Origin, Tokenizer};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use std::fmt::Result;
@@ -49,7 +49,38 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer)
     let help = "Memory that remembered tokens take.";
     let unit = Some(&Unit::Bytes);
     gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)?;
+    times(encoder, tokenizer)?;
     locally(encoder, tokenizer)
+}
+
+/// How long it took.
+fn times(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+    let times = tokenizer.counts().times();
+    let help = "From a prompt to its tokens, by where they came from.";
+    let mut metric = histogram(encoder, "kvroute_tokenizer_duration_seconds", help)?;
+    for origin in Origin::ALL {
+        let labels = [("from", origin.as_str())];
+        let metric = metric.encode_family(&labels)?;
+        observed(metric, Some(times.of(origin)), Scale::Seconds)?;
+    }
+    let asked = times.asked();
+    let help = "Prompts that engines were asked for.";
+    let mut metric = counter(encoder, "aibrix_tokenizer_pool_requests", help)?;
+    for (model, counted) in &asked {
+        let labels = [("model", Escaped(model))];
+        add_up(metric.encode_family(&labels)?, counted.count())?;
+    }
+    let help = "Time of prompts that engines were asked for, whatever came of it.";
+    let mut metric = histogram(encoder, "aibrix_tokenizer_pool_latency_seconds", help)?;
+    for (model, counted) in &asked {
+        let labels = [("model", Escaped(model))];
+        observed(
+            metric.encode_family(&labels)?,
+            Some(*counted),
+            Scale::Seconds,
+        )?;
+    }
+    Ok(())
 }
 
 /// Of those in this process.

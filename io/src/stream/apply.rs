@@ -16,17 +16,19 @@
 //! can be reused from its first event on, also if that names no block, or none that can be taken in.
 use super::groups::{Groups, Kind};
 use crate::limits::{FRAME_BYTES_MAX, RUNS_PER_SLICE};
-use crate::status::{SkipReason, WorkerStatus};
+use crate::status::{EventKind, EventTally, Shape, SkipReason, WorkerStatus};
 use crate::wire::{self, Event, Removed, Scratch, Step, Stored};
 use kvroute_engine::types::Tier;
 use kvroute_engine::{Participant, Store, StoreError, StoreReport, WindowGroup, Writer};
 use std::collections::BTreeSet;
 
 /// What happened in a batch beside what the writer now holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Applied {
     /// All blocks were cleared by an event.
     pub(super) cleared: bool,
+    /// When the engine published it, in seconds since 1970; `None` if it is no batch.
+    pub(super) timestamp: Option<f64>,
 }
 
 /// Applies one worker's batches.
@@ -41,6 +43,10 @@ pub(super) struct Applier {
     /// Adapters that were told to the status already.
     adapters: BTreeSet<Box<str>>,
     adapter_name: String,
+    /// Of the event at hand.
+    shape: Shape,
+    /// Of the batch at hand.
+    tally: EventTally,
 }
 
 impl Applier {
@@ -54,6 +60,8 @@ impl Applier {
             groups: Groups::default(),
             adapters: BTreeSet::new(),
             adapter_name: String::new(),
+            shape: Shape::Array,
+            tally: EventTally::default(),
         }
     }
 
@@ -135,6 +143,7 @@ impl Applier {
             tracing::debug!(%error, "a malformed batch");
             self.lost_removals(at, SkipReason::MalformedBatch, status);
         }
+        status.counts().add_events(&std::mem::take(&mut self.tally));
         status.set_blocks(self.writer.blocks());
         applied
     }
@@ -148,13 +157,22 @@ impl Applier {
         applied: &mut Applied,
     ) -> Result<(), wire::BatchError> {
         let mut batch = wire::Batch::open(payload)?;
+        applied.timestamp = Some(batch.timestamp());
         while let Some(step) = batch.next(scratch)? {
+            self.shape = batch.shape();
             match step {
-                Step::Event(Event::Stored(event)) => self.stored(at, &event, status),
-                Step::Event(Event::Removed(event)) => self.removed(at, &event, status),
+                Step::Event(Event::Stored(event)) => {
+                    let taken = self.stored(at, &event, status);
+                    self.count(EventKind::Stored, taken.then_some(event.hashes.len()));
+                }
+                Step::Event(Event::Removed(event)) => {
+                    let taken = self.removed(at, &event, status);
+                    self.count(EventKind::Removed, taken.then_some(event.hashes.len()));
+                }
                 Step::Event(Event::Cleared) => {
                     self.reset(at, false);
                     applied.cleared = true;
+                    self.count(EventKind::Cleared, Some(0));
                 }
                 Step::Skipped(SkipReason::UnknownTag) => {
                     self.lost_stores(SkipReason::UnknownTag, 1, status);
@@ -168,12 +186,26 @@ impl Applier {
         Ok(())
     }
 
-    fn stored(&mut self, at: &Participant, event: &Stored<'_>, status: &WorkerStatus) {
+    /// Counts an event that was applied with so many blocks, or not.
+    fn count(&mut self, kind: EventKind, blocks: Option<usize>) {
+        let Some(blocks) = blocks else {
+            self.tally.unapplied[kind as usize] += 1;
+            return;
+        };
+        self.tally.applied[kind as usize][usize::from(self.shape == Shape::Map)] += 1;
+        if let Some(sum) = self.tally.blocks.get_mut(kind as usize) {
+            *sum += blocks as u64;
+        }
+    }
+
+    /// Whether the event was applied, if perhaps not all of its blocks.
+    fn stored(&mut self, at: &Participant, event: &Stored<'_>, status: &WorkerStatus) -> bool {
         let Some(kind) = self.groups.of_stored(event) else {
-            return self.distrust(at, status);
+            self.distrust(at, status);
+            return false;
         };
         if self.distrusted {
-            return;
+            return false;
         }
         let tier = tier(event.medium);
         if tier.is_none() {
@@ -181,7 +213,7 @@ impl Applier {
         }
         match (kind, tier) {
             (Kind::Full, Some(tier)) => self.store(at, event, tier, status),
-            (Kind::Full, None) => {}
+            (Kind::Full, None) => false,
             (Kind::Window(group), _) => self.store_window(at, event, group, tier, status),
         }
     }
@@ -193,27 +225,37 @@ impl Applier {
         group: WindowGroup,
         tier: Option<Tier>,
         status: &WorkerStatus,
-    ) {
+    ) -> bool {
         // The tokens say nothing: some of their blocks may have been left out.
         let (tier, hashes) = tier.map_or((Tier::Gpu, &[][..]), |tier| (tier, event.hashes));
         match self.writer.store_window(at, group, tier, hashes) {
-            Ok(report) => self.note(&report, status),
+            Ok(report) => {
+                self.note(&report, status);
+                true
+            }
             Err(error) => {
                 tracing::debug!(%error, "a sliding-window group that cannot be taken in");
                 self.distrust(at, status);
+                false
             }
         }
     }
 
     /// Its events mean something that is not understood.
     fn distrust(&mut self, at: &Participant, status: &WorkerStatus) {
-        status.add_skipped(SkipReason::Group, 1);
+        self.skipped(SkipReason::Group, 1, status);
         if !std::mem::replace(&mut self.distrusted, true) {
             self.writer.clear(at);
         }
     }
 
-    fn store(&mut self, at: &Participant, event: &Stored<'_>, tier: Tier, status: &WorkerStatus) {
+    fn store(
+        &mut self,
+        at: &Participant,
+        event: &Stored<'_>,
+        tier: Tier,
+        status: &WorkerStatus,
+    ) -> bool {
         let adapter = self.adapter(event, status);
         let store = Store {
             adapter: adapter.then_some(self.adapter_name.as_str()),
@@ -228,17 +270,20 @@ impl Applier {
         let report = match self.writer.store(at, &store) {
             Ok(report) => report,
             Err(StoreError::TooManyContexts(_)) => {
-                return self.lost_stores(SkipReason::Contexts, 1, status);
+                self.lost_stores(SkipReason::Contexts, 1, status);
+                return false;
             }
             Err(error) => {
                 tracing::debug!(%error, "a stored event does not fit");
-                return self.lost_stores(SkipReason::Counts, 1, status);
+                self.lost_stores(SkipReason::Counts, 1, status);
+                return false;
             }
         };
         if !event.tokens.is_empty() {
             status.set_block_size(event.block_size);
         }
         self.note(&report, status);
+        true
     }
 
     fn note(&mut self, report: &StoreReport, status: &WorkerStatus) {
@@ -254,17 +299,21 @@ impl Applier {
         }
     }
 
-    fn removed(&mut self, at: &Participant, event: &Removed<'_>, status: &WorkerStatus) {
+    /// Whether the event was applied, if perhaps not all of its blocks.
+    fn removed(&mut self, at: &Participant, event: &Removed<'_>, status: &WorkerStatus) -> bool {
         status.add_removals(event.hashes.len() as u64);
         if self.distrusted {
-            return;
+            return false;
         }
         let Some(kind) = self.groups.of_removed(event.group) else {
             // Blocks of that group were never credited.
-            return status.add_skipped(SkipReason::UnknownRemoval, event.hashes.len() as u64);
+            let blocks = event.hashes.len() as u64;
+            self.skipped(SkipReason::UnknownRemoval, blocks, status);
+            return false;
         };
         let Some(tier) = tier(event.medium) else {
-            return self.lost_removals(at, SkipReason::Medium, status);
+            self.lost_removals(at, SkipReason::Medium, status);
+            return false;
         };
         let unknown = match kind {
             Kind::Full => self.writer.remove(at, tier, event.hashes).unknown,
@@ -274,8 +323,9 @@ impl Applier {
             }
         };
         if unknown > 0 {
-            status.add_skipped(SkipReason::UnknownRemoval, unknown.into());
+            self.skipped(SkipReason::UnknownRemoval, unknown.into(), status);
         }
+        true
     }
 
     /// Puts the adapter's name into `adapter_name`; whether there is one. Before vLLM 0.14 engines
@@ -299,13 +349,18 @@ impl Applier {
         true
     }
 
+    /// Counts what was skipped of the event at hand.
+    fn skipped(&self, reason: SkipReason, count: u64, status: &WorkerStatus) {
+        status.counts().add_skipped(reason, self.shape, count);
+    }
+
     fn lost_stores(&mut self, reason: SkipReason, count: u64, status: &WorkerStatus) {
-        status.add_skipped(reason, count);
+        self.skipped(reason, count, status);
         self.partial = true;
     }
 
     fn lost_removals(&mut self, at: &Participant, reason: SkipReason, status: &WorkerStatus) {
-        status.add_skipped(reason, 1);
+        self.skipped(reason, 1, status);
         status.dropped();
         self.writer.clear(at);
         self.partial = true;

@@ -17,7 +17,7 @@ use crate::limits::{
     ACTIONS_PER_TURN_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECTION_RECENT, COOL_DOWN_FREE,
 };
 use crate::quiet::Throttle;
-use crate::status::{SkipReason, Trust, WorkerStatus};
+use crate::status::{IoStatus, ReplayOutcome, SkipReason, Trust, WorkerStatus};
 use crate::wire::{self, Scratch};
 use kvroute_engine::hash::checksum;
 use kvroute_engine::{Participant, Writer};
@@ -95,6 +95,10 @@ pub struct Follower<P> {
     held_up: bool,
     /// Feedback contradicts what it is said to hold.
     distrust: Distrust,
+    /// Where its thread measures batches, if it does.
+    measured: Option<Arc<IoStatus>>,
+    /// The lag of a batch was measured in this turn.
+    lag_measured: bool,
 }
 
 impl Payload for Vec<u8> {
@@ -138,7 +142,16 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             unheard: false,
             held_up: false,
             distrust: Distrust::default(),
+            measured: None,
+            lag_measured: false,
         }
+    }
+
+    /// Has its batches measured. Whoever calls it from now on does so on the thread that these counters are of.
+    #[must_use]
+    pub fn measured(mut self, counters: Arc<IoStatus>) -> Self {
+        self.measured = Some(counters);
+        self
     }
 
     /// `pod#rank`, for logs.
@@ -174,13 +187,16 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     pub fn connected(&mut self, now: Instant) {
         self.patience = None;
         self.connected_at = Some(now);
+        self.status.counts().connected();
         self.sequence.connected();
     }
 
     /// The event socket has lost its connection. All that came over it was given.
     pub fn disconnected(&mut self) {
         self.patience = None;
-        self.connected_at = None;
+        if self.connected_at.take().is_some() {
+            self.status.counts().disconnected();
+        }
         // All is dropped, and the next connection has it anew in any case.
         self.distrust.end_if_under_way();
         self.sequence.disconnected();
@@ -195,6 +211,11 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// The event socket cannot be opened.
     pub fn not_reached(&mut self) {
         self.sequence.not_reached();
+    }
+
+    /// A socket failed.
+    pub fn socket_failed(&self) {
+        self.status.counts().socket_failed();
     }
 
     /// A live batch.
@@ -247,18 +268,22 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
 
     /// Its end marker.
     pub fn ended(&mut self) {
-        self.closed();
         if self.wanted.is_none() {
             self.distrust.end_if_under_way();
         }
         self.backoff = BACKOFF_MIN;
         self.catching_up = true;
         self.sequence.replay_ended();
+        self.closed(ReplayOutcome::Complete);
     }
 
-    /// It failed: it was not answered in time, or its socket does not work.
+    /// It failed: its socket does not work, or what it answered is no replay.
     pub fn replay_failed(&mut self) {
-        self.closed();
+        self.failed(ReplayOutcome::Failed);
+    }
+
+    fn failed(&mut self, how: ReplayOutcome) {
+        self.closed(how);
         if self.wanted.is_none() {
             self.distrust.end_if_under_way();
         }
@@ -389,13 +414,13 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
                 Action::AskReplay { from } => {
                     self.wanted = Some(from);
                     self.retry_at = None;
-                    if self.closed() {
+                    if self.closed(ReplayOutcome::Stopped) {
                         return Acted::Stop;
                     }
                 }
                 Action::StopReplay => {
                     self.wanted = None;
-                    if self.closed() {
+                    if self.closed(ReplayOutcome::Stopped) {
                         return Acted::Stop;
                     }
                 }
@@ -416,6 +441,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// every turn: it tells the status what changed in it.
     pub fn settle(&mut self, at: &Participant) -> bool {
         let settled = self.applier.settle(at);
+        self.lag_measured = false;
         self.publish();
         settled
     }
@@ -451,7 +477,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
                     "a replay was not answered in time"
                 );
             }
-            self.replay_failed();
+            self.failed(ReplayOutcome::Silent);
             ReplayTimedOut
         });
         if self.patience.is_some_and(|at| at <= now) {
@@ -501,7 +527,17 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
 
     fn apply(&mut self, batch: &Batch<P>, at: &Participant, scratch: &mut Scratch) {
         let payload = batch.payload.as_ref();
+        let began = self.measured.as_ref().and_then(|measured| measured.begin());
         let applied = self.applier.apply(at, payload, scratch, &self.status);
+        if let Some(measured) = &self.measured {
+            measured.end(began);
+            // Once a turn: to read the clock for each would be more than is spent on all other counters.
+            let wanted = !self.lag_measured && self.sequence.is_of_live();
+            if let Some(time) = applied.timestamp.filter(|_| wanted) {
+                measured.applied(self.status.counts(), time);
+                self.lag_measured = true;
+            }
+        }
         if applied.cleared {
             self.status.dropped();
             self.sequence.cleared();
@@ -551,10 +587,15 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             });
     }
 
-    /// Whether a replay was open, or about to be.
-    fn closed(&mut self) -> bool {
+    /// A replay is over, in this way unless its answers have told of another one; whether one was open, or about to be.
+    fn closed(&mut self, how: ReplayOutcome) -> bool {
         self.deadline = None;
-        std::mem::take(&mut self.open)
+        let told = self.sequence.take_outcome();
+        let open = std::mem::take(&mut self.open);
+        if open {
+            self.status.counts().add_outcome(told.unwrap_or(how));
+        }
+        open
     }
 
     /// When a failed replay is tried again, if that is not settled yet.
@@ -584,7 +625,13 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         if tally != Tally::default() {
             self.status.add_gaps(tally.gaps);
             self.status.add_restarts(tally.restarts);
+            self.status.counts().add_missed(tally.missed);
         }
+        let held_back = match self.sequence.holds_back() {
+            true => self.sequence.waiting(),
+            false => 0,
+        };
+        self.status.counts().set_held_back(held_back as u64);
         self.status.set_last_sequence(self.applied);
         self.status.set_blocks(self.applier.writer().blocks());
         self.status.set_trust(self.trust());

@@ -25,7 +25,7 @@ mod worker;
 
 use crate::fatal::ExitOnPanic;
 use crate::limits::{COMMANDS_MAX, REPLAYS_DEFAULT, THREADS_MAX};
-use crate::status::WorkerStatus;
+use crate::status::{IoStatus, WorkerStatus};
 use crossbeam_channel::{Sender, bounded};
 use crossbeam_queue::SegQueue;
 use follow::Timing;
@@ -109,6 +109,7 @@ struct Placed {
 struct Thread {
     inbox: Arc<Inbox>,
     commands: Sender<NewWorker>,
+    measured: Arc<IoStatus>,
     join: Option<JoinHandle<()>>,
 }
 
@@ -201,6 +202,7 @@ impl Streams {
             let waker = Waker::new(poll.registry(), pinned::WAKE)?;
             let (sender, receiver) = bounded(COMMANDS_MAX);
             let inbox = Arc::new(Inbox::new(waker));
+            let measured = Arc::<IoStatus>::default();
             let core = cores.get(n % cores.len().max(1)).copied();
             let setup = pinned::Setup {
                 index: Arc::clone(index),
@@ -210,6 +212,7 @@ impl Streams {
                 timing: config.timing,
                 commands: receiver,
                 inbox: Arc::clone(&inbox),
+                measured: Arc::clone(&measured),
             };
             let join = thread::Builder::new()
                 .name(format!("kvroute-io-{n}"))
@@ -223,6 +226,7 @@ impl Streams {
             streams.threads.push(Thread {
                 inbox,
                 commands: sender,
+                measured,
                 join: Some(join),
             });
         }
@@ -246,6 +250,11 @@ impl Streams {
         drop(placed);
         thread.inbox.wake();
         Ok(())
+    }
+
+    /// What each thread measures of its batches.
+    pub fn measured(&self) -> impl Iterator<Item = &IoStatus> {
+        self.threads.iter().map(|thread| &*thread.measured)
     }
 
     /// Unsubscribes; all that the worker held is removed from the index. Never blocks, never fails.

@@ -11,6 +11,7 @@ use super::worker::{Turn, Worker};
 use super::{Inbox, NewWorker, Note};
 use crate::fatal::INTERNAL_ERROR;
 use crate::limits::{COMMANDS_PER_TURN_MAX, READINESS_EVENTS_MAX, RUNS_PER_SLICE};
+use crate::status::IoStatus;
 use crate::wire::Scratch;
 use ahash::AHashMap;
 use crossbeam_channel::Receiver;
@@ -39,6 +40,7 @@ pub(super) struct Setup {
     pub(super) timing: Timing,
     pub(super) commands: Receiver<NewWorker>,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) measured: Arc<IoStatus>,
 }
 
 /// What a worker needs of its thread during a turn.
@@ -165,7 +167,7 @@ impl Workers {
             .try_iter()
             .take(limit.min(setup.commands.len()))
         {
-            self.insert(new, setup.timing);
+            self.insert(new, setup);
         }
         for id in removed {
             if let Some(at) = self.by_id.remove(&id) {
@@ -174,13 +176,13 @@ impl Workers {
         }
     }
 
-    fn insert(&mut self, new: NewWorker, timing: Timing) {
+    fn insert(&mut self, new: NewWorker, setup: &Setup) {
         let id = new.writer.id();
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        let worker = Worker::new(new, timing);
+        let worker = Worker::new(new, setup.timing, &setup.measured);
         let waits = worker.is_loading() && !self.loading.is_empty();
         if worker.is_loading() {
             self.loading.push_back(at);

@@ -28,7 +28,7 @@ use crate::limits::{
     PERMIT_IDLE_TIME_MAX, SUBSCRIPTION_QUEUE_MAX,
 };
 use crate::quiet::Throttle;
-use crate::status::SkipReason;
+use crate::status::{IoStatus, SkipReason};
 use crate::wire;
 use kvroute_engine::Writer;
 use kvroute_engine::types::WorkerId;
@@ -38,6 +38,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 static FAILED: Throttle = Throttle::new();
@@ -100,7 +101,7 @@ impl Payload for Frame {
 }
 
 impl Worker {
-    pub(super) fn new(new: NewWorker, timing: Timing) -> Self {
+    pub(super) fn new(new: NewWorker, timing: Timing, measured: &Arc<IoStatus>) -> Self {
         let id = new.writer.id();
         let timing = Timing {
             // A hasher with keys of its own is the standard library's source of chance.
@@ -110,7 +111,8 @@ impl Worker {
         let has_replay = new.replay.is_some();
         Self {
             id,
-            follower: Follower::new(new.writer, new.status, new.name, has_replay, timing),
+            follower: Follower::new(new.writer, new.status, new.name, has_replay, timing)
+                .measured(Arc::clone(measured)),
             endpoints: Endpoints::new(new.events, new.replay),
             subscription: None,
             replay: None,
@@ -141,6 +143,7 @@ impl Worker {
             Some(_) => self.step(context),
         };
         let mut more = stepped.unwrap_or_else(|error| {
+            self.follower.socket_failed();
             if let Some(more) = FAILED.pass() {
                 let worker = self.follower.name();
                 tracing::warn!(worker, %error, more, "a socket failed; it will be opened again");

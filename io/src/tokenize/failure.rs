@@ -1,4 +1,5 @@
 //! Why a prompt has no tokens, and how often.
+use super::times::Times;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -116,6 +117,7 @@ pub struct Counts {
     retries: AtomicU64,
     shared: AtomicU64,
     calls_now: AtomicU64,
+    times: Times,
 }
 
 impl Counts {
@@ -142,6 +144,12 @@ impl Counts {
     #[must_use]
     pub fn shared(&self) -> u64 {
         self.shared.load(Relaxed)
+    }
+
+    /// How long prompts took.
+    #[must_use]
+    pub fn times(&self) -> &Times {
+        &self.times
     }
 
     /// Calls under way.

@@ -26,10 +26,12 @@ pub mod local;
 mod remote;
 mod retry;
 mod side;
+mod times;
 
 pub use ask::{Ask, Asker, Unfit, Wanted};
 pub use cache::Tokens;
 pub use failure::{Counts, Failure};
+pub use times::{Origin, Times};
 
 use crate::config::TokenizerConfig;
 use crate::fleet::Fleet;
@@ -198,8 +200,10 @@ impl Tokenizer {
         }
         let shared = &self.shared;
         let view = shared.fleet.view();
-        let tokens = shared.cache.get(&ask.key(), &view, Instant::now())?;
+        let began = Instant::now();
+        let tokens = shared.cache.get(&ask.key(), &view, began)?;
         shared.counts.add_cached();
+        shared.counts.times().add(Origin::Cache, began.elapsed());
         Some(tokens)
     }
 
@@ -208,12 +212,20 @@ impl Tokenizer {
         if let Some(tokens) = self.cached(ask) {
             return Ok(tokens);
         }
-        let deadline = Instant::now() + self.shared.config.deadline;
+        let began = Instant::now();
+        let deadline = began + self.shared.config.deadline;
+        let times = self.shared.counts.times();
         if let Some(tokens) = self.shared.locals.tokens(&self.shared, ask, deadline).await {
+            times.add(Origin::Local, began.elapsed());
             return Ok(tokens);
         }
         let outcome = self.ask(ask.clone(), deadline).await;
         self.shared.counts.add(&outcome);
+        let took = began.elapsed();
+        if outcome.is_ok() {
+            times.add(Origin::Engine, took);
+        }
+        times.add_asked(&self.shared.fleet.view(), ask.model(), took);
         outcome
     }
 

@@ -51,7 +51,7 @@ pub use event::{Event, Removed, Stored};
 pub use value::{BatchError, BatchErrorKind};
 
 use crate::limits::NESTING_MAX;
-use crate::status::SkipReason;
+use crate::status::{Shape, SkipReason};
 use kvroute_engine::hash::ExtraDigest;
 use kvroute_engine::types::EngineHash;
 use value::{Cursor, Head};
@@ -107,6 +107,7 @@ pub struct Batch<'a> {
     tail: Tail,
     rank: Option<i64>,
     skipped_store: bool,
+    shape: Shape,
 }
 
 /// Whether a payload's first event clears everything: nothing before it matters then. `false` if it
@@ -158,6 +159,7 @@ impl<'a> Batch<'a> {
             tail: Tail::Elements(after_events),
             rank: None,
             skipped_store: false,
+            shape: Shape::Array,
         })
     }
 
@@ -185,6 +187,7 @@ impl<'a> Batch<'a> {
             tail: Tail::Read,
             rank,
             skipped_store: false,
+            shape: Shape::Array,
         })
     }
 
@@ -207,6 +210,12 @@ impl<'a> Batch<'a> {
         self.skipped_store
     }
 
+    /// How the event that was read last is written.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// Reads the next event, whose lists lie in `scratch`. `None` after the last one, when all the
     /// rest of the payload has been read too. O(bytes of the event).
     ///
@@ -221,6 +230,7 @@ impl<'a> Batch<'a> {
             return Ok(None);
         };
         let mut cursor = self.cursor;
+        self.shape = cursor.shape();
         let step = match event::read(&mut cursor, scratch) {
             Ok(event) => Step::Event(event),
             Err(reason) => {

@@ -6,6 +6,7 @@
 #![expect(clippy::big_endian_bytes, reason = "MessagePack is big-endian")]
 
 use crate::limits::NESTING_MAX;
+use crate::status::Shape;
 use kvroute_engine::types::EngineHash;
 use rmp::Marker;
 
@@ -153,6 +154,16 @@ impl<'a> Cursor<'a> {
             Marker::FixPos(value) => Some(Head::Unsigned(value.into())),
             Marker::FixStr(len) => self.slice(len.into()).map(Head::Str),
             marker => self.head_after(marker).filter(|head| self.can_hold(*head)),
+        }
+    }
+
+    /// How the value here is written, by its first byte.
+    #[inline]
+    pub(super) fn shape(&self) -> Shape {
+        match self.rest.first().map(|&marker| Marker::from_u8(marker)) {
+            Some(Marker::FixArray(_) | Marker::Array16 | Marker::Array32) => Shape::Array,
+            Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32) => Shape::Map,
+            _ => Shape::Other,
         }
     }
 

@@ -235,6 +235,13 @@ impl Rendered {
             });
             let chosen: Vec<_> = chosen.collect();
             assert_eq!(chosen.len(), 1, "each replica is scraped once");
+            // Rules and dashboards go by these.
+            let job = monitor["spec"]["jobLabel"].as_str().expect("a label");
+            let job = chosen[0]["metadata"]["labels"][job]
+                .as_str()
+                .expect("a value");
+            assert!(job.contains("kvroute"));
+            assert_eq!(monitor["spec"]["endpoints"][0]["honorLabels"], true);
             let endpoint = &list(&monitor["spec"]["endpoints"])[0];
             let port = endpoint["port"].as_str().expect("a name");
             named(&chosen[0]["spec"]["ports"], port);

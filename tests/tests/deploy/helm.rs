@@ -127,6 +127,51 @@ fn all_namespaces_and_four_ranks() {
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
 }
 
+/// The rules are those of `deploy/prometheus`, all of them and as they are; the chart has a link to that folder.
+#[test]
+fn the_rules_are_those_that_are_tested() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, "everywhere", &[]);
+    let rule = one(&objects, "PrometheusRule");
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let mut expected = Vec::new();
+    for file in ["alert-rules.yaml", "recording-rules.yaml"] {
+        let path = root().join("deploy/prometheus").join(file);
+        let text = fs::read_to_string(path).expect("the rules are there");
+        let file: Value = yaml_serde::from_str(&text).expect("YAML");
+        expected.extend(list(&file["groups"]).to_vec());
+    }
+    assert!(expected.len() >= 2);
+    assert_eq!(rule["spec"]["groups"], Value::Array(expected));
+}
+
+/// The same of the dashboards of `deploy/grafana`, which stay below what an object may have.
+#[test]
+fn the_dashboards_are_those_that_are_tested() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, "everywhere", &[]);
+    let maps = of(&objects, "ConfigMap");
+    let found = fs::read_dir(root().join("deploy/grafana")).expect("a folder");
+    let files = found.map(|entry| entry.expect("a file").path());
+    let files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .collect();
+    assert!(!files.is_empty());
+    for path in files {
+        let file = path.file_name().and_then(|name| name.to_str());
+        let file = file.expect("UTF-8");
+        let mut holding = maps.iter().filter_map(|map| map["data"][file].as_str());
+        let text = holding.next().expect("a ConfigMap has it");
+        assert!(holding.next().is_none() && text.len() < 1 << 20);
+        let original = fs::read_to_string(&path).expect("it is there");
+        assert_eq!(text.trim_end(), original.trim_end());
+    }
+    let labelled = maps
+        .iter()
+        .filter(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1");
+    assert_eq!(labelled.count(), maps.len() - 1, "all but the settings");
+}
+
 #[test]
 fn tokens_certificates_and_a_claim() {
     let Some(helm) = helm() else { return };
@@ -231,4 +276,28 @@ fn without_kubernetes_there_are_no_permissions() {
     assert!(!objects.iter().any(|object| none.contains(&kind(object))));
     let pod = &one(&objects, "Deployment")["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
+}
+
+/// What the guides tell to install is what the chart renders.
+#[test]
+fn the_guides_commands_render() {
+    let Some(helm) = helm() else { return };
+    let guides = ["deploy/README.md"].map(|path| fs::read_to_string(root().join(path)));
+    let mut seen = 0;
+    for guide in guides {
+        let guide = guide.expect("it is there").replace("\\\n", " ");
+        let commands = guide
+            .lines()
+            .filter_map(|line| line.strip_prefix("$ helm install "));
+        for command in commands {
+            let command = command.replace("deploy/helm/kvroute", &chart());
+            let words = command
+                .split_whitespace()
+                .map(|word| word.trim_matches('\''));
+            let words: Vec<_> = ["template"].into_iter().chain(words).collect();
+            assert!(!parse(&printed(&helm, &words)).is_empty());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 1);
 }

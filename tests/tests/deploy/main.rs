@@ -5,7 +5,12 @@
 mod config;
 mod demands;
 mod helm;
+mod host;
+mod image;
 mod kustomize;
 mod network;
 mod objects;
+mod samples;
 mod schema;
+mod script;
+mod script_api;

@@ -15,6 +15,7 @@ use crate::http::params;
 use crate::http::prompt::Scratch;
 use crate::http::state::{Call, Step, ThreadState};
 use crate::http::text::{self, Text};
+use crate::status::RouteError;
 use crate::tokenize::{Asker, Tokenizer};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderName};
@@ -139,6 +140,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
     if !lookup.knows(fleet, &model) {
         let message = format!("no worker serves a model or an adapter {model:?}");
         let status = StatusCode::SERVICE_UNAVAILABLE;
+        router.failed(&fleet.view(), None, RouteError::UnknownModel);
         return Err(ApiError::new(status, "no_eligible_worker", message).at("model"));
     }
     let text = match seen.tokens {

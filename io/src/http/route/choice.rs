@@ -8,10 +8,10 @@ use crate::http::error::ApiError;
 use crate::http::live::Habit;
 use crate::http::lookup::{Found, Lookup, Prompt, Query, Score, Scores};
 use crate::http::spans::{self, Traced};
-use crate::limits::{BOOKING_TRIES_MAX, DECISION_CANDIDATES_MAX};
+use crate::limits::{BOOKING_TRIES_MAX, DECISION_CANDIDATES_MAX, TIMES_MEASURED_ONE_OF};
 use crate::load::{Booking, Moment};
 use crate::otel::{Part, Passed, Value};
-use crate::status::{RouteStatus, now_ms};
+use crate::status::{Chosen, OwnModels, OwnStatus, RouteError, UNKNOWN_MODEL, now_ms};
 use hyper::StatusCode;
 use kvroute_engine::choose::{self, Ask, Candidate, Choice, Load, Policy, Reason, tie};
 use kvroute_engine::hash::checksum;
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One thread's means to choose, used again and again.
 #[derive(Debug)]
@@ -31,6 +32,9 @@ pub(in crate::http) struct Router {
     /// By candidate: how often it was booked when its load was read.
     booked: Vec<u64>,
     considered: Vec<Considered>,
+    models: OwnModels,
+    /// Choices so far.
+    choices: u64,
 }
 
 /// How a request's choice is to be made.
@@ -89,6 +93,8 @@ pub(super) struct Decided<'v> {
     pub(super) shadow: bool,
     /// What the target is told of the request's trace.
     pub(super) passed: Option<Passed>,
+    /// Whether loads were so far apart that only the idlest were admitted.
+    imbalanced: bool,
 }
 
 impl Router {
@@ -100,12 +106,22 @@ impl Router {
             candidates: Vec::new(),
             booked: Vec::new(),
             considered: Vec::new(),
+            models: OwnModels::default(),
+            choices: 0,
         }
     }
 
-    /// What all threads have chosen.
-    pub(in crate::http) fn counts(&self) -> &Arc<[RouteStatus]> {
-        self.seat.counts()
+    /// What the thread counts.
+    pub(in crate::http) fn status(&self) -> &OwnStatus {
+        self.seat.status()
+    }
+
+    /// Counts a request for which nothing was chosen.
+    pub(super) fn failed(&mut self, view: &FleetView, model: Option<&str>, why: RouteError) {
+        let served = |name: &str| view.has_model(name);
+        let model = model.filter(|model| served(model)).unwrap_or(UNKNOWN_MODEL);
+        let shown = &self.seat.status().models;
+        self.models.of(shown, model, served).failed(why);
     }
 
     /// Looks the prompt up, chooses, and hands the choice to `read` with all scores. 404 if nobody serves the
@@ -119,17 +135,59 @@ impl Router {
         read: impl FnOnce(&Decided<'_>, &Scores<'_>) -> R,
     ) -> Result<R, ApiError> {
         let query = &wish.query;
+        let began = self.choices % TIMES_MEASURED_ONE_OF == 0;
+        let began = began.then(Instant::now);
+        self.choices = self.choices.wrapping_add(1);
         let adapted = lookup.models_with(fleet, query.model);
+        // The model that an adapter belongs to.
+        let model = adapted.first().map_or(query.model, String::as_str);
         let part = spans::part(traced, "lookup");
-        lookup.run(fleet, query, |scores| {
+        let result = lookup.run(fleet, query, |scores| {
             spans::looked_up(traced, part, query, scores);
             let part = spans::part(traced, "choose");
             let found = eligible(scores, wish, &adapted);
-            let mut decided = self.choose(fleet, scores.view(), wish, &found)?;
+            let mut decided = match self.choose(fleet, scores.view(), wish, &found) {
+                Ok(decided) => decided,
+                Err(error) => {
+                    self.failed(scores.view(), Some(model), RouteError::NoTarget);
+                    return Err(error);
+                }
+            };
             decided.trace(traced, part, found.len());
+            if !wish.dry_run {
+                self.count(scores.view(), wish, &decided, began);
+            }
             learn::note(fleet, scores, wish, &decided.target);
             Ok(read(&decided, scores))
-        })?
+        });
+        result.unwrap_or_else(|error| {
+            let why = match error.is_about_model() {
+                true => RouteError::UnknownModel,
+                false => RouteError::Request,
+            };
+            self.failed(&fleet.view(), Some(model), why);
+            Err(error)
+        })
+    }
+
+    /// Counts a choice by its model.
+    fn count(
+        &mut self,
+        view: &FleetView,
+        wish: &Wish<'_>,
+        decided: &Decided<'_>,
+        began: Option<Instant>,
+    ) {
+        let by_prefix = wish.policy.unwrap_or(wish.habit.policy) == Policy::PrefixCache;
+        let chosen = Chosen {
+            percent: (decided.target.score).map_or(0, |score| score.percent(&wish.query.prompt)),
+            selection: by_prefix.then_some(decided.reason),
+            imbalanced: decided.imbalanced,
+            took: began.map(|began| began.elapsed()),
+        };
+        let (shown, model) = (&self.seat.status().models, &decided.target.info.pod().model);
+        let served = |name: &str| view.has_model(name);
+        self.models.of(shown, model, served).chosen(&chosen);
     }
 
     fn choose<'v>(
@@ -154,7 +212,7 @@ impl Router {
         let matched = self.considered[choice.at].matched();
         let speculative = self.candidates[choice.at].matched() - matched;
         if !wish.dry_run {
-            self.seat.own_counts().decided(ask.policy, choice.reason);
+            self.seat.status().routes.decided(ask.policy, choice.reason);
         }
         let id = self.enter(wish, &ask, &choice, found, booking);
         if self.shadow && !wish.dry_run {
@@ -169,6 +227,7 @@ impl Router {
             ranked: is_ranked(view, target.info),
             shadow: self.shadow,
             passed: None,
+            imbalanced: choice.gate.imbalanced,
         })
     }
 
@@ -224,7 +283,7 @@ impl Router {
                 return Ok((choice, Some(booking)));
             }
             tries -= 1;
-            self.seat.own_counts().conflict(tries == 0);
+            self.seat.status().routes.conflict(tries == 0);
         }
     }
 

@@ -5,7 +5,7 @@
 use super::credit;
 use crate::fleet::WorkerInfo;
 use crate::load::Booking;
-use crate::status::{RouteStatus, Trust};
+use crate::status::{OwnStatus, RequestName, ThreadStatus, Trust};
 use arc_swap::ArcSwapOption;
 use kvroute_engine::choose::{Candidate, Gate, Load, Policy, Reason, Rules};
 use kvroute_engine::types::{TIERS, Tier, WorkerId};
@@ -38,6 +38,14 @@ impl fmt::Display for RequestId {
             count,
         } = self;
         write!(f, "{process:08x}{thread:04x}{count:012x}")
+    }
+}
+
+impl RequestId {
+    /// As exemplars name it.
+    pub(super) fn name(self) -> RequestName {
+        let low = u64::from(self.thread) << 48 | self.count;
+        RequestName::Request(u128::from(self.process) << 64 | u128::from(low))
     }
 }
 
@@ -260,8 +268,6 @@ type Ring = Box<[ArcSwapOption<Decision>]>;
 struct Rings {
     process: u32,
     threads: Box<[Ring]>,
-    /// What each thread has chosen.
-    counts: Arc<[RouteStatus]>,
     /// Shared, so that the policy goes round the pods and not each thread on its own; only a number, so Relaxed.
     turn: AtomicU64,
 }
@@ -270,6 +276,8 @@ struct Rings {
 #[derive(Debug)]
 pub(in crate::http) struct Seat {
     rings: Arc<Rings>,
+    /// What the thread counts.
+    status: OwnStatus,
     thread: u16,
     count: u64,
     chance: RandomState,
@@ -284,11 +292,12 @@ pub(in crate::http) fn seats(threads: usize, decisions: usize) -> impl Iterator<
     let rings = Arc::new(Rings {
         process,
         threads: numbers.clone().take(threads).map(|_| ring()).collect(),
-        counts: (0..threads).map(|_| RouteStatus::default()).collect(),
         turn: AtomicU64::new(0),
     });
+    let status: Arc<[_]> = (0..threads).map(|_| ThreadStatus::default()).collect();
     numbers.take(threads).map(move |thread| Seat {
         rings: Arc::clone(&rings),
+        status: OwnStatus::of(Arc::clone(&status), thread.into()),
         thread,
         count: 0,
         chance: RandomState::new(),
@@ -306,14 +315,9 @@ impl Seat {
         self.chance.hash_one(self.count)
     }
 
-    /// What each thread has chosen.
-    pub(super) fn counts(&self) -> &Arc<[RouteStatus]> {
-        &self.rings.counts
-    }
-
-    /// What this one has.
-    pub(super) fn own_counts(&self) -> &RouteStatus {
-        &self.rings.counts[usize::from(self.thread)]
+    /// What this thread counts.
+    pub(in crate::http) fn status(&self) -> &OwnStatus {
+        &self.status
     }
 
     /// Remembers a decision, in place of an old one.

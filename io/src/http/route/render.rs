@@ -123,6 +123,7 @@ pub(super) fn full(
         Reply::json(StatusCode::OK, &answer)?
     };
     reply.headers = decided.headers()?;
+    reply.name = Some(decided.id.name());
     Ok(reply)
 }
 
@@ -130,6 +131,7 @@ pub(super) fn full(
 pub(super) fn headers_only(decided: &Decided<'_>) -> Result<Reply, ApiError> {
     Ok(Reply {
         headers: decided.headers()?,
+        name: Some(decided.id.name()),
         ..nothing()
     })
 }
@@ -140,6 +142,7 @@ pub(super) fn nothing() -> Reply {
         status: StatusCode::OK,
         content_type: JSON,
         headers: Vec::new(),
+        name: None,
         body: Body::Whole(Bytes::new()),
     }
 }

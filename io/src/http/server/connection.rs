@@ -140,8 +140,9 @@ async fn handshake(stream: TcpStream, tls: &Tls, place: &Place) -> Option<TlsStr
 
 async fn answer(request: Request<Incoming>, shared: &Shared, place: &Place, door: &Door) -> Answer {
     place.turn_to(Activity::Busy);
-    let mut answer =
-        routes::respond(&shared.state, &shared.held, &shared.aside, door, request).await;
+    let (state, held, aside) = (&shared.state, &shared.held, &shared.aside);
+    let counts = &shared.status.requests;
+    let mut answer = routes::respond(state, held, aside, door, counts, request).await;
     place.turn_to(Activity::Idle);
     if door.gate.status.is_leaving() {
         let headers = answer.headers_mut();

@@ -28,7 +28,7 @@ use crate::limits::{
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
 use crate::otel::Tracer;
-use crate::status::{EndStep, Ending, HttpStatus, SyncMode};
+use crate::status::{EndStep, Ending, HttpStatus, OwnStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
 use arc_swap::ArcSwap;
@@ -383,6 +383,8 @@ fn load_tokens(key: &'static str, path: Option<&Path>) -> Result<Option<Tokens>,
 #[derive(Debug)]
 struct Shared {
     state: RefCell<ThreadState>,
+    /// What the thread counts.
+    status: OwnStatus,
     held: Held,
     aside: Aside,
     watch: Rc<Watch>,
@@ -448,6 +450,7 @@ impl Thread {
         };
         let status = Arc::clone(&self.gate.status);
         let shared = Rc::new(Shared {
+            status: self.seat.status().clone(),
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,

@@ -85,4 +85,6 @@ pub struct Tally {
     pub gaps: u64,
     /// Restarts noticed.
     pub restarts: u64,
+    /// Batches missing in those gaps, whether or not a replay has brought them.
+    pub missed: u64,
 }

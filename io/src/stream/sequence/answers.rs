@@ -2,6 +2,7 @@
 use super::phase::{Phase, Proof, Why};
 use super::run::Seen;
 use super::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
+use crate::status::ReplayOutcome;
 
 impl<P: Payload> Sequence<P> {
     /// A batch of the replay that runs.
@@ -19,7 +20,7 @@ impl<P: Payload> Sequence<P> {
             }
             Some(Seen::Next) if proof != Proof::Missing => self.apply(batch),
             Some(Seen::Next | Seen::Ahead) => {
-                self.count_hole();
+                self.count_hole(sequence);
                 self.clear(ClearReason::Gap);
                 self.apply(batch);
                 self.prove(Proof::Fresh);
@@ -46,6 +47,7 @@ impl<P: Payload> Sequence<P> {
         self.dropped(1, DropReason::OtherLife);
         self.clear(ClearReason::Unproven);
         self.actions.push_back(Action::StopReplay);
+        self.outcome = Some(ReplayOutcome::Failed);
         self.replay_failed();
     }
 
@@ -66,13 +68,17 @@ impl<P: Payload> Sequence<P> {
     }
 
     /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
-    fn count_hole(&mut self) {
+    fn count_hole(&mut self, found: u64) {
+        let expected = self.last().map_or(0, |last| last.saturating_add(1));
         match &mut self.phase {
             Phase::Replaying {
                 why: why @ Why::Gap,
                 ..
             } => *why = Why::Start,
-            _ => self.tally.gaps += 1,
+            _ => {
+                self.tally.gaps += 1;
+                self.tally.missed += found.saturating_sub(expected);
+            }
         }
     }
 

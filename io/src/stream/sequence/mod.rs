@@ -50,7 +50,7 @@ mod run;
 pub use action::{Action, Batch, ClearReason, DropReason, Payload, Tally};
 
 use crate::limits::HELD_BACK_BYTES_MAX;
-use crate::status::Trust;
+use crate::status::{ReplayOutcome, Trust};
 use held::Held;
 use phase::{Phase, Proof, Verdict, Why};
 use run::{Run, Seen};
@@ -89,6 +89,12 @@ pub struct Sequence<P> {
     reach: Option<u64>,
     /// Live batches were dropped because too much was held back.
     overflowed: bool,
+    /// How many.
+    overflow: u64,
+    /// How the replay that ran last has ended, if that was seen here.
+    outcome: Option<ReplayOutcome>,
+    /// What was handed out last came of a live batch.
+    of_live: bool,
     /// A replay from 0 has ended without a batch: the engine has published nothing.
     empty: bool,
     /// A batch of this life was applied: a ring that has nothing then proves nothing.
@@ -123,6 +129,9 @@ impl<P: Payload> Sequence<P> {
             gap_counted: false,
             reach: None,
             overflowed: false,
+            overflow: 0,
+            outcome: None,
+            of_live: false,
             empty: false,
             published: false,
             behind: false,
@@ -227,6 +236,7 @@ impl<P: Payload> Sequence<P> {
         let bytes = self.held.bytes().saturating_add(batch.payload.bytes());
         if self.overflowed || (bytes > self.held_bytes_max && !self.held.is_empty()) {
             self.overflowed = true;
+            self.overflow += 1;
             self.dropped(1, DropReason::HeldBackFull);
         } else {
             self.held.push(batch);
@@ -255,6 +265,7 @@ impl<P: Payload> Sequence<P> {
                 } else {
                     self.phase = Phase::Live;
                     self.want_more = false;
+                    self.outcome = Some(ReplayOutcome::Partial);
                     self.dropped(1, DropReason::Duplicate);
                     self.actions.push_back(Action::StopReplay);
                 }
@@ -265,10 +276,12 @@ impl<P: Payload> Sequence<P> {
     /// The replay's end marker came.
     pub fn replay_ended(&mut self) {
         let Phase::Replaying { proof, why, all } = self.phase else {
+            self.outcome = Some(ReplayOutcome::Partial);
             self.phase = Phase::Live;
             self.want_more = false;
             return;
         };
+        self.outcome = Some(self.outcome_at_end(proof));
         self.want_more &= !all;
         self.behind = false;
         self.drop_unproven(why);
@@ -336,6 +349,7 @@ impl<P: Payload> Sequence<P> {
 
     /// The next thing to do; `None` until something new comes in. O(1).
     pub fn pop(&mut self) -> Option<Action<P>> {
+        self.of_live = false;
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);
@@ -345,6 +359,36 @@ impl<P: Payload> Sequence<P> {
             if waits || !self.judge_front() {
                 return None;
             }
+            self.of_live = true;
+        }
+    }
+
+    /// Whether what [`Self::pop`] gave last came of a live batch.
+    #[must_use]
+    pub const fn is_of_live(&self) -> bool {
+        self.of_live
+    }
+
+    /// How the replay that ran last has ended, as far as its answers told; once.
+    pub fn take_outcome(&mut self) -> Option<ReplayOutcome> {
+        self.outcome.take()
+    }
+
+    /// How a replay has ended whose end marker came.
+    fn outcome_at_end(&self, proof: Proof) -> ReplayOutcome {
+        let complete = match proof {
+            Proof::Overlap => true,
+            Proof::Fresh => self.run.as_ref().is_some_and(Run::whole),
+            // Nothing has come; nothing is missing if nothing was ever published.
+            Proof::Missing => {
+                self.run.is_none()
+                    && !self.published
+                    && self.held.front().is_none_or(|front| self.can_begin(front))
+            }
+        };
+        match complete {
+            true => ReplayOutcome::Complete,
+            false => ReplayOutcome::Partial,
         }
     }
 
@@ -460,16 +504,24 @@ impl<P: Payload> Sequence<P> {
     fn gap(&mut self) -> bool {
         if self.held.front().is_some_and(|front| self.can_begin(front)) {
             if !std::mem::take(&mut self.gap_counted) {
-                self.tally.gaps += 1;
+                self.count_gap();
             }
             self.clear(ClearReason::Gap);
         } else if self.connected {
-            self.tally.gaps += 1;
+            self.count_gap();
             self.ask(Why::Gap);
         } else {
             return false;
         }
         true
+    }
+
+    /// Counts a gap before the first held batch.
+    fn count_gap(&mut self) {
+        let expected = self.last().map_or(0, |last| last.saturating_add(1));
+        let found = self.held.front().map_or(0, |front| front.sequence);
+        self.tally.gaps += 1;
+        self.tally.missed += found.saturating_sub(expected);
     }
 
     /// The first held batch is of a new life.
@@ -489,6 +541,7 @@ impl<P: Payload> Sequence<P> {
     /// unless the connection has outlived the engine. Then what is held back may be of either; it was
     /// received before the next replay is asked for, so that has what is of the new life.
     fn new_life(&mut self, why: Why) {
+        self.outcome = Some(ReplayOutcome::OtherLife);
         self.tally.restarts += 1;
         self.published = false;
         self.reach = None;
@@ -507,6 +560,7 @@ impl<P: Payload> Sequence<P> {
         }
         self.overflowed = false;
         self.tally.gaps += 1;
+        self.tally.missed += std::mem::take(&mut self.overflow);
         if self.has_replay {
             self.ask(Why::Gap);
         } else {
