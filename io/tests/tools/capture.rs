@@ -141,7 +141,7 @@ fn matched(node: &Node, tokens: &[u32], lora: Option<&str>, salt: Option<&str>) 
 fn payloads(file: &Path) -> Vec<Vec<u8>> {
     let mut reader = Reader::open(file).unwrap();
     let mut payloads = Vec::new();
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.next_record().unwrap() {
         payloads.push(record.frames[2].clone());
     }
     assert_eq!(reader.cut(), None);
@@ -257,7 +257,7 @@ fn traffic_of_a_real_engine_keeps_its_structure() {
     let mut reader = Reader::open(&trace).unwrap();
     let mut last = 0;
     let mut count = 0_u64;
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.next_record().unwrap() {
         last = record.frames[1]
             .iter()
             .fold(0_u64, |n, &byte| n << 8 | u64::from(byte));
