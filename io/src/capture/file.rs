@@ -288,7 +288,7 @@ impl Reader {
             buffer: Vec::new(),
             first: None,
         };
-        reader.first = reader.next()?;
+        reader.first = reader.next_record()?;
         match reader.first {
             Some(_) => Ok(reader),
             None => Err(at(path)(CaptureErrorKind::Empty)),
@@ -323,7 +323,7 @@ impl Reader {
     ///
     /// # Errors
     /// A line that is whole, and wrong.
-    pub fn next(&mut self) -> Result<Option<Record>, CaptureError> {
+    pub fn next_record(&mut self) -> Result<Option<Record>, CaptureError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
@@ -464,7 +464,7 @@ mod tests {
     fn all(path: &Path) -> (Vec<Record>, Option<String>) {
         let mut reader = Reader::open(path).unwrap();
         let mut records = Vec::new();
-        while let Some(record) = reader.next().unwrap() {
+        while let Some(record) = reader.next_record().unwrap() {
             records.push(record);
         }
         (records, reader.cut().map(str::to_owned))
@@ -530,7 +530,13 @@ mod tests {
         }
         std::fs::write(&path, format!("{good}\n{good}\nx\n")).unwrap();
         let mut reader = Reader::open(&path).unwrap();
-        assert!(reader.next().unwrap().is_some() && reader.next().unwrap().is_some());
-        assert!(reader.next().unwrap_err().to_string().contains("line 3"));
+        assert!(reader.next_record().unwrap().is_some() && reader.next_record().unwrap().is_some());
+        assert!(
+            reader
+                .next_record()
+                .unwrap_err()
+                .to_string()
+                .contains("line 3")
+        );
     }
 }

@@ -163,7 +163,7 @@ impl Player<'_> {
     fn file(&mut self, reader: &mut Reader, pod: &str) -> Result<(), PlayError> {
         self.started = None;
         let mut is_awaited = false;
-        while let Some(record) = reader.next()? {
+        while let Some(record) = reader.next_record()? {
             if record.pod != pod {
                 self.played.others += 1;
                 continue;

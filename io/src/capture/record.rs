@@ -160,7 +160,7 @@ impl Session {
             }
             let heard = self.tap.receive(&mut self.message)?;
             // Only once it is subscribed: what is published from now on comes, whatever the ring has.
-            if self.tap.is_connected()
+            if (heard || self.tap.is_connected())
                 && let Some(endpoint) = ring.take()
             {
                 self.ask_ring(&endpoint, stop)?;

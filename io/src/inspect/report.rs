@@ -221,108 +221,111 @@ impl Report {
     /// All of it, a line each.
     #[must_use]
     pub fn screen(&self) -> String {
-        let Self {
-            totals, sequence, ..
-        } = self;
-        let mut out = String::new();
-        let mut row = |name: &str, value: String| {
-            if !value.is_empty() {
-                let _ = writeln!(out, "{name:<15} {value}");
-            }
+        let mut out = Lines(String::new());
+        let link = match self.connected {
+            true => "connected",
+            false => "NOT CONNECTED",
         };
-        let link = if self.connected {
-            "connected"
-        } else {
-            "NOT CONNECTED"
-        };
-        let events = Printable(&self.events);
-        row(
+        let (events, connections) = (Printable(&self.events), self.connections);
+        out.row(
             "engine",
-            format!("{events}  {link}, {} connections", self.connections),
+            &format!("{events}  {link}, {connections} connections"),
         );
-        row("looks like", self.engine.clone());
-        row("now", self.line());
-        row(
-            "in all",
-            format!(
-                "{} batches, {} bytes, {} events (stored {}, removed {}, cleared {}), blocks stored {}, removed {}",
-                totals.batches,
-                totals.bytes,
-                totals.events,
-                totals.stored,
-                totals.removed,
-                totals.cleared,
-                totals.blocks_stored,
-                totals.blocks_removed
-            ),
-        );
-        let number = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
-        row(
-            "numbers",
-            format!(
-                "first {}, last {}, gaps {}, missing {}, late {}, repeated {}, restarts {}",
-                number(sequence.first),
-                number(sequence.last),
-                sequence.gaps,
-                sequence.missing,
-                sequence.late,
-                sequence.repeated,
-                sequence.restarts
-            ),
-        );
-        if let Some(lag) = self.lag_ms {
-            let Lag { p50, p99, max } = lag;
-            row(
-                "lag",
-                format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms"),
-            );
-        }
-        row("batches as", self.batch_shapes.to_string());
-        row("events as", self.event_shapes.to_string());
+        out.row("looks like", &self.engine);
+        out.row("now", &self.line());
+        self.counted(&mut out);
         let sample = self.hash_sample.as_deref().unwrap_or_default();
-        row(
-            "hashes",
-            format!("{}  {sample}", self.hash_kinds).trim().to_owned(),
-        );
-        row("block sizes", self.block_sizes.to_string());
-        row("groups", self.groups.to_string());
-        row("media", self.media.to_string());
-        row("adapters", self.adapters.to_string());
-        row("ranks", self.ranks.to_string());
-        row("topics", self.topics.to_string());
-        for (name, count) in [
-            ("extra keys", self.with_extra_keys),
-            ("other topics", self.other_topics),
+        for (name, words) in [
+            ("batches as", self.batch_shapes.to_string()),
+            ("events as", self.event_shapes.to_string()),
+            ("hashes", format!("{}  {sample}", self.hash_kinds)),
+            ("block sizes", self.block_sizes.to_string()),
+            ("groups", self.groups.to_string()),
+            ("media", self.media.to_string()),
+            ("adapters", self.adapters.to_string()),
+            ("ranks", self.ranks.to_string()),
+            ("topics", self.topics.to_string()),
+            ("extra keys", some(self.with_extra_keys)),
+            ("other topics", some(self.other_topics)),
         ] {
-            row(
-                name,
-                if count > 0 {
-                    count.to_string()
-                } else {
-                    String::new()
-                },
-            );
+            out.row(name, words.trim());
         }
         for (n, (set, count)) in self.field_sets.iter().enumerate() {
-            row(
-                if n == 0 { "fields" } else { "" },
-                format!("{set} x{count}"),
-            );
+            let name = if n == 0 { "fields" } else { "" };
+            out.row(name, &format!("{set} x{count}"));
         }
-        row("UNKNOWN TAGS", self.unknown_tags.to_string());
-        row("UNKNOWN FIELDS", self.unknown_fields.to_string());
-        row("SKIPPED", self.skipped.to_string());
-        row("BROKEN", self.broken.to_string());
+        out.row("UNKNOWN TAGS", &self.unknown_tags.to_string());
+        out.row("UNKNOWN FIELDS", &self.unknown_fields.to_string());
+        out.row("SKIPPED", &self.skipped.to_string());
+        out.row("BROKEN", &self.broken.to_string());
         if let Some(ring) = &self.ring {
             let (first, last) = (number(ring.sequence.first), number(ring.sequence.last));
-            row(
-                "ring",
-                format!(
-                    "{}: {} batches ({first} to {last}, {} missing), {} bytes, looks like {}",
-                    ring.outcome, ring.batches, ring.sequence.missing, ring.bytes, ring.engine
-                ),
+            let text = format!(
+                "{}: {} batches ({first} to {last}, {} missing), {} bytes, looks like {}",
+                ring.outcome, ring.batches, ring.sequence.missing, ring.bytes, ring.engine
             );
+            out.row("ring", &text);
         }
-        out
+        out.0
+    }
+
+    /// Counts, numbers and lags.
+    fn counted(&self, out: &mut Lines) {
+        let Counts {
+            batches,
+            bytes,
+            events,
+            stored,
+            removed,
+            cleared,
+            blocks_stored,
+            blocks_removed,
+            ..
+        } = self.totals;
+        let text = format!(
+            "{batches} batches, {bytes} bytes, {events} events (stored {stored}, removed {removed}, cleared {cleared}), \
+             blocks stored {blocks_stored}, removed {blocks_removed}"
+        );
+        out.row("in all", &text);
+        let all = &self.sequence;
+        let text = format!(
+            "first {}, last {}, gaps {}, missing {}, late {}, repeated {}, restarts {}",
+            number(all.first),
+            number(all.last),
+            all.gaps,
+            all.missing,
+            all.late,
+            all.repeated,
+            all.restarts
+        );
+        out.row("numbers", &text);
+        if let Some(Lag { p50, p99, max }) = self.lag_ms {
+            let text = format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms");
+            out.row("lag", &text);
+        }
+    }
+}
+
+/// Lines of a screen, each with a name.
+struct Lines(String);
+
+impl Lines {
+    /// Nothing is said of what is empty.
+    fn row(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            let _ = writeln!(self.0, "{name:<15} {value}");
+        }
+    }
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or("none".to_owned(), |number| number.to_string())
+}
+
+fn some(count: u64) -> String {
+    if count > 0 {
+        count.to_string()
+    } else {
+        String::new()
     }
 }

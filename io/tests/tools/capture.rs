@@ -2,11 +2,11 @@
 use crate::rig::{Node, PATIENCE, Running, batch, engine, run};
 use kvroute::capture::file::Reader;
 use kvroute::capture::keyed::Keyed;
-use kvroute::fake::Framing;
 use kvroute::fake::cache::CacheOptions;
 use kvroute::fake::encode::{Dialect, Encoder};
-use kvroute::fake::prompts::Habits;
+use kvroute::fake::prompts::{Habits, Prompt};
 use kvroute::fake::rank::{Rank, RankOptions};
+use kvroute::fake::{FakeEngine, Framing};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -141,52 +141,50 @@ fn matched(node: &Node, tokens: &[u32], lora: Option<&str>, salt: Option<&str>) 
 fn payloads(file: &Path) -> Vec<Vec<u8>> {
     let mut reader = Reader::open(file).unwrap();
     let mut payloads = Vec::new();
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.next_record().unwrap() {
         payloads.push(record.frames[2].clone());
     }
     assert_eq!(reader.cut(), None);
     payloads
 }
 
+/// `kvroute record` until it has all batches.
+fn record(events: &str, replay: &str, file: &Path, more: &[&str]) -> Running {
+    let (output, count) = (file.to_str().unwrap(), BATCHES.to_string());
+    let args = [
+        "record", events, "--replay", replay, "--output", output, "--count", &count,
+    ];
+    Running::start(&[&args, more].concat())
+}
+
+fn recorded(recording: Running) {
+    let (code, lines, err) = recording.end();
+    assert_eq!(code, 0, "{err}");
+    let said = format!("{BATCHES} messages");
+    assert!(lines[0].contains(&said), "{lines:?}");
+}
+
+/// Publishes made-up traffic up to a batch; the prompts that were asked last.
+fn publish(engine: &FakeEngine, rank: &mut Rank, until: u64) -> Vec<Prompt> {
+    while rank.next() < until {
+        let batch = rank.batch().unwrap();
+        engine.publish(batch.sequence, &batch.payload).unwrap();
+    }
+    rank.asked().to_vec()
+}
+
 fn round_trip(dialect: Dialect, bytes: bool) {
     let dir = TempDir::new().unwrap();
-    let (kept, replaced, key) = (
-        dir.path().join("kept"),
-        dir.path().join("replaced"),
-        dir.path().join("key"),
-    );
+    let [kept, replaced, key] = ["kept", "replaced", "key"].map(|name| dir.path().join(name));
     std::fs::write(&key, KEY).unwrap();
     let engine = engine(dialect.framing(), "kv@pod@m");
     let mut rank = rank(dialect, bytes);
-    let mut publish = |until: u64| {
-        while rank.next() < until {
-            let batch = rank.batch().unwrap();
-            engine.publish(batch.sequence, &batch.payload).unwrap();
-        }
-        rank.asked().to_vec()
-    };
-    publish(BEFORE);
-    let count = BATCHES.to_string();
+    publish(&engine, &mut rank, BEFORE);
     let (events, replay) = (engine.events_endpoint(), engine.replay_endpoint().unwrap());
-    let recording = Running::start(&[
-        "record",
-        events,
-        "--replay",
-        replay,
-        "--output",
-        kept.to_str().unwrap(),
-        "--keep-tokens",
-        "--count",
-        &count,
-    ]);
+    let recording = record(events, replay, &kept, &["--keep-tokens"]);
     engine.wait_for_subscriber(PATIENCE).unwrap();
-    let asked = publish(BATCHES);
-    let (code, lines, err) = recording.end();
-    assert_eq!(code, 0, "{err}");
-    assert!(
-        lines[0].contains(&format!("{BATCHES} messages")),
-        "{lines:?}"
-    );
+    let asked = publish(&engine, &mut rank, BATCHES);
+    recorded(recording);
     // What the node makes of the engine itself.
     let node = Node::start();
     node.follow("pod", events, Some(replay));
@@ -197,59 +195,47 @@ fn round_trip(dialect: Dialect, bytes: bool) {
     assert_eq!(worker["state"], "exact");
     assert_eq!(found, expected);
     again.stop();
-
     // A capture of the capture, with what is private replaced.
     let playing = play(&kept, &[]);
-    let (code, _, err) = run(&[
-        "record",
-        &playing.events,
-        "--replay",
-        &playing.replay,
-        "--output",
-        replaced.to_str().unwrap(),
-        "--key-file",
-        key.to_str().unwrap(),
-        "--count",
-        &count,
-    ]);
-    assert_eq!(code, 0, "{err}");
+    let more = ["--key-file", key.to_str().unwrap()];
+    recorded(record(&playing.events, &playing.replay, &replaced, &more));
     let (other, found, worker) = followed(&replaced, BATCHES - 1, &[]);
     assert_eq!(worker["state"], "exact");
     assert_eq!(shape(&found), shape(&expected));
     assert!(found.is_disjoint(&expected));
+    prompts_match_alike(&asked, dialect, &node, &other);
+    other.stop();
+    node.stop();
+    let written = [kept, replaced].map(|file| {
+        let payloads = payloads(&file);
+        assert_eq!(payloads.len() as u64, BATCHES);
+        String::from_utf8_lossy(&payloads.concat()).contains("adapter-")
+    });
+    assert_eq!(written, [dialect >= Dialect::V0_23, false]);
+}
+
+/// As much is found of prompts as of those that are replaced like the capture.
+fn prompts_match_alike(asked: &[Prompt], dialect: Dialect, node: &Node, other: &Node) {
     let mut keyed = Keyed::new(KEY.as_bytes());
     let mut hits = 0;
-    for prompt in &asked {
-        let scope = &prompt.scope;
-        let lora = dialect.adapter(scope);
-        let salt = scope.salt.as_deref();
-        let before = matched(&node, &prompt.tokens, lora.as_deref(), salt);
-        let tokens: Vec<u32> = prompt
-            .tokens
-            .iter()
-            .map(|&token| keyed.token(token))
-            .collect();
+    for prompt in asked {
+        let lora = dialect.adapter(&prompt.scope);
+        let salt = prompt.scope.salt.as_deref();
+        let before = matched(node, &prompt.tokens, lora.as_deref(), salt);
+        let tokens = prompt.tokens.iter().map(|&token| keyed.token(token));
+        let tokens: Vec<u32> = tokens.collect();
         // Adapters that are told by number only keep it.
         let lora = lora.map(|name| match name.starts_with("lora_id:") {
             true => name,
             false => keyed.text(name.as_bytes()),
         });
         let salt = salt.map(|salt| keyed.text(salt.as_bytes()));
-        let after = matched(&other, &tokens, lora.as_deref(), salt.as_deref());
+        let after = matched(other, &tokens, lora.as_deref(), salt.as_deref());
         assert_eq!(after, before, "{prompt:?}");
-        assert_eq!(matched(&other, &prompt.tokens, None, None), 0);
+        assert_eq!(matched(other, &prompt.tokens, None, None), 0);
         hits += before;
     }
     assert!(hits > 0);
-    other.stop();
-    node.stop();
-    assert_eq!(payloads(&kept).len() as u64, BATCHES);
-    assert_eq!(payloads(&replaced).len() as u64, BATCHES);
-    let written = [kept, replaced].map(|file| {
-        let all = payloads(&file).concat();
-        String::from_utf8_lossy(&all).contains("adapter-")
-    });
-    assert_eq!(written, [dialect >= Dialect::V0_23, false]);
 }
 
 #[test]
@@ -271,7 +257,7 @@ fn traffic_of_a_real_engine_keeps_its_structure() {
     let mut reader = Reader::open(&trace).unwrap();
     let mut last = 0;
     let mut count = 0_u64;
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.next_record().unwrap() {
         last = record.frames[1]
             .iter()
             .fold(0_u64, |n, &byte| n << 8 | u64::from(byte));

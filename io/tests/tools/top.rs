@@ -144,13 +144,10 @@ fn a_terminal_is_given_back_as_it_was() {
             "{shown:?}"
         );
         let mode = |text: &str| {
-            let lines = text
+            let mut lines = text
                 .lines()
                 .map(|line| line.trim_start_matches("\u{1b}[?25h").trim());
-            lines
-                .filter(|line| line.contains(':'))
-                .last()
-                .map(str::to_owned)
+            lines.rfind(|line| line.contains(':')).map(str::to_owned)
         };
         assert!(mode(before).is_some(), "{before:?}");
         assert_eq!(mode(before), mode(after));
