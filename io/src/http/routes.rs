@@ -364,6 +364,11 @@ async fn answer(
         };
         answer_here(state, found.handler, &call).await
     };
+    ended(replied, close)
+}
+
+/// An answer, and what its request is called.
+fn ended(replied: Result<Reply, ApiError>, close: bool) -> (Answer, Option<RequestName>) {
     match replied {
         Ok(reply) => {
             let name = reply.name;
