@@ -185,9 +185,13 @@ fn the_byte_budget_takes_the_least_recently_used_leaves() {
     assert_eq!(depth(1), 100, "old, but in use");
     // A second worker has nothing to forget, so its blocks are dropped once the first has filled the budget.
     let mut other = index.writer("m").unwrap();
+    let mut refused = 0;
     for number in 400..500 {
-        branch(number).store(&at, &mut other);
+        let report = branch(number).store(&at, &mut other);
+        assert_eq!(report.over_budget, report.dropped, "nothing waits");
+        refused += report.over_budget;
     }
+    assert!(refused > 0);
     assert!(other.incomplete());
     while writer.trim(&at) > 0 {}
     assert!(index.bytes() <= BYTES);

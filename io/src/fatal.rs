@@ -1,4 +1,5 @@
 //! What a thread that writes into the index does when it panics: it takes the node with it.
+use crate::logging;
 use std::process::exit;
 use std::thread;
 
@@ -19,6 +20,7 @@ impl Drop for ExitOnPanic {
                 name,
                 "a thread that writes the index has panicked; the node ends"
             );
+            logging::flush();
             exit(INTERNAL_ERROR);
         }
     }

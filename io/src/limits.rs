@@ -2,14 +2,26 @@
 mod choosing;
 mod fleet;
 mod kubernetes;
+mod logging;
 mod metrics;
+mod otel;
+mod tools;
 
 pub use choosing::*;
 pub use fleet::*;
 pub use kubernetes::*;
+pub use logging::*;
 pub use metrics::*;
+pub use otel::*;
+pub use tools::*;
 
 use std::time::Duration;
+
+/// Bytes that an index with a bound has at least: less is a slip of the pen (megabytes said for bytes).
+pub const INDEX_BYTES_MIN: u64 = 16 << 20;
+
+/// Bytes that an index can be bound to at most, which is more than any machine has.
+pub const INDEX_BYTES_MAX: u64 = 1 << 50;
 
 /// Bytes of one event frame. A step that stores 100,000 tokens is about 500 kB; a batch above this is
 /// skipped and counted.

@@ -14,6 +14,8 @@ mod tokenizer;
 pub use text::Format;
 
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::logging;
+use crate::otel;
 use crate::predict::LearnStatus;
 use crate::status::{Counted, HttpStatus, ThreadStatus, WorkerStatus};
 use crate::tokenize::Tokenizer;
@@ -115,6 +117,7 @@ impl NodeMetrics {
                 .encode_family(&labels)?
                 .encode_gauge(&took.as_secs_f64())?;
         }
+        logged(encoder)?;
         let help = "Answers of engines over HTTP that could not be used.";
         let mut metric = counter(encoder, "kvroute_probe_failures", help)?;
         for (why, count) in self.fleet.probes().failures() {
@@ -146,6 +149,26 @@ impl NodeMetrics {
         }
         Ok(())
     }
+}
+
+/// What the log left out, and what became of spans.
+fn logged(encoder: &mut DescriptorEncoder<'_>) -> Result {
+    let help = "Lines of the log left out because their place in the code logged too many.";
+    let metric = counter(encoder, "kvroute_log_suppressed", help)?;
+    add_up(metric, logging::suppressed())?;
+    let help = "Lines of the log lost because nobody read it fast enough.";
+    let metric = counter(encoder, "kvroute_log_lost", help)?;
+    add_up(metric, logging::lost())?;
+    let help = "Spans that a collector has taken.";
+    let metric = counter(encoder, "kvroute_spans_exported", help)?;
+    add_up(metric, otel::exported())?;
+    let help = "Spans that were not exported.";
+    let mut metric = counter(encoder, "kvroute_spans_dropped", help)?;
+    for (why, count) in otel::dropped() {
+        let labels = [("reason", why)];
+        add_up(metric.encode_family(&labels)?, count)?;
+    }
+    Ok(())
 }
 
 /// What was learnt from decisions.

@@ -11,6 +11,7 @@ use crate::fleet::{
 };
 use crate::http::{Server, ServerConfig, ServerError, TlsFiles, check_files};
 use crate::load::Clock;
+use crate::otel::{self, Tracer};
 use crate::predict::{LearnConfig, Learner};
 use crate::probe::{Probe, ProbeConfig};
 use crate::start::Starting;
@@ -19,7 +20,7 @@ use crate::stream::follow::Timing;
 use crate::stream::{Streams, StreamsConfig};
 use crate::tokenize::{self, Tokenizer};
 use crate::warm::Keeper;
-use kvroute_engine::{Index, IndexConfig};
+use kvroute_engine::{Budget, Index, IndexConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub struct Node {
     server: Server,
     keeper: Option<Keeper>,
     tokenizer: Option<tokenize::Running>,
+    /// Ends after whoever traces requests.
+    otel: Option<otel::Running>,
     probe: Option<Probe>,
     starting: Starting,
     discovery: Discovery,
@@ -78,6 +81,9 @@ pub enum StartError {
     /// What finds pods cannot be started.
     #[error(transparent)]
     Discovery(discovery::StartError),
+    /// The thread that exports spans cannot be started.
+    #[error("cannot start the thread that exports spans: {0}")]
+    Otel(io::Error),
     /// The tokenizer cannot be started.
     #[error(transparent)]
     Tokenizer(tokenize::StartError),
@@ -100,6 +106,7 @@ impl StartError {
             Self::Discovery(error) => error.is_configuration(),
             Self::Streams(_)
             | Self::Learner(_)
+            | Self::Otel(_)
             | Self::Tokenizer(_)
             | Self::Probe(_)
             | Self::Thread(_)
@@ -127,6 +134,8 @@ impl Node {
         };
         let tokenizer = tokenizer.transpose().map_err(StartError::Tokenizer)?;
         let way = tokenizer.as_ref().map(tokenize::Running::tokenizer);
+        let otel = Tracer::start(&config.otlp).map_err(StartError::Otel)?;
+        let tracer = otel.as_ref().map(otel::Running::tracer);
         // Whatever it waits for is known before somebody can ask for it.
         Starting::announce(config, &fleet);
         if let Some(pods) = pods {
@@ -134,7 +143,7 @@ impl Node {
             fleet.follow(Source::File, pods.collect(), Vec::new());
         }
         Discovery::announce(config, &fleet);
-        let server = Server::start_with(&server_config(config), &fleet, way)?;
+        let server = Server::start_with(&server_config(config), &fleet, way, tracer)?;
         // The way to Kubernetes may be told by a program, which takes its time.
         let discovery = Discovery::start(config, &fleet).map_err(StartError::Discovery)?;
         let keeper = config.snapshot_dir.clone().map(|folder| {
@@ -147,6 +156,7 @@ impl Node {
             server,
             keeper: keeper.transpose()?,
             tokenizer,
+            otel,
             probe: probe.map_err(StartError::Probe)?,
             starting: Starting::begin(config, &fleet).map_err(StartError::Thread)?,
             discovery,
@@ -236,6 +246,7 @@ impl Node {
         }
         ending.enter(EndStep::Threads);
         drop((self.tokenizer, self.probe, self.starting, self.discovery));
+        drop(self.otel);
     }
 }
 
@@ -257,7 +268,10 @@ fn fleet(config: &Config) -> Result<Arc<Fleet>, StartError> {
     let index = Index::new(IndexConfig {
         hash_seed: config.hash_seed.0,
         contexts_max: config.contexts_max,
-        ..IndexConfig::default()
+        budget: Budget {
+            bytes: config.index_max,
+            ..Budget::default()
+        },
     });
     let streams = StreamsConfig {
         threads: config.io_threads,

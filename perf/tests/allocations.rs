@@ -39,6 +39,8 @@ fn what_a_request_allocates_does_not_grow_with_its_prompt() {
     };
     let (binary, json) = (both(binary), both(json));
     let query = both(query);
+    // A trace that nobody records is not looked at: as any other headers.
+    let (trace, other) = (both(with_trace).0, both(with_others).0);
     let health = both(|_| b"GET /health HTTP/1.1\r\nhost: node\r\n\r\n".to_vec());
     println!(
         "allocations and reallocations a request, {WORKERS} workers found, {SHORT} and {BLOCKS} blocks"
@@ -51,6 +53,7 @@ fn what_a_request_allocates_does_not_grow_with_its_prompt() {
     ] {
         println!("{name:<8} {short:>6.2} {long:>6.2}");
     }
+    assert!((trace - other).abs() < 0.05, "{trace} {other}");
     assert!(health.0 >= 1.0, "the counter does not count: {health:?}");
     // A longer body may come in more pieces, and a vector of token ids grows by doubling.
     assert!(binary.1 <= binary.0 + 3.5 && binary.1 < 20.0, "{binary:?}");
@@ -63,6 +66,26 @@ fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
+}
+
+/// The same request with two more headers.
+fn with_headers(tokens: &[u32], names: [&str; 2]) -> Vec<u8> {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let more = format!("{}: {parent}\r\n{}: a=1\r\n", names[0], names[1]);
+    let (request, host) = (binary(tokens), "host: node\r\n");
+    let at = request
+        .windows(host.len())
+        .position(|it| it == host.as_bytes());
+    let (line, rest) = request.split_at(at.expect("a head"));
+    [line, more.as_bytes(), rest].concat()
+}
+
+fn with_trace(tokens: &[u32]) -> Vec<u8> {
+    with_headers(tokens, ["traceparent", "tracestate"])
+}
+
+fn with_others(tokens: &[u32]) -> Vec<u8> {
+    with_headers(tokens, ["other-names", "than-those"])
 }
 
 fn binary(tokens: &[u32]) -> Vec<u8> {

@@ -66,9 +66,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/status", &["limits"]),
     ("io/wire", &["limits", "status"]),
     ("io/quiet", &["limits"]),
-    ("io/fatal", &[]),
+    ("io/otel", &["limits"]),
+    ("io/logging", &["limits", "otel"]),
+    ("io/fatal", &["logging"]),
     ("io/files", &[]),
-    ("io/stream", &["limits", "quiet", "fatal", "status", "wire"]),
+    (
+        "io/stream",
+        &["limits", "logging", "quiet", "fatal", "status", "wire"],
+    ),
     ("io/snapshot", &["limits", "stream"]),
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
@@ -82,19 +87,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Below HTTP, which asks it; so it has a client of its own.
     (
         "io/tokenize",
-        &["limits", "ids", "status", "fleet", "config"],
+        &["limits", "ids", "status", "otel", "fleet", "config"],
     ),
     (
         "io/metrics",
         &[
-            "limits", "accuracy", "status", "load", "predict", "fleet", "tokenize",
+            "limits", "logging", "otel", "accuracy", "status", "load", "predict", "fleet",
+            "tokenize",
         ],
     ),
     (
         "io/http",
         &[
-            "limits", "ids", "address", "files", "accuracy", "status", "stream", "snapshot",
-            "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
+            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
         ],
     ),
     (
@@ -102,7 +108,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "status", "stream", "snapshot", "fleet", "http"],
     ),
     ("io/start", &["limits", "fatal", "fleet", "warm", "config"]),
-    ("io/config", &["limits", "address", "status", "fleet"]),
+    (
+        "io/config",
+        &["limits", "address", "logging", "otel", "status", "fleet"],
+    ),
     (
         "io/discovery",
         &[
@@ -120,6 +129,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "address",
             "status",
             "stream",
+            "otel",
             "load",
             "predict",
             "fleet",
@@ -138,7 +148,32 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "fake", "load", "status", "stream", "wire"],
     ),
     ("io/trace", &["limits"]),
-    ("io/demo", &["limits", "config", "node", "fake", "trace"]),
+    // The tools: what one engine publishes, seen, kept and played again; and what a node says of itself.
+    ("io/printable", &[]),
+    ("io/tap", &["limits", "stream"]),
+    (
+        "io/inspect",
+        &["limits", "printable", "stream", "wire", "tap"],
+    ),
+    (
+        "io/capture",
+        &[
+            "limits",
+            "printable",
+            "stream",
+            "wire",
+            "tap",
+            "inspect",
+            "fake",
+        ],
+    ),
+    ("io/client", &["limits", "address", "printable"]),
+    ("io/dump", &["limits", "printable", "client"]),
+    ("io/top", &["limits", "printable", "client"]),
+    (
+        "io/demo",
+        &["limits", "config", "node", "fake", "trace", "client"],
+    ),
     // Of the binary: it names the library by the crate's name, and itself only here.
     ("io/cli", &[]),
 ];
@@ -171,7 +206,11 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
     (
         "io/src/",
         "rmp::",
-        &["io/src/wire/", "io/src/fake/encode.rs"],
+        &[
+            "io/src/wire/",
+            "io/src/fake/encode.rs",
+            "io/src/capture/scrub.rs",
+        ],
     ),
     (
         "io/src/",
@@ -179,18 +218,27 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         &[
             "io/src/http/",
             "io/src/tokenize/client.rs",
+            "io/src/otel/export.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
     (
         "io/src/",
         "hyper_util::",
-        &["io/src/http/", "io/src/tokenize/client.rs"],
+        &[
+            "io/src/http/",
+            "io/src/tokenize/client.rs",
+            "io/src/otel/export.rs",
+        ],
     ),
     (
         "io/src/",
         "http_body_util::",
-        &["io/src/http/", "io/src/tokenize/client.rs"],
+        &[
+            "io/src/http/",
+            "io/src/tokenize/client.rs",
+            "io/src/otel/export.rs",
+        ],
     ),
     (
         "io/src/",
@@ -199,6 +247,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
             "io/src/http/",
             "io/src/probe/",
             "io/src/tokenize/",
+            "io/src/otel/",
             "io/src/discovery/",
         ],
     ),
@@ -219,6 +268,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
@@ -227,6 +277,7 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "tokio_rustls::",
         &[
             "io/src/http/server/tls.rs",
+            "io/src/client/tls.rs",
             "io/src/discovery/kubernetes/client.rs",
         ],
     ),
@@ -244,7 +295,10 @@ const CONFINED: &[(&str, &str, &[&str])] = &[
         "clap::",
         &["io/src/cli/", "io/src/config/settings.rs"],
     ),
+    ("io/src/", "crossterm::", &["io/src/cli/screen.rs"]),
     ("io/src/", "quick_cache::", &["io/src/tokenize/cache.rs"]),
+    ("io/src/", "opentelemetry_proto::", &["io/src/otel/"]),
+    ("io/src/", "prost::", &["io/src/otel/export.rs"]),
     ("io/src/", "crossbeam_epoch", &[]),
     // What the process prints is the command line's business; the rest logs.
     ("io/src/", "println!", &["io/src/cli/"]),

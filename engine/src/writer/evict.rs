@@ -42,6 +42,7 @@ impl Writer {
             return true;
         }
         report.dropped = u32::try_from(blocks).unwrap_or(u32::MAX);
+        report.over_budget = report.dropped;
         self.incomplete = true;
         false
     }

@@ -88,8 +88,10 @@ pub struct StoreReport {
     pub copies: u32,
     /// New names that wait for their parent or their content.
     pub waiting: u32,
-    /// Names dropped because too many wait.
+    /// Names dropped because too many wait, or for want of bytes.
     pub dropped: u32,
+    /// Of these, for want of bytes: nothing of the worker's own was left to forget.
+    pub over_budget: u32,
     /// Known names with another content than before; they count for nothing from now on.
     pub conflicts: u32,
     /// Names that waited and were placed, from this event or earlier ones.

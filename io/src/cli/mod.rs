@@ -1,14 +1,22 @@
 //! The command line: what there is to run, and how it ends.
+mod ask;
 mod check_config;
 mod demo;
+mod dump;
 mod fake_engine;
+mod inspect;
+mod record;
 mod refused;
 mod reload;
+mod replay;
+mod screen;
 mod serve;
 mod simulate;
+mod top;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use kvroute::limits::TOOL_TIME_MAX;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -16,6 +24,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// How the process ends, by sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +64,16 @@ enum Command {
     Demo(demo::Args),
     /// Publish made-up events as engines do, to try a node without a GPU
     FakeEngine(fake_engine::Args),
+    /// Show what a running node says that its pods hold
+    Dump(dump::Args),
+    /// Show what one engine publishes, live
+    Inspect(inspect::Args),
+    /// Write down what one engine publishes, for a bug report
+    Record(record::Args),
+    /// Publish again what was recorded
+    Replay(replay::Args),
+    /// Show a running node, its rates and its workers, again and again
+    Top(top::Args),
     /// Replay a trace of requests against a simulated fleet, under each policy
     Simulate(simulate::Args),
 }
@@ -132,6 +151,11 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             Command::CheckConfig(args) => check_config::run(*args, origins),
             Command::Demo(args) => demo::run(args),
             Command::FakeEngine(args) => fake_engine::run(&args),
+            Command::Dump(args) => dump::run(&args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Record(args) => record::run(args),
+            Command::Replay(args) => replay::run(args),
+            Command::Top(args) => top::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         },
         Err(error) => {
@@ -160,6 +184,16 @@ pub(crate) fn told_to_stop() -> Result<Arc<AtomicBool>, Exit> {
         }
     }
     Ok(stop)
+}
+
+/// Reads a time in seconds, of a flag.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let fits = |time: &Duration| *time > Duration::ZERO && *time <= TOOL_TIME_MAX;
+    let most = TOOL_TIME_MAX.as_secs();
+    time.filter(fits)
+        .ok_or_else(|| format!("{text:?} is no time above 0 and up to {most} seconds"))
 }
 
 /// Says what went wrong, for the person who started the process.

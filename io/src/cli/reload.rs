@@ -1,27 +1,25 @@
 //! SIGHUP: the configuration read again, what can change live taken, and the rest told of.
 use super::serve::Source;
 use kvroute::config::{ConfigError, Standing};
+use kvroute::logging::Log;
 use kvroute::node::Node;
 use std::fmt::Display;
 use std::time::Duration;
-
-/// Sets what is logged; an error if nobody logs any more.
-pub(super) type SetLog = Box<dyn Fn(&str) -> Result<(), String>>;
 
 /// What is needed to read it again.
 pub(super) struct Reload {
     source: Source,
     standing: Standing,
-    set_log: SetLog,
+    log: &'static Log,
 }
 
 impl Reload {
     /// Of a node that was started with these settings.
-    pub(super) fn new(source: Source, standing: Standing, set_log: SetLog) -> Self {
+    pub(super) fn new(source: Source, standing: Standing, log: &'static Log) -> Self {
         Self {
             source,
             standing,
-            set_log,
+            log,
         }
     }
 
@@ -52,8 +50,7 @@ impl Reload {
             let keys = listed(&changes.restart);
             tracing::warn!(%keys, "settings have changed that need a restart; the old ones stay");
         }
-        // Also if it is the same: it may not have been taken the last time.
-        if let Err(error) = (self.set_log)(&config.log) {
+        if let Err(error) = self.log.configure(&config.log.filter, config.log.rate) {
             tracing::warn!(%error, "cannot change what is logged");
         }
         for warning in given.warnings(config) {

@@ -1,21 +1,20 @@
 //! `kvroute serve`: configuration, node, wait, drain; in the time that there is for it.
 use super::check_config::unread_variables;
-use super::reload::{Reload, SetLog};
+use super::reload::Reload;
 use super::{Exit, Origins, complain};
 use kvroute::address::Address;
 use kvroute::config::{Aibrix, ConfigError, Given, Settings, SettingsFile, Standing};
-use kvroute::limits::{LAST_WORDS_TIME_MAX, SIGNALS_TOGETHER};
+use kvroute::limits::SIGNALS_TOGETHER;
+use kvroute::logging;
 use kvroute::node::Node;
 use kvroute::status::Ending;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant};
-use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -56,28 +55,14 @@ impl Source {
     }
 }
 
-/// Logs to stderr from now on; what, can be set again.
-fn log(first: &str) -> Result<SetLog, String> {
-    let filter = |text: &str| {
-        // kube's client writes a line, whole answers too, for each failure; those are told of by who asks it.
-        let text = format!("kube_client=off,{text}");
-        EnvFilter::try_new(text).map_err(|error| format!("log: {error}"))
-    };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter(first)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_filter_reloading();
-    let handle = log.reload_handle();
-    log.init();
-    Ok(Box::new(move |text| {
-        let filter = filter(text)?;
-        handle.reload(filter).map_err(|error| error.to_string())
-    }))
-}
-
 /// Runs the node until a signal ends it.
 pub(crate) fn run(args: Args, origins: Origins) -> Exit {
+    let exit = until_end(args, origins);
+    logging::flush();
+    exit
+}
+
+fn until_end(args: Args, origins: Origins) -> Exit {
     let source = Source::new(args, origins);
     let read = source
         .given()
@@ -89,11 +74,11 @@ pub(crate) fn run(args: Args, origins: Origins) -> Exit {
             return Exit::Usage;
         }
     };
-    let set_log = match log(&config.log) {
-        Ok(set_log) => set_log,
+    let log = match logging::start(&config.log) {
+        Ok(log) => log,
         Err(error) => {
             complain(&error);
-            return Exit::Usage;
+            return Exit::Internal;
         }
     };
     for warning in given
@@ -128,7 +113,7 @@ pub(crate) fn run(args: Args, origins: Origins) -> Exit {
         admin = node.admin_address().map(tracing::field::display),
         "answering"
     );
-    let mut reload = Reload::new(source, Standing::new(given, config), set_log);
+    let mut reload = Reload::new(source, Standing::new(given, config), log);
     let told = until_told(&mut signals, &node, &mut reload);
     let ending = Ending::within(reload.grace(), Instant::now());
     // Ctrl-C and a supervisor tell the same at once; only what comes later is impatience.
@@ -180,13 +165,8 @@ fn watch_over(ending: &Ending, mut signals: Signals) {
 
 /// Ends the process.
 fn give_up(ending: &Ending, why: &'static str) -> ! {
-    let (said, heard) = crossbeam_channel::bounded(1);
     let undone = ending.undone();
-    // Not on this thread: whoever reads the log may have stopped reading, and then a line waits for ever.
-    drop(thread::Builder::new().spawn(move || {
-        tracing::warn!(undone, "{why}; the process ends");
-        let _ = said.send(());
-    }));
-    let _ = heard.recv_timeout(LAST_WORDS_TIME_MAX);
+    tracing::warn!(undone, "{why}; the process ends");
+    logging::flush();
     exit(Exit::Done as i32)
 }

@@ -24,6 +24,7 @@ const NEEDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("dns", &["dns_interval"]),
+    ("otlp_endpoint", &["otlp_sample", "otlp_service"]),
     ("snapshot_dir", &["snapshot_interval"]),
     (
         "tokenizer",

@@ -119,7 +119,12 @@ impl Config {
         let kubernetes = discovery.kubernetes.as_ref();
         let (cert, key) = self.tls.clone().unzip();
         Settings {
-            log: Some(self.log.clone()),
+            log: Some(self.log.filter.clone()),
+            log_format: Some(self.log.format.as_str().to_owned()),
+            log_rate: Some(self.log.rate),
+            otlp_endpoint: self.otlp.endpoint.clone(),
+            otlp_sample: Some(self.otlp.sample),
+            otlp_service: Some(self.otlp.service.clone()),
             listen: Some(self.listen.iter().map(Address::to_string).collect()),
             admin_listen: self.admin_listen.as_ref().map(Address::to_string),
             tls_cert: cert,
@@ -152,6 +157,7 @@ impl Config {
             replays: Some(self.replays),
             replay_timeout: seconds(self.replay_timeout),
             contexts_max: Some(self.contexts_max),
+            index_max: self.index_max,
             snapshot_dir: self.snapshot_dir.clone(),
             snapshot_interval: or_never(self.snapshot_interval),
             peers: Some(self.peers.clone()),

@@ -2,11 +2,12 @@
 use super::given::fields;
 use super::secret::shown;
 use super::{Config, ConfigError, Given, RoutingConfig};
+use crate::logging::LogConfig;
 use serde_json::Value;
 use std::fmt;
 
 /// The keys that a running node takes, in alphabetical order.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 14] = [
     "cost_decode",
     "cost_prefill",
     "deviations",
@@ -15,6 +16,7 @@ const LIVE: [&str; 13] = [
     "grace",
     "imbalance",
     "log",
+    "log_rate",
     "minimum_match",
     "policy",
     "ready_share",
@@ -113,7 +115,10 @@ impl Standing {
 impl Config {
     /// Takes what is live.
     fn take(&mut self, read: Self) {
-        self.log = read.log;
+        self.log = LogConfig {
+            format: self.log.format,
+            ..read.log
+        };
         self.ready_share = read.ready_share;
         self.ready_timeout = read.ready_timeout;
         self.drain = read.drain;

@@ -39,22 +39,25 @@ use crate::limits::{
 };
 #[cfg(doc)]
 use crate::limits::{
-    BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, GRACE_MAX, IDLE_TIME_MAX, PROBE_INTERVAL_MAX,
-    READY_TIMEOUT_MAX, REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX, THREADS_MAX,
+    BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, GRACE_MAX, IDLE_TIME_MAX, INDEX_BYTES_MAX,
+    INDEX_BYTES_MIN, PROBE_INTERVAL_MAX, READY_TIMEOUT_MAX, REPLAY_WHOLE_TIME_MAX, REPLAYS_MAX,
+    THREADS_MAX,
 };
+use crate::logging::LogConfig;
+use crate::otel::OtelConfig;
 use crate::status::SyncMode;
 use kvroute_engine::limits::CONTEXTS_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const LOG_DEFAULT: &str = "info";
-
 /// Settings that hold together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What is logged: a level, or levels by module.
-    pub log: String,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Which requests are traced, and who is told.
+    pub otlp: OtelConfig,
     /// Where to listen for HTTP.
     pub listen: Vec<Address>,
     /// Where alone to answer what changes the node, if not everywhere.
@@ -103,6 +106,8 @@ pub struct Config {
     pub replay_timeout: Duration,
     /// Contexts that the index has room for, 1 to [`CONTEXTS_MAX`].
     pub contexts_max: usize,
+    /// Bytes that the index may take, [`INDEX_BYTES_MIN`] to [`INDEX_BYTES_MAX`]; `None` for no bound.
+    pub index_max: Option<u64>,
     /// Where the snapshot is kept, if it is.
     pub snapshot_dir: Option<PathBuf>,
     /// Between two snapshots; `None` for one at the end only.
@@ -170,7 +175,8 @@ impl Default for Config {
     /// The defaults, on a port of the system's choice.
     fn default() -> Self {
         Self {
-            log: LOG_DEFAULT.to_owned(),
+            log: LogConfig::default(),
+            otlp: OtelConfig::default(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             admin_listen: None,
             tls: None,
@@ -195,6 +201,7 @@ impl Default for Config {
             replays: REPLAYS_DEFAULT,
             replay_timeout: REPLAY_TIME_MAX,
             contexts_max: CONTEXTS_MAX,
+            index_max: None,
             snapshot_dir: None,
             snapshot_interval: Some(SNAPSHOT_INTERVAL_DEFAULT),
             peers: Vec::new(),

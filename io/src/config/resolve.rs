@@ -1,23 +1,25 @@
 //! From what the sources give to settings that hold together.
 use super::{
-    Config, ConfigError, DiscoveryConfig, LOG_DEFAULT, RoutingConfig, Settings, TokenizerConfig,
-    TokenizerMode, at_odds, quoted, wrong,
+    Config, ConfigError, DiscoveryConfig, RoutingConfig, Settings, TokenizerConfig, TokenizerMode,
+    at_odds, quoted, wrong,
 };
 use crate::address::Address;
 use crate::limits::{
     BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIME_DEFAULT,
     DRAIN_TIME_MAX, GRACE_DEFAULT, GRACE_MAX, GRACE_MIN, IDLE_TIME_DEFAULT, IDLE_TIME_MAX,
-    IDLE_TIME_MIN, LISTENERS_MAX, PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN,
-    READY_TIMEOUT_DEFAULT, READY_TIMEOUT_MAX, REPLAY_TIME_MAX, REPLAY_TIME_MIN,
-    REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT, REPLAYS_MAX, REQUESTS_DEFAULT,
-    SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX, SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
+    IDLE_TIME_MIN, INDEX_BYTES_MAX, INDEX_BYTES_MIN, LISTENERS_MAX, LOG_RATE_MAX,
+    PROBE_INTERVAL_DEFAULT, PROBE_INTERVAL_MAX, PROBE_INTERVAL_MIN, READY_TIMEOUT_DEFAULT,
+    READY_TIMEOUT_MAX, REPLAY_TIME_MAX, REPLAY_TIME_MIN, REPLAY_WHOLE_TIME_MAX, REPLAYS_DEFAULT,
+    REPLAYS_MAX, REQUESTS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT, SNAPSHOT_INTERVAL_MAX,
+    SNAPSHOT_INTERVAL_MIN, THREADS_MAX,
 };
+use crate::logging::{self, BadFilter, LogConfig, LogFormat, POSSIBLE};
+use crate::otel::OtelConfig;
 use crate::status::SyncMode;
 use kvroute_engine::limits::CONTEXTS_MAX;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
@@ -44,7 +46,8 @@ impl Settings {
             ));
         }
         Ok(Config {
-            log: log(self.log)?,
+            log: log(self.log, self.log_format, self.log_rate)?,
+            otlp: otlp(self.otlp_endpoint, self.otlp_sample, self.otlp_service)?,
             listen: listen(self.listen)?,
             admin_listen: self
                 .admin_listen
@@ -83,6 +86,17 @@ impl Settings {
                 CONTEXTS_MAX,
                 (1, CONTEXTS_MAX),
             )?,
+            index_max: self
+                .index_max
+                .map(|bytes| {
+                    within(
+                        "index_max",
+                        Some(bytes),
+                        0,
+                        (INDEX_BYTES_MIN, INDEX_BYTES_MAX),
+                    )
+                })
+                .transpose()?,
             snapshot_dir: file("snapshot_dir", self.snapshot_dir)?,
             snapshot_interval: SNAPSHOTS.interval("snapshot_interval", self.snapshot_interval)?,
             peers: peers(self.peers)?,
@@ -239,19 +253,73 @@ pub(super) fn file(
     }
 }
 
-/// What is logged.
-fn log(given: Option<String>) -> Result<String, ConfigError> {
-    let given = given.unwrap_or_else(|| LOG_DEFAULT.to_owned());
-    match EnvFilter::try_new(&given) {
-        Ok(_) => Ok(given),
-        Err(_) => Err(wrong(
-            "log",
-            format!(
-                "{}; error, warn, info, debug, trace, off, or MODULE=LEVEL,... are possible",
-                quoted("log", &given)
-            ),
-        )),
+/// What is logged, and how.
+fn log(
+    filter: Option<String>,
+    format: Option<String>,
+    rate: Option<u32>,
+) -> Result<LogConfig, ConfigError> {
+    let defaults = LogConfig::default();
+    let filter = filter.unwrap_or(defaults.filter);
+    if let Err(bad) = logging::parse(&filter) {
+        let message = match bad {
+            BadFilter::Part(part) => format!("{}; {POSSIBLE}", quoted("log", &part)),
+            BadFilter::Long => bad.to_string(),
+        };
+        return Err(wrong("log", message));
     }
+    let format = match format.as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            let shown = quoted("log_format", other);
+            return Err(wrong(
+                "log_format",
+                format!("{shown}; text or json are possible"),
+            ));
+        }
+    };
+    Ok(LogConfig {
+        filter,
+        format,
+        rate: within("log_rate", rate, defaults.rate, (0, LOG_RATE_MAX))?,
+    })
+}
+
+/// Which requests are traced, and who is told.
+fn otlp(
+    endpoint: Option<String>,
+    sample: Option<f64>,
+    service: Option<String>,
+) -> Result<OtelConfig, ConfigError> {
+    let defaults = OtelConfig::default();
+    let endpoint = endpoint.filter(|text| !text.is_empty());
+    let wrong_url = |text: &str| {
+        let shown = quoted("otlp_endpoint", text);
+        wrong(
+            "otlp_endpoint",
+            format!("{shown}; http://HOST:PORT is expected"),
+        )
+    };
+    if let Some(text) = &endpoint {
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| wrong_url(text))?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let clean = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#');
+        let good = host_port("otlp_endpoint", host).is_ok() && path.chars().all(clean);
+        good.then_some(()).ok_or_else(|| wrong_url(text))?;
+    }
+    let service = service.unwrap_or(defaults.service);
+    if service.is_empty() || service.len() > 128 || service.chars().any(char::is_control) {
+        let message = "1 to 128 bytes without control characters are possible";
+        return Err(wrong("otlp_service", message.to_owned()));
+    }
+    Ok(OtelConfig {
+        endpoint,
+        sample: within("otlp_sample", sample, defaults.sample, (0.0, 1.0))?,
+        service,
+    })
 }
 
 fn listen(given: Option<Vec<String>>) -> Result<Vec<Address>, ConfigError> {

@@ -45,7 +45,8 @@ const SHOWN_MAX: usize = 4_096;
 pub(super) const SEED_KEY: &str = "hash_seed";
 
 /// Settings with addresses in them, which could have a name and a password.
-const ADDRESSES: [&str; 5] = [
+const ADDRESSES: [&str; 6] = [
+    "otlp_endpoint",
     "listen",
     "admin_listen",
     "tokenizer_endpoint",

@@ -14,6 +14,21 @@ pub struct Settings {
     /// What to log to stderr: error, warn, info, debug, trace, or by module, kvroute::http=debug [default: info]
     #[arg(long, env = "KVROUTE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// How to write it: text or json, an object a line [default: text]
+    #[arg(long, env = "KVROUTE_LOG_FORMAT", value_name = "text|json")]
+    pub log_format: Option<String>,
+    /// Lines a second that one place in the code may log, after a burst of five times as many, 0 for any number [default: 10]
+    #[arg(long, env = "KVROUTE_LOG_RATE", value_name = "N")]
+    pub log_rate: Option<u32>,
+    /// The collector that traces are sent to by OTLP over HTTP, http://HOST:PORT, where /v1/traces is; without it, nothing is traced
+    #[arg(long, env = "KVROUTE_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// The share of requests, 0 to 1, that are traced, of those without a traceparent, which decides itself [default: 0.01]
+    #[arg(long, env = "KVROUTE_OTLP_SAMPLE", value_name = "SHARE")]
+    pub otlp_sample: Option<f64>,
+    /// What the node is called in traces [default: kvroute]
+    #[arg(long, env = "KVROUTE_OTLP_SERVICE", value_name = "NAME")]
+    pub otlp_service: Option<String>,
     /// Where to listen for HTTP, once or several times: HOST:PORT or unix:/path (mode 0660) [default: 127.0.0.1:8080]
     #[arg(
         long,
@@ -134,6 +149,10 @@ pub struct Settings {
     /// Contexts (model, adapter, block size) that the index has room for [default: 1000]
     #[arg(long, env = "KVROUTE_CONTEXTS_MAX", value_name = "N")]
     pub contexts_max: Option<usize>,
+    /// Bytes that the index may take; when they are taken, what each worker stored longest ago is forgotten, and its answers
+    /// may be too low [default: no bound]
+    #[arg(long, env = "KVROUTE_INDEX_MAX", value_name = "BYTES")]
+    pub index_max: Option<u64>,
     /// The folder of the snapshot to start from and to leave behind; none without it
     #[arg(long, env = "KVROUTE_SNAPSHOT_DIR", value_name = "DIR")]
     #[serde(default, serialize_with = "as_text")]
@@ -300,6 +319,11 @@ impl Settings {
     pub fn or(self, those: Self) -> Self {
         Self {
             log: self.log.or(those.log),
+            log_format: self.log_format.or(those.log_format),
+            log_rate: self.log_rate.or(those.log_rate),
+            otlp_endpoint: self.otlp_endpoint.or(those.otlp_endpoint),
+            otlp_sample: self.otlp_sample.or(those.otlp_sample),
+            otlp_service: self.otlp_service.or(those.otlp_service),
             listen: self.listen.or(those.listen),
             admin_listen: self.admin_listen.or(those.admin_listen),
             tls_cert: self.tls_cert.or(those.tls_cert),
@@ -332,6 +356,7 @@ impl Settings {
             replays: self.replays.or(those.replays),
             replay_timeout: self.replay_timeout.or(those.replay_timeout),
             contexts_max: self.contexts_max.or(those.contexts_max),
+            index_max: self.index_max.or(those.index_max),
             snapshot_dir: self.snapshot_dir.or(those.snapshot_dir),
             snapshot_interval: self.snapshot_interval.or(those.snapshot_interval),
             peers: self.peers.or(those.peers),

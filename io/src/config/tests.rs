@@ -1,5 +1,7 @@
 //! Settings from files, and what is wrong with them.
 use super::*;
+use crate::logging::LogFormat;
+use crate::otel::OtelConfig;
 use kvroute_engine::choose::{Policy, Rules, Weights};
 use std::io::Write;
 
@@ -70,10 +72,10 @@ fn discovery() -> DiscoveryConfig {
 #[test]
 fn every_key_of_the_file_is_read() {
     let settings = read(
-            "log: debug\nlisten: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
+            "log: debug\nlog_format: json\nlog_rate: 7\notlp_endpoint: http://c:4318/otlp\notlp_sample: 0.5\notlp_service: kv\nlisten: 0.0.0.0:9000\nadmin_listen: unix:/run/admin\ntls_cert: c.pem\ntls_key: k.pem\n\
              token_file: t\nadmin_token_file: at\nconnections_max: 10\nbody_max: 99\nrequests_max: 9\nidle_timeout: 60\ndrain: 0\n\
              drain_notice: 2.5\nfleet: pods.yaml\nio_threads: 2\nhttp_threads: 3\npin: true\n\
-             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\n\
+             hash_seed: 7\nready_share: 0.5\nprobe_interval: 2.5\nreplays: 3\nreplay_timeout: 2.5\ncontexts_max: 12\nindex_max: 20000000\n\
              snapshot_dir: /var/kv\nsnapshot_interval: 30\npeers: [\"a:1\", \"b:2\"]\n\
              tokenizer: remote\ntokenizer_endpoint: t:80\ntokenizer_timeout: 0.5\ntokenizer_deadline: 3\n\
              tokenizer_retries: 4\ntokenizer_concurrency: 5\ntokenizer_hedge: 0\ntokenizer_cache: 6\n\
@@ -87,7 +89,16 @@ fn every_key_of_the_file_is_read() {
         )
         .unwrap();
     let config = Config {
-        log: "debug".to_owned(),
+        log: LogConfig {
+            filter: "debug".to_owned(),
+            format: LogFormat::Json,
+            rate: 7,
+        },
+        otlp: OtelConfig {
+            endpoint: Some("http://c:4318/otlp".to_owned()),
+            sample: 0.5,
+            service: "kv".to_owned(),
+        },
         listen: vec![Address::parse("0.0.0.0:9000").unwrap()],
         admin_listen: Some(Address::Unix("/run/admin".into())),
         tls: Some(("c.pem".into(), "k.pem".into())),
@@ -112,6 +123,7 @@ fn every_key_of_the_file_is_read() {
         replays: 3,
         replay_timeout: Duration::from_millis(2_500),
         contexts_max: 12,
+        index_max: Some(20_000_000),
         snapshot_dir: Some("/var/kv".into()),
         snapshot_interval: Some(Duration::from_secs(30)),
         peers: vec!["a:1".to_owned(), "b:2".to_owned()],
@@ -134,7 +146,7 @@ fn no_settings_at_all_are_enough() {
     assert_eq!(config.routing, RoutingConfig::default());
     assert_eq!(config.sync_mode, SyncMode::Events);
     assert_eq!(config.replay_timeout, Duration::from_secs(5));
-    assert_eq!(config.contexts_max, 1_000);
+    assert_eq!((config.contexts_max, config.index_max), (1_000, None));
 }
 
 /// AIBrix's three modes and the two between them, in kvroute's own words.
@@ -211,6 +223,15 @@ fn an_error_names_the_key() {
         ("listen: []\n", "listen"),
         ("listen: 8080\n", "listen"),
         ("log: kvroute=loud\n", "log"),
+        ("log_format: xml\n", "log_format"),
+        ("log_rate: 1000001\n", "log_rate"),
+        ("otlp_endpoint: c:4318\n", "otlp_endpoint"),
+        ("otlp_endpoint: https://c:4318\n", "otlp_endpoint"),
+        ("otlp_endpoint: http://c\n", "otlp_endpoint"),
+        ("otlp_endpoint: http://c:1/a b\n", "otlp_endpoint"),
+        ("otlp_sample: 1.5\n", "otlp_sample"),
+        ("otlp_sample: .nan\n", "otlp_sample"),
+        ("otlp_service: ''\n", "otlp_service"),
         ("listen: ['127.0.0.1:1', 'unix:']\n", "listen"),
         ("admin_listen: nowhere\n", "admin_listen"),
         ("tls_cert: c\n", "tls_key"),
@@ -228,6 +249,7 @@ fn an_error_names_the_key() {
         ("replay_timeout: 61\n", "replay_timeout"),
         ("contexts_max: 0\n", "contexts_max"),
         ("contexts_max: 1001\n", "contexts_max"),
+        ("index_max: 0\n", "index_max"),
         ("snapshot_interval: 0.1\n", "snapshot_interval"),
         ("tokenizer: local\n", "tokenizer"),
         ("tokenizer_timeout: 61\n", "tokenizer_timeout"),

@@ -6,13 +6,12 @@
 //! ([`crate::trace::judge`]). The third fills its cache and then stays as it is, for lookups by hand.
 //!
 //! Threads: one per replayed pod; the caller's thread prints. They end when `stop` is set.
-mod client;
 mod engine;
 mod player;
 mod recordings;
 mod tally;
 
-pub use client::{Client, ClientError};
+pub use crate::client::{Client, ClientError};
 pub use player::{Outcome, PlayError, Player};
 pub use tally::Tally;
 

@@ -4,8 +4,8 @@
 //! published frame by frame as it was, and the player goes on when the node says that it has applied it; a
 //! recorded request is asked of the node, and what follows from the answer is compared with what the
 //! recorded engine reused.
-use super::client::{Client, ClientError};
 use super::engine::Engine;
+use crate::client::{Client, ClientError};
 use crate::limits::{APPLIED_POLL_TIME, APPLIED_TIME_MAX};
 use crate::trace::judge::{Circumstances, Verdict, circumstances, predicted};
 use crate::trace::{Entry, Message, Recording, Request};

@@ -3,6 +3,7 @@
 use super::Framing;
 use super::chance::mix;
 use super::faults::{Faults, Lie};
+use crate::limits::RING_BYTES_MAX;
 use crate::stream::replay::sequence_frame;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ type Kept = (u64, Arc<[u8]>);
 pub struct Ring {
     kept: VecDeque<Kept>,
     max: usize,
+    /// Of all payloads.
+    bytes: usize,
 }
 
 impl Ring {
@@ -24,25 +27,32 @@ impl Ring {
         Self {
             kept: VecDeque::new(),
             max,
+            bytes: 0,
         }
     }
 
     /// Adds the newest batch; the oldest makes room.
     pub fn push(&mut self, sequence: u64, payload: &[u8]) {
         self.kept.push_back((sequence, payload.into()));
+        self.bytes += payload.len();
         self.set_max(self.max);
     }
 
     /// Keeps no more than so many from now on.
     pub fn set_max(&mut self, max: usize) {
         self.max = max;
-        let surplus = self.kept.len().saturating_sub(max);
-        self.kept.drain(..surplus);
+        while self.kept.len() > max || self.bytes > RING_BYTES_MAX {
+            let Some((_, payload)) = self.kept.pop_front() else {
+                break;
+            };
+            self.bytes -= payload.len();
+        }
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.kept.clear();
+        self.bytes = 0;
     }
 
     /// The number of the oldest batch that is left.

@@ -6,6 +6,7 @@
 use super::body::Data;
 use super::error::{ApiError, Reply};
 use super::routes::Handler;
+use super::spans::Traced;
 use super::state::{Call, Step, ThreadState, Told};
 use crate::limits::{ASIDE_NICENESS, ASIDE_QUEUE_MAX};
 use crate::tokenize::Ask;
@@ -26,6 +27,8 @@ pub(super) struct Large {
     pub(super) cut: bool,
     /// What came of the prompts that the handler wanted tokenized.
     pub(super) told: Vec<Told>,
+    /// Its trace, which comes back with the answer.
+    pub(super) traced: Traced,
 }
 
 /// What a request has come to.
@@ -40,7 +43,7 @@ pub(super) enum Ended {
 struct Job {
     handler: Handler,
     request: Large,
-    answer: oneshot::Sender<Result<Ended, ApiError>>,
+    answer: oneshot::Sender<(Result<Ended, ApiError>, Traced)>,
 }
 
 /// The way to the threads; they end when the last one has been dropped and the queue is empty.
@@ -73,8 +76,13 @@ impl Aside {
         Ok((Self(to), running))
     }
 
-    /// Has a request answered.
-    pub(super) async fn answer(&self, handler: Handler, request: Large) -> Result<Ended, ApiError> {
+    /// Has a request answered. Its trace is in `traced` then.
+    pub(super) async fn answer(
+        &self,
+        handler: Handler,
+        request: Large,
+        traced: &mut Traced,
+    ) -> Result<Ended, ApiError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             handler,
@@ -83,13 +91,16 @@ impl Aside {
         };
         match self.0.try_send(job) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
+            Err(TrySendError::Full(job)) => {
+                *traced = job.request.traced;
                 let message = "too many large requests are under way; try again later";
                 return Err(ApiError::overloaded(message));
             }
             Err(TrySendError::Disconnected(_)) => return Err(lost()),
         }
-        answered.await.unwrap_or_else(|_| Err(lost()))
+        let (ended, back) = answered.await.unwrap_or_else(|_| (Err(lost()), None));
+        *traced = back;
+        ended
     }
 }
 
@@ -104,10 +115,13 @@ fn run(jobs: &Receiver<Job>, state: &mut ThreadState) {
         if job.answer.is_closed() {
             continue;
         }
-        let ended = answer(job.handler, job.request, state);
+        let mut request = job.request;
+        state.traced = request.traced.take();
+        let ended = answer(job.handler, request, state);
+        let traced = state.traced.take();
         state.scratch.shrink();
         // Whoever asked may have gone meanwhile.
-        drop(job.answer.send(ended));
+        drop(job.answer.send((ended, traced)));
     }
 }
 
@@ -118,6 +132,7 @@ fn answer(handler: Handler, request: Large, state: &mut ThreadState) -> Result<E
         body,
         cut,
         told,
+        ..
     } = request;
     let body = body.whole();
     let call = Call {
@@ -137,6 +152,7 @@ fn answer(handler: Handler, request: Large, state: &mut ThreadState) -> Result<E
                 body: body.into(),
                 cut,
                 told,
+                traced: None,
             };
             Ended::Tokenize(asks, Box::new(request))
         }
@@ -177,8 +193,13 @@ mod tests {
                 body: Data::default(),
                 cut: false,
                 told: Vec::new(),
+                traced: None,
             };
-            aside.answer(Handler::Plain(nothing), request)
+            let aside = aside.clone();
+            async move {
+                let handler = Handler::Plain(nothing);
+                aside.answer(handler, request, &mut None).await
+            }
         };
         let mut context = Context::from_waker(Waker::noop());
         let (mut first, mut second) = (pin!(ask()), pin!(ask()));

@@ -260,6 +260,11 @@ impl ApiError {
         )
     }
 
+    /// What kind of error it is.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// Whether the connection ends after the answer.
     pub(super) fn closes(&self) -> bool {
         self.close

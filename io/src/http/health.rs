@@ -78,6 +78,7 @@ pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError
          POST   /v1/workers         add a pod\n\
          DELETE /v1/workers/{pod}   remove a pod\n\
          GET    /v1/sources         who describes pods\n\
+         GET    /v1/log             what is logged; PUT to change it\n\
          GET    /v1/snapshot        all that is known, for a replica that starts\n\
          GET    /healthz            alive\n\
          GET    /readyz             synchronised\n\

@@ -4,6 +4,7 @@ use super::lookup::{Found, Prompt, Query, Scores, unknown_model};
 use super::match_request::{Params, Request};
 use super::prompt::{self, Parsed};
 use super::render;
+use super::spans;
 use super::state::{Call, Step, ThreadState, Told};
 use super::text::{self, Text};
 use crate::fleet::WorkerJson;
@@ -137,8 +138,15 @@ fn respond<R>(
     };
     let candidates = request.candidates()?;
     let limit = request.limit()?;
-    let ThreadState { fleet, lookup, .. } = state;
+    let ThreadState {
+        fleet,
+        lookup,
+        traced,
+        ..
+    } = state;
+    let part = spans::part(traced, "lookup");
     lookup.run(fleet, &query, |scores| {
+        spans::looked_up(traced, part, &query, scores);
         let found = best(list(scores, candidates), limit);
         let now = now_ms();
         let candidates = found.iter().map(|found| Candidate::new(found, now));

@@ -11,6 +11,7 @@ use super::lookup::{Prompt, Query, Scores};
 use super::match_request::{given, not_zero, required};
 use super::prompt::{self, Parsed};
 use super::render;
+use super::spans;
 use super::state::{Call, ThreadState};
 use super::workers::unknown;
 use crate::fleet::PodSpec;
@@ -217,11 +218,20 @@ pub(super) fn ask(
     call: &Call<'_>,
     query: &Query<'_>,
 ) -> Result<Reply, ApiError> {
-    let ThreadState { fleet, lookup, .. } = state;
+    let ThreadState {
+        fleet,
+        lookup,
+        traced,
+        ..
+    } = state;
+    let part = spans::part(traced, "lookup");
     lookup
-        .run(fleet, query, |scores| match call.wants_msgpack() {
-            true => Reply::msgpack(&overlap(scores)),
-            false => Ok(Reply::rendered(rendered(scores))),
+        .run(fleet, query, |scores| {
+            spans::looked_up(traced, part, query, scores);
+            match call.wants_msgpack() {
+                true => Reply::msgpack(&overlap(scores)),
+                false => Ok(Reply::rendered(rendered(scores))),
+            }
         })
         .map_err(|error| error.renamed(rfc_name))?
 }

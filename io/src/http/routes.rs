@@ -4,9 +4,13 @@ use super::aside::{Aside, Ended, Large};
 use super::body::{self, Body, Held};
 use super::error::{Answer, ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
+use super::spans::{self, Traced};
 use super::state::{Call, Step, ThreadState, Told};
-use super::{batch, by_hash, dump, health, matching, openapi, rfc1403, snapshot, sources, workers};
+use super::{
+    batch, by_hash, dump, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+};
 use crate::limits::{LARGE_BODY_BYTES, URL_BYTES_MAX};
+use crate::otel::Value;
 use crate::status::{Endpoint, RequestName, RequestStatus};
 use crate::tokenize::Ask;
 use Handler::{Plain, Prompt};
@@ -30,6 +34,8 @@ impl Handler {
     pub(super) fn call(self, state: &mut ThreadState, call: &Call<'_>) -> Result<Step, ApiError> {
         // Here only, so that one request is answered by one set of settings.
         state.live.look();
+        // For the log, and for whoever counts.
+        let _entered = state.traced.as_ref().map(|traced| traced.enter());
         match self {
             Self::Plain(handler) => handler(state, call).map(Step::Done),
             Self::Prompt(handler) => handler(state, call),
@@ -47,6 +53,8 @@ struct Route {
     runs: Runs,
     /// Who may have it.
     access: Access,
+    /// What its requests are called where they are traced.
+    traced: Option<&'static str>,
     /// What it counts as.
     endpoint: Endpoint,
 }
@@ -74,35 +82,46 @@ static ROUTES: &[Route] = &[
         "POST",
         &[(Method::POST, Prompt(matching::answer))],
     )
-    .counted(Endpoint::Match),
+    .counted(Endpoint::Match)
+    .traced("POST /v1/match"),
     route(
         "/v1/match:batch",
         "POST",
         &[(Method::POST, Prompt(batch::answer))],
     )
     .counted(Endpoint::Batch)
+    .traced("POST /v1/match:batch")
     .aside(),
     route(
         "/v1/route",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
     )
-    .counted(Endpoint::Route),
+    .counted(Endpoint::Route)
+    .traced("POST /v1/route"),
     route(
         "/v1/route/v1/chat/completions",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
     )
-    .counted(Endpoint::Route),
+    .counted(Endpoint::Route)
+    .traced("POST /v1/route/v1/chat/completions"),
     route(
         "/v1/route/v1/completions",
         "POST",
         &[(Method::POST, Prompt(route::answer))],
     )
-    .counted(Endpoint::Route),
-    route("/v1/ext_authz/*", ANY, CHECK).counted(Endpoint::ExtAuthz),
-    route("/v1/ext_authz/", ANY, CHECK).counted(Endpoint::ExtAuthz),
-    route("/v1/ext_authz", ANY, CHECK).counted(Endpoint::ExtAuthz),
+    .counted(Endpoint::Route)
+    .traced("POST /v1/route/v1/completions"),
+    route("/v1/ext_authz/*", ANY, CHECK)
+        .counted(Endpoint::ExtAuthz)
+        .traced("/v1/ext_authz"),
+    route("/v1/ext_authz/", ANY, CHECK)
+        .counted(Endpoint::ExtAuthz)
+        .traced("/v1/ext_authz"),
+    route("/v1/ext_authz", ANY, CHECK)
+        .counted(Endpoint::ExtAuthz)
+        .traced("/v1/ext_authz"),
     route(
         "/v1/feedback",
         "POST",
@@ -115,13 +134,16 @@ static ROUTES: &[Route] = &[
         &[(Method::GET, Plain(explain::answer))],
     )
     .counted(Endpoint::Explain),
-    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))]).counted(Endpoint::Query),
+    route("/query", "POST", &[(Method::POST, Plain(rfc1403::query))])
+        .counted(Endpoint::Query)
+        .traced("POST /query"),
     route(
         "/query_by_hash",
         "POST",
         &[(Method::POST, Plain(by_hash::query))],
     )
-    .counted(Endpoint::QueryByHash),
+    .counted(Endpoint::QueryByHash)
+    .traced("POST /query_by_hash"),
     route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
     route("/health", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
@@ -143,6 +165,15 @@ static ROUTES: &[Route] = &[
         &[(Method::DELETE, Plain(workers::remove))],
     )
     .to(Access::AdminToChange),
+    route(
+        "/v1/log",
+        "GET, HEAD, PUT",
+        &[
+            (Method::GET, Plain(log::show)),
+            (Method::PUT, Plain(log::set)),
+        ],
+    )
+    .to(Access::Admin),
     route("/v1/sources", GET, &[(Method::GET, Plain(sources::list))]).aside(),
     route(
         "/register",
@@ -183,6 +214,7 @@ const fn route(
         handlers,
         runs: Runs::Here,
         access: Access::Clients,
+        traced: None,
         endpoint: Endpoint::Other,
     }
 }
@@ -206,6 +238,12 @@ impl Route {
     const fn aside(self) -> Self {
         let runs = Runs::Aside;
         Self { runs, ..self }
+    }
+
+    /// Its requests are traced under this name.
+    const fn traced(self, name: &'static str) -> Self {
+        let traced = Some(name);
+        Self { traced, ..self }
     }
 
     /// What the path has after the route's prefix, if the route is the path's.
@@ -279,13 +317,44 @@ pub(super) async fn respond(
     let route = look_up(request.uri().path()).map(|(route, _)| route);
     let forwarded = route.is_some_and(|route| route.allow == ANY);
     let endpoint = route.map_or(Endpoint::Other, |route| route.endpoint);
-    let (mut answer, name) = answer(state, held, aside, door, request).await;
+    let traced_as = route.and_then(|route| route.traced);
+    let mut traced = begin(state, traced_as, &request);
+    let (mut answer, name) = answer(state, held, aside, door, request, &mut traced).await;
     if forwarded && is_limit(answer.status()) {
         // Gateways take it for a node that is down. Anything below 500 would be the client's answer.
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    if let Some(traced) = &mut traced {
+        let status = answer.status().as_u16().into();
+        traced.set("http.response.status_code", Value::Number(status));
+    }
     under_way.answered(endpoint, answer.status().as_u16(), name);
     answer
+}
+
+/// The request's trace; looked for only where requests are traced.
+fn begin(
+    state: &RefCell<ThreadState>,
+    name: Option<&'static str>,
+    request: &Request<Incoming>,
+) -> Traced {
+    let state = state.borrow();
+    let (tracer, name) = (state.tracer.as_ref()?, name?);
+    spans::begin(tracer, name, request.headers())
+}
+
+/// Has a request answered that may be traced.
+fn call(
+    state: &RefCell<ThreadState>,
+    handler: Handler,
+    call: &Call<'_>,
+    traced: &mut Traced,
+) -> Result<Step, ApiError> {
+    let mut state = state.borrow_mut();
+    state.traced = traced.take();
+    let step = handler.call(&mut state, call);
+    *traced = state.traced.take();
+    step
 }
 
 /// Whether a status says that a bound of the node was met.
@@ -305,6 +374,7 @@ async fn answer(
     aside: &Aside,
     door: &Door,
     request: Request<Incoming>,
+    traced: &mut Traced,
 ) -> (Answer, Option<RequestName>) {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
@@ -336,8 +406,12 @@ async fn answer(
             body: body.data,
             cut,
             told: Vec::new(),
+            traced: traced.take(),
         };
-        match (answer_aside(state, aside, handler, request).await, kept) {
+        match (
+            answer_aside(state, aside, handler, request, traced).await,
+            kept,
+        ) {
             // Whoever forwards gets an answer even if there is no room for the body.
             (Err(error), Some(head)) if error.is_about_room() => {
                 let call = Call {
@@ -348,7 +422,7 @@ async fn answer(
                     rest: head.uri.path().get(rest..).unwrap_or_default(),
                     told: &[],
                 };
-                handler.call(&mut state.borrow_mut(), &call).and_then(done)
+                self::call(state, handler, &call, traced).and_then(done)
             }
             (replied, _) => replied,
         }
@@ -362,7 +436,7 @@ async fn answer(
             rest: found.rest,
             told: &[],
         };
-        answer_here(state, found.handler, &call).await
+        answer_here(state, found.handler, &call, traced).await
     };
     ended(replied, close)
 }
@@ -374,7 +448,12 @@ fn ended(replied: Result<Reply, ApiError>, close: bool) -> (Answer, Option<Reque
             let name = reply.name;
             (reply.closing(close), name)
         }
-        Err(error) => (error.closing(close).into(), None),
+        Err(error) => {
+            if let Some(traced) = traced {
+                traced.fail(error.code());
+            }
+            (error.closing(close).into(), None)
+        }
     }
 }
 
@@ -383,20 +462,19 @@ async fn answer_here(
     state: &RefCell<ThreadState>,
     handler: Handler,
     call: &Call<'_>,
+    traced: &mut Traced,
 ) -> Result<Reply, ApiError> {
-    // Not in the condition: the state would be borrowed until the end.
-    let step = handler.call(&mut state.borrow_mut(), call)?;
+    let step = self::call(state, handler, call, traced)?;
     let asks = match step {
         Step::Done(reply) => return Ok(reply),
         Step::Tokenize(asks) => asks,
     };
-    let told = tokenize(state, asks).await;
+    let told = tokenize(state, asks, traced).await;
     let call = Call {
         told: &told,
         ..*call
     };
-    let step = handler.call(&mut state.borrow_mut(), &call);
-    step.and_then(done)
+    self::call(state, handler, &call, traced).and_then(done)
 }
 
 /// The same on a thread aside.
@@ -405,20 +483,22 @@ async fn answer_aside(
     aside: &Aside,
     handler: Handler,
     request: Large,
+    traced: &mut Traced,
 ) -> Result<Reply, ApiError> {
-    let (asks, mut request) = match aside.answer(handler, request).await? {
+    let (asks, mut request) = match aside.answer(handler, request, traced).await? {
         Ended::Done(reply) => return Ok(reply),
         Ended::Tokenize(asks, request) => (asks, request),
     };
-    request.told = tokenize(state, asks).await;
-    match aside.answer(handler, *request).await? {
+    request.told = tokenize(state, asks, traced).await;
+    request.traced = traced.take();
+    match aside.answer(handler, *request, traced).await? {
         Ended::Done(reply) => Ok(reply),
         Ended::Tokenize(..) => Err(again()),
     }
 }
 
 /// Has prompts tokenized, all at once.
-async fn tokenize(state: &RefCell<ThreadState>, asks: Vec<Ask>) -> Vec<Told> {
+async fn tokenize(state: &RefCell<ThreadState>, asks: Vec<Ask>, traced: &mut Traced) -> Vec<Told> {
     let tokenizer = state.borrow().tokenizer.clone();
     let Some(tokenizer) = tokenizer else {
         return Vec::new();
@@ -426,14 +506,26 @@ async fn tokenize(state: &RefCell<ThreadState>, asks: Vec<Ask>) -> Vec<Told> {
     let mut under_way = JoinSet::new();
     for ask in asks {
         let tokenizer = tokenizer.clone();
+        let part = traced
+            .as_ref()
+            .and_then(|traced| traced.begin_call("tokenize"));
+        let ask = match (traced.as_ref(), &part) {
+            (Some(traced), Some(part)) => ask.traced(part.passed(traced)),
+            (Some(traced), None) => ask.traced(traced.passed().clone()),
+            (None, _) => ask,
+        };
         under_way.spawn_local(async move {
             let outcome = tokenizer.tokens(&ask).await;
-            Told { ask, outcome }
+            (Told { ask, outcome }, part)
         });
     }
     let mut told = Vec::with_capacity(under_way.len());
     while let Some(ended) = under_way.join_next().await {
-        told.extend(ended);
+        let Ok((ended, part)) = ended else {
+            continue;
+        };
+        spans::tokenized(traced, part, &ended.outcome);
+        told.push(ended);
     }
     told
 }

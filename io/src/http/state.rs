@@ -4,7 +4,9 @@ use super::live::{self, Seen};
 use super::lookup::Lookup;
 use super::prompt::Scratch;
 use super::route::Router;
+use super::spans::Traced;
 use crate::fleet::Fleet;
+use crate::otel::Tracer;
 use crate::status::HttpStatus;
 use crate::tokenize::{Ask, Outcome, Tokenizer};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
@@ -25,6 +27,10 @@ pub(super) struct ThreadState {
     pub(super) live: Seen,
     /// What the server counts.
     pub(super) http: Arc<HttpStatus>,
+    /// Decides which requests are traced, if any are.
+    pub(super) tracer: Option<Tracer>,
+    /// The trace of the request at hand.
+    pub(super) traced: Traced,
     /// What makes tokens of text, if anything does.
     pub(super) tokenizer: Option<Tokenizer>,
     /// Whether this thread sends a snapshot or a dump now.
@@ -39,6 +45,7 @@ impl ThreadState {
         live: &live::Shared,
         router: Router,
         tokenizer: Option<Tokenizer>,
+        tracer: Option<Tracer>,
     ) -> Self {
         Self {
             lookup: Lookup::new(&fleet, router.status().clone()),
@@ -47,6 +54,8 @@ impl ThreadState {
             scratch: Scratch::default(),
             live: Seen::new(live),
             http,
+            tracer,
+            traced: None,
             tokenizer,
             sending: Rc::default(),
         }

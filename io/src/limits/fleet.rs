@@ -40,8 +40,6 @@ pub const GRACE_MARGIN_MAX: Duration = Duration::from_secs(1);
 /// What requests in flight leave of it to the last snapshot and to threads that end: a fifth, and this at most. A snapshot of 2.5 million
 /// entries takes a third of a second.
 pub const GRACE_RESERVE_MAX: Duration = Duration::from_secs(5);
-/// Time for the last words of a process that is out of time: nobody may be reading its log.
-pub const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(200);
 /// Between two looks at whether the node is ready, while it starts; and at whether it is to stop, meanwhile.
 pub const START_GLANCE: Duration = Duration::from_millis(20);
 /// Time for the name of a peer to be resolved, and for a peer to say whether it is ready: all are asked at once, and

@@ -216,6 +216,7 @@ const fn error_of(reason: SkipReason) -> Option<&'static str> {
         | SkipReason::Medium
         | SkipReason::Contexts
         | SkipReason::WaitingFull
+        | SkipReason::IndexFull
         | SkipReason::HashConflict => Some("handle_event"),
         SkipReason::Duplicate
         | SkipReason::OtherLife

@@ -287,8 +287,12 @@ impl Applier {
     }
 
     fn note(&mut self, report: &StoreReport, status: &WorkerStatus) {
-        if report.dropped > 0 {
-            self.lost_stores(SkipReason::WaitingFull, report.dropped.into(), status);
+        let waiting = report.dropped - report.over_budget;
+        if waiting > 0 {
+            self.lost_stores(SkipReason::WaitingFull, waiting.into(), status);
+        }
+        if report.over_budget > 0 {
+            self.lost_stores(SkipReason::IndexFull, report.over_budget.into(), status);
         }
         if report.conflicts > 0 {
             self.lost_stores(SkipReason::HashConflict, report.conflicts.into(), status);

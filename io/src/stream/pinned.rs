@@ -96,6 +96,7 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 tracing::error!(%error, "cannot wait for sockets; the node ends");
+                crate::logging::flush();
                 std::process::exit(INTERNAL_ERROR);
             }
             _ => {}

@@ -29,6 +29,17 @@ pub struct SocketError {
     pub source: Error,
 }
 
+impl SocketError {
+    /// Whether the endpoint itself is at fault, not what is behind it.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self.source,
+            Error::EINVAL | Error::EPROTONOSUPPORT | Error::ENOCOMPATPROTO
+        )
+    }
+}
+
 /// Opens sockets; one for the whole node.
 #[derive(Clone, Debug)]
 pub struct Sockets {

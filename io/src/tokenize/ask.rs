@@ -6,6 +6,7 @@
 //! a completion only the prompt and whether it gets special tokens are sent.
 use super::items::has_items;
 use super::key::{self, Key, KeyOf};
+use crate::otel::Passed;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -33,6 +34,8 @@ pub struct Ask {
     key: Key,
     afresh: bool,
     wants_items: bool,
+    /// What whoever is asked is told of the trace.
+    passed: Option<Box<Passed>>,
 }
 
 /// Text whose tokens engines would not tell as they are.
@@ -95,14 +98,33 @@ impl Ask {
             key,
             afresh: false,
             wants_items,
+            passed: None,
         }
+    }
+
+    /// The same, of a request with a trace.
+    #[must_use]
+    pub fn traced(self, passed: Passed) -> Self {
+        let passed = Some(Box::new(passed));
+        Self { passed, ..self }
+    }
+
+    /// What whoever is asked is told of the trace.
+    pub(super) fn passed(&self) -> Option<&Passed> {
+        self.passed.as_deref()
     }
 
     /// The same, answered by an engine in any case: not from what is remembered, nor together with others.
     #[must_use]
     pub fn afresh(self) -> Self {
         let afresh = true;
-        Self { afresh, ..self }
+        // Nor is it part of the request any more.
+        let passed = None;
+        Self {
+            afresh,
+            passed,
+            ..self
+        }
     }
 
     /// The model as it was asked for: a model's name, or an adapter's.

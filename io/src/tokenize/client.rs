@@ -5,6 +5,7 @@ use crate::limits::{
     PROBE_HEAD_BYTES_MAX, TOKENIZER_ANSWER_BYTES_MAX, TOKENIZER_CONNECT_TIME_MAX,
     TOKENIZER_IDLE_MAX, TOKENIZER_IDLE_TIME_MAX, TOKENIZER_WORDS_BYTES_MAX,
 };
+use crate::otel::Passed;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
@@ -50,14 +51,15 @@ impl Client {
         endpoint: &str,
         path: &str,
         body: &Arc<[u8]>,
+        passed: Option<&Passed>,
     ) -> Result<Reply, Failure> {
         let body = Full::new(Bytes::from_owner(Arc::clone(body)));
-        self.call(Method::POST, endpoint, path, body).await
+        self.call(Method::POST, endpoint, path, body, passed).await
     }
 
     /// Gets `http://{endpoint}{path}`.
     pub(super) async fn get(&self, endpoint: &str, path: &str) -> Result<Reply, Failure> {
-        self.call(Method::GET, endpoint, path, Full::default())
+        self.call(Method::GET, endpoint, path, Full::default(), None)
             .await
     }
 
@@ -67,13 +69,20 @@ impl Client {
         endpoint: &str,
         path: &str,
         body: Full<Bytes>,
+        passed: Option<&Passed>,
     ) -> Result<Reply, Failure> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{endpoint}{path}"))
             .header(CONTENT_TYPE, "application/json")
-            .header(USER_AGENT, concat!("kvroute/", env!("CARGO_PKG_VERSION")))
-            .body(body);
+            .header(USER_AGENT, concat!("kvroute/", env!("CARGO_PKG_VERSION")));
+        if let Some(passed) = passed {
+            request = request.header("traceparent", passed.traceparent());
+            if let Some(state) = passed.tracestate() {
+                request = request.header("tracestate", state);
+            }
+        }
+        let request = request.body(body);
         // An endpoint with bytes that no address has leads nowhere.
         let request = request.map_err(|_| Failure::Connect)?;
         let response = self.0.request(request).await;

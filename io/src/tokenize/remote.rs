@@ -148,7 +148,9 @@ impl Remote {
         beaten: &Cell<bool>,
     ) -> Result<Made, Failure> {
         let call = Call::begin(self, &to.endpoint, beaten);
-        let exchange = self.client.post(&to.endpoint, "/tokenize", ask.body());
+        let exchange = self
+            .client
+            .post(&to.endpoint, "/tokenize", ask.body(), ask.passed());
         let (outcome, after) = match timeout(self.shared.config.timeout, exchange).await {
             Err(_) => (Err(Failure::Timeout), None),
             Ok(Err(failure)) => (Err(failure), None),

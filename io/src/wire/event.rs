@@ -192,9 +192,44 @@ pub(super) fn read<'s, 'a: 's>(
 fn tag_of(mut cursor: Cursor<'_>) -> Option<Tag> {
     match head(&mut cursor).ok()? {
         Head::Array(1..) => read_tag(&mut cursor).ok(),
-        Head::Map(pairs) => find_tag(cursor, pairs).ok(),
+        Head::Map(pairs) => find_known_tag(cursor, pairs).ok(),
         _ => None,
     }
+}
+
+/// The names of the fields of an event with this tag, in the order in which an array has them.
+pub(super) fn known_fields(tag: &[u8]) -> &'static [&'static str] {
+    const STORED_NAMES: [&str; STORED.len()] = names(STORED);
+    const REMOVED_NAMES: [&str; REMOVED.len()] = names(REMOVED);
+    match Tag::of(tag) {
+        Ok(Tag::Stored) => &STORED_NAMES,
+        Ok(Tag::Removed) => &REMOVED_NAMES,
+        Ok(Tag::Cleared) | Err(_) => &[],
+    }
+}
+
+const fn names<const N: usize>(fields: [Field; N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = fields[at].name();
+        at += 1;
+    }
+    names
+}
+
+/// The text under `type` in the map of `pairs` at `cursor`, whether it is known or not.
+pub(super) fn find_tag(mut cursor: Cursor<'_>, pairs: u32) -> Option<&[u8]> {
+    for _ in 0..pairs {
+        if key(&mut cursor).ok()? == Some(b"type") {
+            return match cursor.head()? {
+                Head::Str(text) => Some(text),
+                _ => None,
+            };
+        }
+        skip(&mut cursor).ok()?;
+    }
+    None
 }
 
 /// Whether the event at `cursor` is a clear.
@@ -253,7 +288,7 @@ impl<'a> Draft<'a> {
             read_tag(cursor)?
         } else {
             left = pairs;
-            find_tag(*cursor, pairs)?
+            find_known_tag(*cursor, pairs)?
         };
         let mut expected = 0;
         for _ in 0..left {
@@ -359,7 +394,7 @@ fn read_tag(cursor: &mut Cursor<'_>) -> Result<Tag, SkipReason> {
 
 /// The tag of a map event. Engines send it first; if it comes later it is found by walking ahead,
 /// because what the other keys mean depends on it.
-fn find_tag(mut cursor: Cursor<'_>, pairs: u32) -> Result<Tag, SkipReason> {
+fn find_known_tag(mut cursor: Cursor<'_>, pairs: u32) -> Result<Tag, SkipReason> {
     for _ in 0..pairs {
         if key(&mut cursor)? == Some(b"type") {
             return read_tag(&mut cursor);

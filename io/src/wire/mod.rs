@@ -40,9 +40,11 @@
 //! # Parts
 //!
 //! `value` reads heads of values from a cursor and walks over what nobody wants; `event` has
-//! the table of fields; `extra` hashes extra keys in place; this file has the batch around them.
+//! the table of fields; `extra` hashes extra keys in place; this file has the batch around them. [`parts`] shows how a
+//! payload is written, to tools.
 mod event;
 mod extra;
+pub mod parts;
 mod value;
 
 pub use event::{Event, Removed, Stored};

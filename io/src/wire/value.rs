@@ -130,10 +130,15 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
+    /// Bytes from the payload's beginning.
+    pub(super) const fn offset(&self) -> usize {
+        self.total - self.rest.len()
+    }
+
     /// The error `kind`, here.
     pub(super) const fn error(&self, kind: BatchErrorKind) -> BatchError {
         BatchError {
-            offset: self.total - self.rest.len(),
+            offset: self.offset(),
             kind,
         }
     }

@@ -35,6 +35,8 @@ struct Inner {
     script: Mutex<Script>,
     /// Bodies of `/tokenize`, as they came.
     asked: Mutex<Vec<String>>,
+    /// Their heads, in small letters.
+    heads: Mutex<Vec<String>>,
     version: Mutex<Option<String>>,
     versions_asked: AtomicUsize,
     connections: AtomicUsize,
@@ -63,6 +65,7 @@ impl Engine {
         let inner = Arc::new(Inner {
             script: Mutex::new(Box::new(script)),
             asked: Mutex::default(),
+            heads: Mutex::default(),
             version: Mutex::new(Some("0.32.0".to_owned())),
             versions_asked: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -101,6 +104,11 @@ impl Engine {
         self.inner.asked.lock().unwrap().clone()
     }
 
+    /// Heads of `/tokenize`, in small letters.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.inner.heads.lock().unwrap().clone()
+    }
+
     /// How often it was asked for tokens.
     pub(crate) fn calls(&self) -> usize {
         self.inner.asked.lock().unwrap().len()
@@ -136,7 +144,7 @@ impl Drop for Engine {
 
 fn serve(stream: TcpStream, inner: &Inner) {
     let mut stream = BufReader::new(stream);
-    while let Some((path, body)) = request(&mut stream) {
+    while let Some((path, head, body)) = request(&mut stream) {
         let goes_on = if path == "/version" {
             inner.versions_asked.fetch_add(1, SeqCst);
             let version = inner.version.lock().unwrap().clone();
@@ -150,6 +158,7 @@ fn serve(stream: TcpStream, inner: &Inner) {
                 None => answer(&mut stream, 404, "", "{}"),
             }
         } else {
+            inner.heads.lock().unwrap().push(head);
             tokenize(&mut stream, &body, inner)
         };
         if goes_on.is_none() {
@@ -158,7 +167,7 @@ fn serve(stream: TcpStream, inner: &Inner) {
     }
 }
 
-fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String, String)> {
     let mut head = String::new();
     loop {
         match stream.read_line(&mut head) {
@@ -174,7 +183,7 @@ fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     });
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    Some((path, String::from_utf8(body).unwrap()))
+    Some((path, head, String::from_utf8(body).unwrap()))
 }
 
 fn answer(stream: &mut BufReader<TcpStream>, status: u16, headers: &str, body: &str) -> Option<()> {

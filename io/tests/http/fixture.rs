@@ -5,6 +5,7 @@ use kvroute::config::TokenizerConfig;
 use kvroute::fleet::{Fleet, PodSpec, Subscribe, Terms};
 use kvroute::http::{Server, ServerConfig, ServerError};
 use kvroute::load::Clock;
+use kvroute::otel::Tracer;
 use kvroute::predict::{LearnConfig, Learner};
 use kvroute::status::{Trust, WorkerStatus};
 use kvroute::stream::saved::SaveTo;
@@ -171,6 +172,13 @@ impl Fixture {
         Self::start(index, &ServerConfig::default(), Some(config)).unwrap()
     }
 
+    /// With a tokenizer, and somebody who traces.
+    pub(crate) fn tracing(config: &TokenizerConfig, tracer: &Tracer) -> Self {
+        let index = Index::new(IndexConfig::default());
+        let with = (Some(config), Some(tracer));
+        Self::start_with(index, &ServerConfig::default(), with, |fleet| fleet).unwrap()
+    }
+
     pub(crate) fn over(index: Arc<Index>) -> Self {
         Self::start(index, &ServerConfig::default(), None).unwrap()
     }
@@ -180,7 +188,7 @@ impl Fixture {
         let index = Index::new(IndexConfig::default());
         let learner = Learner::start(&index, learn).unwrap();
         let learning = |fleet: Fleet| fleet.learning(learner, event_sync);
-        Self::start_with(index, &ServerConfig::default(), None, learning).unwrap()
+        Self::start_with(index, &ServerConfig::default(), (None, None), learning).unwrap()
     }
 
     fn start(
@@ -188,13 +196,13 @@ impl Fixture {
         config: &ServerConfig,
         tokenizer: Option<&TokenizerConfig>,
     ) -> Result<Self, ServerError> {
-        Self::start_with(index, config, tokenizer, |fleet| fleet)
+        Self::start_with(index, config, (tokenizer, None), |fleet| fleet)
     }
 
     fn start_with(
         index: Arc<Index>,
         config: &ServerConfig,
-        tokenizer: Option<&TokenizerConfig>,
+        (tokenizer, tracer): (Option<&TokenizerConfig>, Option<&Tracer>),
         complete: impl FnOnce(Fleet) -> Fleet,
     ) -> Result<Self, ServerError> {
         let participant = index.participant();
@@ -206,7 +214,7 @@ impl Fixture {
         let tokenizer = tokenizer.map(|config| Tokenizer::start(config, &fleet).unwrap());
         let way = tokenizer.as_ref().map(Running::tokenizer);
         Ok(Self {
-            server: Server::start_with(config, &fleet, way)?,
+            server: Server::start_with(config, &fleet, way, tracer)?,
             tokenizer,
             fleet,
             engines,

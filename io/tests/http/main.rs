@@ -9,6 +9,8 @@ mod batch;
 mod bounds;
 mod by_hash;
 mod client;
+#[allow(dead_code, reason = "others use the rest of it")]
+mod collector;
 mod connections;
 mod decisions;
 mod dump;
@@ -37,4 +39,5 @@ mod tls;
 mod tokenize;
 mod tokenizer;
 mod tokens;
+mod traces;
 mod workers;

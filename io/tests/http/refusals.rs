@@ -27,6 +27,15 @@ fn fixture() -> (Fixture, Client) {
     (fixture, client)
 }
 
+/// In a process that has no log of the settings' kind.
+#[test]
+fn a_log_that_is_not_there_is_not_shown_or_changed() {
+    let (_fixture, mut client) = fixture();
+    assert_refused(&client.get("/v1/log"), 409, "no_log", None);
+    let refused = client.request("PUT", "/v1/log", "", b"{\"log\":\"info\"}");
+    assert_refused(&refused, 409, "no_log", None);
+}
+
 #[test]
 fn every_field_of_a_match_is_checked_and_named() {
     let (_fixture, mut client) = fixture();

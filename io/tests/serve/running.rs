@@ -71,9 +71,11 @@ impl Running {
 
     /// What the line that says where it answers has for this word.
     pub(crate) fn said(&self, word: &str) -> &str {
-        let rest = self.answering.split(&format!("{word}=")).nth(1);
+        let text = self.answering.split(&format!("{word}=")).nth(1);
+        let json = || self.answering.split(&format!("\"{word}\":\"")).nth(1);
+        let rest = text.or_else(json);
         let rest = rest.unwrap_or_else(|| panic!("{word}: {}", self.answering));
-        rest.split_whitespace().next().unwrap()
+        rest.split([' ', '"']).next().unwrap()
     }
 
     /// A connection to its first address.

@@ -40,6 +40,11 @@ const fn list(key: &'static str, beyond: &'static str, possible: &'static str) -
 
 const CASES: &[Case] = &[
     word("log", "kvroute=loud", "error, warn, info"),
+    word("log_format", "xml", "text or json"),
+    number("log_rate", "1000001", "0 to 1000000"),
+    word("otlp_endpoint", "https://c:1", "http://HOST:PORT"),
+    number("otlp_sample", "1.5", "0 to 1"),
+    word("otlp_service", "", "1 to 128"),
     list("listen", "127.0.0.1:65536", "host:port or unix:/path"),
     word("admin_listen", "nowhere", "host:port or unix:/path"),
     path("tls_cert"),
@@ -76,6 +81,7 @@ const CASES: &[Case] = &[
     number("replays", "0", "1 to "),
     number("replay_timeout", "61", " to 60"),
     number("contexts_max", "1001", "1 to 1000"),
+    number("index_max", "16777215", "16777216 to "),
     path("snapshot_dir"),
     number("snapshot_interval", "0.1", "0 or "),
     list(

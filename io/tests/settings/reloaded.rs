@@ -14,6 +14,11 @@ const FIRST: &[(&str, &str)] = &[
 /// Each key with a value that is neither the first nor the default.
 const OTHERS: &[(&str, &str)] = &[
     ("log", "kvroute=debug"),
+    ("log_format", "json"),
+    ("log_rate", "20"),
+    ("otlp_endpoint", "http://c:1"),
+    ("otlp_sample", "0.5"),
+    ("otlp_service", "kv"),
     ("listen", "127.0.0.1:9"),
     ("admin_listen", "127.0.0.1:9"),
     ("tls_cert", "c"),
@@ -46,6 +51,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("replays", "10"),
     ("replay_timeout", "10"),
     ("contexts_max", "10"),
+    ("index_max", "16777216"),
     ("snapshot_dir", "s"),
     ("snapshot_interval", "10"),
     ("peers", "h:1"),

@@ -91,6 +91,7 @@ fn uncommented_it_says_the_defaults() {
         "kubeconfig",
         "kubernetes_namespaces",
         "kubernetes_selector",
+        "otlp_endpoint",
         "session_header",
         "snapshot_dir",
         "tls_cert",
@@ -111,7 +112,7 @@ fn the_examples_can_be_used() {
         Some(format!("{key}: {example}\n"))
     });
     let text: String = lines.collect();
-    assert_eq!(text.lines().count(), 14, "{text}");
+    assert_eq!(text.lines().count(), 15, "{text}");
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("kvroute.yaml");
     std::fs::write(&file, text).unwrap();

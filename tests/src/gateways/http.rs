@@ -110,6 +110,12 @@ impl Response {
         self.message.header(name)
     }
 
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.message.body).into_owned()
+    }
+
     /// The body as JSON.
     ///
     /// # Panics

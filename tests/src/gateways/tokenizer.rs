@@ -11,6 +11,8 @@ use std::thread;
 #[derive(Debug, Default)]
 struct Known {
     version: String,
+    /// The answer of `/metrics`, if there is any.
+    metrics: Option<String>,
     answers: HashMap<String, (u16, String)>,
     /// Bodies that nobody recorded.
     strange: Vec<String>,
@@ -64,6 +66,12 @@ impl Tokenizer {
         self.add(body, 200, answer.to_string());
     }
 
+    /// From now on it says this of its load.
+    pub fn set_metrics(&self, text: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.metrics = Some(text.to_owned());
+    }
+
     /// How often it was asked, and the bodies that it did not know.
     #[must_use]
     pub fn asked(&self) -> (usize, Vec<String>) {
@@ -104,6 +112,9 @@ fn reply(message: &Message, known: &Mutex<Known>) -> (u16, String) {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     match message.first.split(' ').nth(1) {
         Some("/version") => (200, json!({"version": known.version}).to_string()),
+        Some("/metrics") if known.metrics.is_some() => {
+            (200, known.metrics.clone().unwrap_or_default())
+        }
         Some("/tokenize") => {
             known.asked += 1;
             let body = serde_json::from_slice(&message.body).unwrap_or_default();

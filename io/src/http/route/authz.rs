@@ -121,6 +121,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
     let ThreadState {
         fleet,
         lookup,
+        traced,
         live,
         router,
         tokenizer,
@@ -173,7 +174,7 @@ fn respond(state: &mut ThreadState, call: &Call<'_>, seen: &Seen<'_>) -> Result<
         actual: shadow::said(call.headers),
     };
     router
-        .decide(fleet, lookup, &wish, |decided, _| {
+        .decide(fleet, lookup, traced, &wish, |decided, _| {
             render::headers_only(decided)
         })?
         .map(Step::Done)

@@ -7,8 +7,10 @@ use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::http::error::ApiError;
 use crate::http::live::Habit;
 use crate::http::lookup::{Found, Lookup, Prompt, Query, Score, Scores};
+use crate::http::spans::{self, Traced};
 use crate::limits::{BOOKING_TRIES_MAX, DECISION_CANDIDATES_MAX, TIMES_MEASURED_ONE_OF};
 use crate::load::{Booking, Moment};
+use crate::otel::{Part, Passed, Value};
 use crate::status::{Chosen, OwnModels, OwnStatus, RouteError, UNKNOWN_MODEL, now_ms};
 use hyper::StatusCode;
 use kvroute_engine::choose::{self, Ask, Candidate, Choice, Load, Policy, Reason, tie};
@@ -89,6 +91,8 @@ pub(super) struct Decided<'v> {
     pub(super) ranked: bool,
     /// Whether nobody is to obey.
     pub(super) shadow: bool,
+    /// What the target is told of the request's trace.
+    pub(super) passed: Option<Passed>,
     /// Whether loads were so far apart that only the idlest were admitted.
     imbalanced: bool,
 }
@@ -126,6 +130,7 @@ impl Router {
         &mut self,
         fleet: &Fleet,
         lookup: &mut Lookup,
+        traced: &mut Traced,
         wish: &Wish<'_>,
         read: impl FnOnce(&Decided<'_>, &Scores<'_>) -> R,
     ) -> Result<R, ApiError> {
@@ -136,15 +141,19 @@ impl Router {
         let adapted = lookup.models_with(fleet, query.model);
         // The model that an adapter belongs to.
         let model = adapted.first().map_or(query.model, String::as_str);
+        let part = spans::part(traced, "lookup");
         let result = lookup.run(fleet, query, |scores| {
+            spans::looked_up(traced, part, query, scores);
+            let part = spans::part(traced, "choose");
             let found = eligible(scores, wish, &adapted);
-            let decided = match self.choose(fleet, scores.view(), wish, &found) {
+            let mut decided = match self.choose(fleet, scores.view(), wish, &found) {
                 Ok(decided) => decided,
                 Err(error) => {
                     self.failed(scores.view(), Some(model), RouteError::NoTarget);
                     return Err(error);
                 }
             };
+            decided.trace(traced, part, found.len());
             if !wish.dry_run {
                 self.count(scores.view(), wish, &decided, began);
             }
@@ -217,6 +226,7 @@ impl Router {
             speculative,
             ranked: is_ranked(view, target.info),
             shadow: self.shadow,
+            passed: None,
             imbalanced: choice.gate.imbalanced,
         })
     }
@@ -333,6 +343,28 @@ impl Router {
             left_out: self.considered.len() - kept,
             shadow: self.shadow && !wish.dry_run,
         })
+    }
+}
+
+impl Decided<'_> {
+    /// Tells the request's trace, and takes what the target is to be told of it.
+    fn trace(&mut self, traced: &mut Traced, part: Option<Part>, candidates: usize) {
+        let Some(trace) = traced else {
+            return;
+        };
+        self.passed = Some(trace.passed().clone());
+        let info = self.target.info;
+        if let Some(mut part) = part {
+            part.set("kvroute.candidates", Value::Number(candidates as u64));
+            trace.end(part);
+            let id = self.id.to_string();
+            trace.set("kvroute.request_id", Value::Text(&id));
+            trace.set("kvroute.target.pod", Value::Text(&info.pod().pod));
+            trace.set("kvroute.target.rank", Value::Number(info.rank().into()));
+            trace.set("kvroute.target.matched_tokens", Value::Number(self.matched));
+            trace.set("kvroute.reason", Value::Text(self.reason.as_str()));
+            trace.set("kvroute.shadow", Value::Flag(self.shadow));
+        }
     }
 }
 

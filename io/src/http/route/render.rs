@@ -3,6 +3,8 @@ use super::choice::Decided;
 use crate::http::error::{ApiError, Body, JSON, Reply};
 use crate::http::lookup::Scores;
 use crate::http::matching::{self, Candidate};
+use crate::http::spans;
+use crate::otel::Passed;
 use crate::status::now_ms;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -48,6 +50,10 @@ struct Headers<'a> {
     x_gateway_destination_endpoint: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     x_data_parallel_rank: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
 }
 
 impl<'v> Decided<'v> {
@@ -75,6 +81,7 @@ impl<'v> Decided<'v> {
             headers.push((RANK, value(&rank)?));
         }
         headers.push(id);
+        headers.extend(self.passed.iter().flat_map(spans::headers));
         Ok(headers)
     }
 }
@@ -105,6 +112,8 @@ pub(super) fn full(
             target_pod: decided.endpoint(),
             x_gateway_destination_endpoint: decided.endpoint(),
             x_data_parallel_rank: decided.rank(),
+            traceparent: decided.passed.as_ref().map(Passed::traceparent),
+            tracestate: decided.passed.as_ref().and_then(Passed::tracestate),
         },
         candidates: candidates.collect(),
     };

@@ -186,10 +186,11 @@ fn respond(
     let ThreadState {
         fleet,
         lookup,
+        traced,
         router,
         ..
     } = state;
-    router.decide(fleet, lookup, wish, |decided, scores| {
+    router.decide(fleet, lookup, traced, wish, |decided, scores| {
         render::full(decided, scores, wish.named, limit, call.wants_msgpack())
     })?
 }

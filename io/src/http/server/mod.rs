@@ -27,6 +27,7 @@ use crate::limits::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, DRAIN_TIME_DEFAULT, HEAD_TIME_MAX,
     HTTP_THREADS_PER_ASIDE, IDLE_TIME_DEFAULT, REQUESTS_DEFAULT, THREADS_MAX,
 };
+use crate::otel::Tracer;
 use crate::status::{EndStep, Ending, HttpStatus, OwnStatus, SyncMode};
 use crate::tokenize::Tokenizer;
 use accept::{Listener, accept};
@@ -158,14 +159,15 @@ pub struct Server {
 impl Server {
     /// Binds, and starts the threads. Fails if an address is in use, even by another node.
     pub fn start(config: &ServerConfig, fleet: &Arc<Fleet>) -> Result<Self, ServerError> {
-        Self::start_with(config, fleet, None)
+        Self::start_with(config, fleet, None, None)
     }
 
-    /// The same, with somebody who makes tokens of text.
+    /// The same, with somebody who makes tokens of text, and somebody who decides which requests are traced.
     pub fn start_with(
         config: &ServerConfig,
         fleet: &Arc<Fleet>,
         tokenizer: Option<&Tokenizer>,
+        tracer: Option<&Tracer>,
     ) -> Result<Self, ServerError> {
         let status = Arc::new(HttpStatus::of(config.sync_mode));
         let gate = Arc::new(gate(config, &status)?);
@@ -193,7 +195,8 @@ impl Server {
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
         let mut seats = seats(threads + answer_aside, config.routing.decisions);
         let states = seats.by_ref().take(answer_aside);
-        let states = states.map(|seat| begin(seat, fleet, &status, (config, &live), tokenizer));
+        let states =
+            states.map(|seat| begin(seat, fleet, &status, (config, &live), (tokenizer, tracer)));
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(None);
         let mut server = Self {
@@ -224,6 +227,7 @@ impl Server {
                 aside: aside.clone(),
                 seat,
                 tokenizer: tokenizer.cloned(),
+                tracer: tracer.cloned(),
                 sockets: sockets.collect(),
                 stop: stop.clone(),
             };
@@ -315,12 +319,12 @@ fn begin(
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
     (config, live): (&ServerConfig, &live::Shared),
-    tokenizer: Option<&Tokenizer>,
+    (tokenizer, tracer): (Option<&Tokenizer>, Option<&Tracer>),
 ) -> impl FnOnce() -> ThreadState + Send + use<> {
     let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
     let (live, router) = (Arc::clone(live), Router::new(seat, &config.routing));
-    let tokenizer = tokenizer.cloned();
-    move || ThreadState::new(fleet, status, &live, router, tokenizer)
+    let (tokenizer, tracer) = (tokenizer.cloned(), tracer.cloned());
+    move || ThreadState::new(fleet, status, &live, router, tokenizer, tracer)
 }
 
 /// What of the settings can change.
@@ -398,6 +402,7 @@ struct Thread {
     aside: Aside,
     seat: Seat,
     tokenizer: Option<Tokenizer>,
+    tracer: Option<Tracer>,
     /// Each with whether it is the admin listener's.
     sockets: Vec<(Bound, bool)>,
     stop: Receiver<Option<Instant>>,
@@ -452,6 +457,7 @@ impl Thread {
                 &self.live,
                 Router::new(self.seat, &config.routing),
                 self.tokenizer,
+                self.tracer,
             )),
             held: Held::new(config.body_max),
             aside: self.aside,
