@@ -235,9 +235,9 @@ impl WorkerStatus {
             .store(sequence.map_or(0, |n| n.saturating_add(1)), Release);
     }
 
-    /// Notes that a message arrived now, or up to a tick of the system's clock ago.
+    /// Notes that a message arrived now.
     pub fn touch(&self) {
-        self.last_event_ms.store(coarse_now_ms(), Relaxed);
+        self.last_event_ms.store(now_ms(), Relaxed);
     }
 
     /// When the last message arrived, in milliseconds since 1970.
@@ -371,21 +371,6 @@ pub fn now_ms() -> u64 {
         .map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         })
-}
-
-/// The same as of the system's last tick, a few milliseconds ago: a third of the price.
-#[cfg(target_os = "linux")]
-fn coarse_now_ms() -> u64 {
-    use rustix::time::{ClockId, clock_gettime};
-    let now = clock_gettime(ClockId::RealtimeCoarse);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let milliseconds = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
-    seconds * 1_000 + milliseconds
-}
-
-#[cfg(not(target_os = "linux"))]
-fn coarse_now_ms() -> u64 {
-    now_ms()
 }
 
 #[cfg(test)]

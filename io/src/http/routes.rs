@@ -440,6 +440,15 @@ async fn answer(
         };
         answer_here(state, found.handler, &call, traced).await
     };
+    ended(replied, close, traced)
+}
+
+/// An answer, and what its request is called.
+fn ended(
+    replied: Result<Reply, ApiError>,
+    close: bool,
+    traced: &mut Traced,
+) -> (Answer, Option<RequestName>) {
     match replied {
         Ok(reply) => {
             let name = reply.name;

@@ -23,6 +23,7 @@ pub(super) fn aibrix(
     mode: SyncMode,
 ) -> Result {
     sockets(encoder, view)?;
+    connections(encoder, view)?;
     events(encoder, view)?;
     let help = "Time to decode and apply one batch, of those that are measured, over all pods.";
     let name = "aibrix_kvcache_zmq_event_processing_duration_seconds";
@@ -108,6 +109,10 @@ fn sockets(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
             add_up(metric.encode_family(&labels)?, read(info.status()))?;
         }
     }
+    Ok(())
+}
+
+fn connections(encoder: &mut DescriptorEncoder<'_>, view: &FleetView) -> Result {
     type Gauge = fn(&WorkerStatus) -> Option<u64>;
     const GAUGES: [(&str, &str, Gauge); 2] = [
         (

@@ -5,7 +5,7 @@
 //! numbers begin again at 0 and nothing else says so. The machine turns this into [`Action`]s so that
 //! what was applied since the last [`Action::Clear`] (the *run*) is always an unbroken row of batches
 //! of one life. A run is *whole* if nothing before it matters: it begins with number 0, or with a
-//! batch that begins by clearing everything. Only a whole run is [`Trust::Exact`].
+//! batch that begins by clearing everything. Only a whole run is [`Trust::Exact`](crate::status::Trust::Exact).
 //!
 //! A run is never patched over a hole: the lost batches may have held removals, and a worker must never
 //! look better than it is. What cannot be filled from the ring clears the worker.
@@ -45,12 +45,13 @@ mod action;
 mod answers;
 mod held;
 mod phase;
+mod report;
 mod run;
 
 pub use action::{Action, Batch, ClearReason, DropReason, Payload, Tally};
 
 use crate::limits::HELD_BACK_BYTES_MAX;
-use crate::status::{ReplayOutcome, Trust};
+use crate::status::ReplayOutcome;
 use held::Held;
 use phase::{Phase, Proof, Verdict, Why};
 use run::{Run, Seen};
@@ -363,35 +364,6 @@ impl<P: Payload> Sequence<P> {
         }
     }
 
-    /// Whether what [`Self::pop`] gave last came of a live batch.
-    #[must_use]
-    pub const fn is_of_live(&self) -> bool {
-        self.of_live
-    }
-
-    /// How the replay that ran last has ended, as far as its answers told; once.
-    pub fn take_outcome(&mut self) -> Option<ReplayOutcome> {
-        self.outcome.take()
-    }
-
-    /// How a replay has ended whose end marker came.
-    fn outcome_at_end(&self, proof: Proof) -> ReplayOutcome {
-        let complete = match proof {
-            Proof::Overlap => true,
-            Proof::Fresh => self.run.as_ref().is_some_and(Run::whole),
-            // Nothing has come; nothing is missing if nothing was ever published.
-            Proof::Missing => {
-                self.run.is_none()
-                    && !self.published
-                    && self.held.front().is_none_or(|front| self.can_begin(front))
-            }
-        };
-        match complete {
-            true => ReplayOutcome::Complete,
-            false => ReplayOutcome::Partial,
-        }
-    }
-
     /// How many live batches wait to be judged.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -404,37 +376,10 @@ impl<P: Payload> Sequence<P> {
         matches!(self.phase, Phase::Replaying { .. })
     }
 
-    /// How far the worker can be trusted, as far as numbers tell.
-    #[must_use]
-    pub fn trust(&self) -> Trust {
-        if !self.connected {
-            return if self.patient {
-                Trust::Replaying
-            } else {
-                Trust::Stale
-            };
-        }
-        match (&self.phase, &self.run) {
-            (Phase::Replaying { .. }, _) => Trust::Replaying,
-            // What was lost of the live batches is about to be asked for.
-            _ if self.overflowed => Trust::Replaying,
-            (_, None) if self.empty => Trust::Exact,
-            (_, None) if self.want_more => Trust::Stale,
-            (_, Some(_)) if self.behind => Trust::Stale,
-            (_, Some(run)) if run.whole() => Trust::Exact,
-            (_, None | Some(_)) => Trust::Partial,
-        }
-    }
-
     /// The number of the last batch applied in this run.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
         self.run.as_ref().map(Run::last)
-    }
-
-    /// What happened since this was last asked.
-    pub fn take_tally(&mut self) -> Tally {
-        std::mem::take(&mut self.tally)
     }
 
     /// Judges the first held batch; `false` if nothing can be done now.
@@ -514,14 +459,6 @@ impl<P: Payload> Sequence<P> {
             return false;
         }
         true
-    }
-
-    /// Counts a gap before the first held batch.
-    fn count_gap(&mut self) {
-        let expected = self.last().map_or(0, |last| last.saturating_add(1));
-        let found = self.held.front().map_or(0, |front| front.sequence);
-        self.tally.gaps += 1;
-        self.tally.missed += found.saturating_sub(expected);
     }
 
     /// The first held batch is of a new life.
