@@ -119,12 +119,6 @@ impl Config {
         let kubernetes = discovery.kubernetes.as_ref();
         let (cert, key) = self.tls.clone().unzip();
         Settings {
-            log: Some(self.log.filter.clone()),
-            log_format: Some(self.log.format.as_str().to_owned()),
-            log_rate: Some(self.log.rate),
-            otlp_endpoint: self.otlp.endpoint.clone(),
-            otlp_sample: Some(self.otlp.sample),
-            otlp_service: Some(self.otlp.service.clone()),
             listen: Some(self.listen.iter().map(Address::to_string).collect()),
             admin_listen: self.admin_listen.as_ref().map(Address::to_string),
             tls_cert: cert,
@@ -186,6 +180,20 @@ impl Config {
             approximate_blocks: Some(routing.approximate_blocks),
             shadow: Some(routing.shadow),
             decisions: Some(routing.decisions),
+            ..self.told()
+        }
+    }
+
+    /// Those of what the node tells of itself.
+    fn told(&self) -> Settings {
+        Settings {
+            log: Some(self.log.filter.clone()),
+            log_format: Some(self.log.format.as_str().to_owned()),
+            log_rate: Some(self.log.rate),
+            otlp_endpoint: self.otlp.endpoint.clone(),
+            otlp_sample: Some(self.otlp.sample),
+            otlp_service: Some(self.otlp.service.clone()),
+            ..Settings::default()
         }
     }
 }

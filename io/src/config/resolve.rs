@@ -38,13 +38,6 @@ impl Settings {
         let io_default = (cores / 2).max(1);
         let io_threads = threads("io_threads", self.io_threads, io_default)?;
         let http_default = cores.saturating_sub(io_threads).max(1);
-        let ready_share = self.ready_share.unwrap_or(1.0);
-        if !(0.0..=1.0).contains(&ready_share) {
-            return Err(wrong(
-                "ready_share",
-                format!("{ready_share}; 0 to 1 is possible"),
-            ));
-        }
         Ok(Config {
             log: log(self.log, self.log_format, self.log_rate)?,
             otlp: otlp(self.otlp_endpoint, self.otlp_sample, self.otlp_service)?,
@@ -57,13 +50,7 @@ impl Settings {
             token_file: file("token_file", self.token_file)?,
             admin_token_file: file("admin_token_file", self.admin_token_file)?,
             connections_max: crowd("connections_max", self.connections_max, CONNECTIONS_DEFAULT)?,
-            body_max: match self.body_max.unwrap_or(BODY_BYTES_DEFAULT) {
-                n @ 1..=BODY_BYTES_MAX => n,
-                n => {
-                    let message = format!("{n}; 1 to {BODY_BYTES_MAX} bytes are possible");
-                    return Err(wrong("body_max", message));
-                }
-            },
+            body_max: body_max(self.body_max)?,
             requests_max: crowd("requests_max", self.requests_max, REQUESTS_DEFAULT)?,
             idle_timeout: IDLE.time("idle_timeout", self.idle_timeout)?,
             drain: DRAIN.time("drain", self.drain)?,
@@ -74,7 +61,7 @@ impl Settings {
             http_threads: threads("http_threads", self.http_threads, http_default)?,
             pin: self.pin.unwrap_or(false),
             hash_seed: self.hash_seed.unwrap_or_default(),
-            ready_share,
+            ready_share: ready_share(self.ready_share)?,
             ready_timeout: READY.time("ready_timeout", self.ready_timeout)?,
             grace: GRACE.time("grace", self.grace)?,
             probe_interval: PROBES.interval("probe_interval", self.probe_interval)?,
@@ -104,6 +91,25 @@ impl Settings {
             routing,
             sync_mode,
         })
+    }
+}
+
+fn ready_share(given: Option<f64>) -> Result<f64, ConfigError> {
+    let share = given.unwrap_or(1.0);
+    let possible = (0.0..=1.0).contains(&share);
+    let message = || format!("{share}; 0 to 1 is possible");
+    possible
+        .then_some(share)
+        .ok_or_else(|| wrong("ready_share", message()))
+}
+
+fn body_max(given: Option<usize>) -> Result<usize, ConfigError> {
+    match given.unwrap_or(BODY_BYTES_DEFAULT) {
+        n @ 1..=BODY_BYTES_MAX => Ok(n),
+        n => {
+            let message = format!("{n}; 1 to {BODY_BYTES_MAX} bytes are possible");
+            Err(wrong("body_max", message))
+        }
     }
 }
 

@@ -313,78 +313,31 @@ fn in_words(name: &str) -> String {
     text.to_owned()
 }
 
+/// What the first gives, else what the second does, key by key.
+macro_rules! first_given {
+    ($one:ident, $other:ident; $($key:ident),* $(,)?) => {
+        Settings { $($key: $one.$key.or($other.$key),)* }
+    };
+}
+
 impl Settings {
     /// These settings; where they say nothing, those.
     #[must_use]
     pub fn or(self, those: Self) -> Self {
-        Self {
-            log: self.log.or(those.log),
-            log_format: self.log_format.or(those.log_format),
-            log_rate: self.log_rate.or(those.log_rate),
-            otlp_endpoint: self.otlp_endpoint.or(those.otlp_endpoint),
-            otlp_sample: self.otlp_sample.or(those.otlp_sample),
-            otlp_service: self.otlp_service.or(those.otlp_service),
-            listen: self.listen.or(those.listen),
-            admin_listen: self.admin_listen.or(those.admin_listen),
-            tls_cert: self.tls_cert.or(those.tls_cert),
-            tls_key: self.tls_key.or(those.tls_key),
-            token_file: self.token_file.or(those.token_file),
-            admin_token_file: self.admin_token_file.or(those.admin_token_file),
-            connections_max: self.connections_max.or(those.connections_max),
-            body_max: self.body_max.or(those.body_max),
-            requests_max: self.requests_max.or(those.requests_max),
-            idle_timeout: self.idle_timeout.or(those.idle_timeout),
-            drain: self.drain.or(those.drain),
-            drain_notice: self.drain_notice.or(those.drain_notice),
-            fleet: self.fleet.or(those.fleet),
-            kubernetes: self.kubernetes.or(those.kubernetes),
-            kubernetes_namespaces: self.kubernetes_namespaces.or(those.kubernetes_namespaces),
-            kubernetes_preset: self.kubernetes_preset.or(those.kubernetes_preset),
-            kubernetes_selector: self.kubernetes_selector.or(those.kubernetes_selector),
-            kubernetes_not_ready: self.kubernetes_not_ready.or(those.kubernetes_not_ready),
-            kubeconfig: self.kubeconfig.or(those.kubeconfig),
-            dns: self.dns.or(those.dns),
-            dns_interval: self.dns_interval.or(those.dns_interval),
-            io_threads: self.io_threads.or(those.io_threads),
-            http_threads: self.http_threads.or(those.http_threads),
-            pin: self.pin.or(those.pin),
-            hash_seed: self.hash_seed.or(those.hash_seed),
-            ready_share: self.ready_share.or(those.ready_share),
-            ready_timeout: self.ready_timeout.or(those.ready_timeout),
-            grace: self.grace.or(those.grace),
-            probe_interval: self.probe_interval.or(those.probe_interval),
-            replays: self.replays.or(those.replays),
-            replay_timeout: self.replay_timeout.or(those.replay_timeout),
-            contexts_max: self.contexts_max.or(those.contexts_max),
-            index_max: self.index_max.or(those.index_max),
-            snapshot_dir: self.snapshot_dir.or(those.snapshot_dir),
-            snapshot_interval: self.snapshot_interval.or(those.snapshot_interval),
-            peers: self.peers.or(those.peers),
-            tokenizer: self.tokenizer.or(those.tokenizer),
-            tokenizer_endpoint: self.tokenizer_endpoint.or(those.tokenizer_endpoint),
-            tokenizer_timeout: self.tokenizer_timeout.or(those.tokenizer_timeout),
-            tokenizer_deadline: self.tokenizer_deadline.or(those.tokenizer_deadline),
-            tokenizer_retries: self.tokenizer_retries.or(those.tokenizer_retries),
-            tokenizer_concurrency: self.tokenizer_concurrency.or(those.tokenizer_concurrency),
-            tokenizer_hedge: self.tokenizer_hedge.or(those.tokenizer_hedge),
-            tokenizer_cache: self.tokenizer_cache.or(those.tokenizer_cache),
-            tokenizer_cache_time: self.tokenizer_cache_time.or(those.tokenizer_cache_time),
-            local_tokenizers: self.local_tokenizers.or(those.local_tokenizers),
-            policy: self.policy.or(those.policy),
-            minimum_match: self.minimum_match.or(those.minimum_match),
-            imbalance: self.imbalance.or(those.imbalance),
-            deviations: self.deviations.or(those.deviations),
-            cost_prefill: self.cost_prefill.or(those.cost_prefill),
-            cost_decode: self.cost_decode.or(those.cost_decode),
-            session_header: self.session_header.or(those.session_header),
-            load_interval: self.load_interval.or(those.load_interval),
-            request_time: self.request_time.or(those.request_time),
-            event_sync: self.event_sync.or(those.event_sync),
-            speculative_time: self.speculative_time.or(those.speculative_time),
-            approximate_time: self.approximate_time.or(those.approximate_time),
-            approximate_blocks: self.approximate_blocks.or(those.approximate_blocks),
-            shadow: self.shadow.or(those.shadow),
-            decisions: self.decisions.or(those.decisions),
+        first_given! { self, those;
+                log, log_format, log_rate, otlp_endpoint, otlp_sample, otlp_service, listen,
+                admin_listen, tls_cert, tls_key, token_file, admin_token_file, connections_max,
+                body_max, requests_max, idle_timeout, drain, drain_notice, fleet, kubernetes,
+                kubernetes_namespaces, kubernetes_preset, kubernetes_selector,
+                kubernetes_not_ready, kubeconfig, dns, dns_interval, io_threads, http_threads,
+                pin, hash_seed, ready_share, ready_timeout, grace, probe_interval, replays,
+                replay_timeout, contexts_max, index_max, snapshot_dir, snapshot_interval,
+                peers, tokenizer, tokenizer_endpoint, tokenizer_timeout, tokenizer_deadline,
+                tokenizer_retries, tokenizer_concurrency, tokenizer_hedge, tokenizer_cache,
+                tokenizer_cache_time, local_tokenizers, policy, minimum_match, imbalance,
+                deviations, cost_prefill, cost_decode, session_header, load_interval,
+                request_time, event_sync, speculative_time, approximate_time,
+                approximate_blocks, shadow, decisions,
         }
     }
 }

@@ -318,7 +318,7 @@ pub(super) async fn respond(
     let forwarded = route.is_some_and(|route| route.allow == ANY);
     let endpoint = route.map_or(Endpoint::Other, |route| route.endpoint);
     let traced_as = route.and_then(|route| route.traced);
-    let mut traced = begin(state, traced_as, &request);
+    let mut traced = spans::begin(state.borrow().tracer.as_ref(), traced_as, request.headers());
     let (mut answer, name) = answer(state, held, aside, door, request, &mut traced).await;
     if forwarded && is_limit(answer.status()) {
         // Gateways take it for a node that is down. Anything below 500 would be the client's answer.
@@ -332,17 +332,6 @@ pub(super) async fn respond(
     let name = trace.map(|id| RequestName::Trace(id.number())).or(name);
     under_way.answered(endpoint, answer.status().as_u16(), name);
     answer
-}
-
-/// The request's trace; looked for only where requests are traced.
-fn begin(
-    state: &RefCell<ThreadState>,
-    name: Option<&'static str>,
-    request: &Request<Incoming>,
-) -> Traced {
-    let state = state.borrow();
-    let (tracer, name) = (state.tracer.as_ref()?, name?);
-    spans::begin(tracer, name, request.headers())
 }
 
 /// Has a request answered that may be traced.
@@ -410,24 +399,7 @@ async fn answer(
             told: Vec::new(),
             traced: traced.take(),
         };
-        match (
-            answer_aside(state, aside, handler, request, traced).await,
-            kept,
-        ) {
-            // Whoever forwards gets an answer even if there is no room for the body.
-            (Err(error), Some(head)) if error.is_about_room() => {
-                let call = Call {
-                    uri: &head.uri,
-                    headers: &head.headers,
-                    body: &[],
-                    cut: true,
-                    rest: head.uri.path().get(rest..).unwrap_or_default(),
-                    told: &[],
-                };
-                self::call(state, handler, &call, traced).and_then(done)
-            }
-            (replied, _) => replied,
-        }
+        answer_large(state, aside, handler, request, kept, traced).await
     } else {
         let whole = body.data.whole();
         let call = Call {
@@ -481,6 +453,36 @@ async fn answer_here(
         ..*call
     };
     self::call(state, handler, &call, traced).and_then(done)
+}
+
+/// Answers on a thread aside a request whose head is kept if it was forwarded: whoever forwards gets an answer even if there is no
+/// room for the body.
+async fn answer_large(
+    state: &RefCell<ThreadState>,
+    aside: &Aside,
+    handler: Handler,
+    request: Large,
+    kept: Option<Parts>,
+    traced: &mut Traced,
+) -> Result<Reply, ApiError> {
+    let rest = request.rest;
+    match (
+        answer_aside(state, aside, handler, request, traced).await,
+        kept,
+    ) {
+        (Err(error), Some(head)) if error.is_about_room() => {
+            let call = Call {
+                uri: &head.uri,
+                headers: &head.headers,
+                body: &[],
+                cut: true,
+                rest: head.uri.path().get(rest..).unwrap_or_default(),
+                told: &[],
+            };
+            self::call(state, handler, &call, traced).and_then(done)
+        }
+        (replied, _) => replied,
+    }
 }
 
 /// The same on a thread aside.

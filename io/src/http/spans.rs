@@ -12,8 +12,14 @@ pub(super) type Traced = Option<Box<Trace>>;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// A request begins. `name` is its span's: of the route, not of the request.
-pub(super) fn begin(tracer: &Tracer, name: &'static str, headers: &HeaderMap) -> Traced {
+/// A request begins. `name` is its span's: of the route, not of the request; without one, or where nobody traces, its headers are not
+/// looked at.
+pub(super) fn begin(
+    tracer: Option<&Tracer>,
+    name: Option<&'static str>,
+    headers: &HeaderMap,
+) -> Traced {
+    let (tracer, name) = (tracer?, name?);
     let mut parents = headers.get_all(TRACEPARENT).into_iter();
     let parent = match (parents.next(), parents.next()) {
         (Some(parent), None) => Parent::parse(parent.as_bytes()),

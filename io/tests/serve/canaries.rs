@@ -8,7 +8,7 @@ use rmpv::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,7 @@ fn publish(engine: &FakeEngine) {
     let _ = engine.publish_frames(&[TEXT.as_bytes(), TEXT.as_bytes(), TEXT.as_bytes()]);
 }
 
-/// Everything that takes a prompt, and much that is wrong with it.
+/// Everything that takes a prompt.
 fn ask(node: &Node) {
     let ids = numbers(&IDS);
     let words = IDS.map(|id| id.to_string()).join(" ");
@@ -167,6 +167,11 @@ fn ask(node: &Node) {
     ] {
         node.post(path, body);
     }
+}
+
+/// Much that is wrong.
+fn ask_badly(node: &Node) {
+    let ids = numbers(&IDS);
     for bad in [
         format!(r#"{{"model":"m","token_ids":[{ids},"{TEXT}"]}}"#),
         format!(r#"{{"model":"m","token_ids":"{TEXT} {ids}"}}"#),
@@ -199,6 +204,12 @@ fn ask(node: &Node) {
             node.post(path, &bad);
         }
     }
+}
+
+/// Bytes in place of JSON, prompts that are answered on another thread, what is no HTTP, and what breaks off.
+fn ask_otherwise(node: &Node) {
+    let ids = numbers(&IDS);
+    let tokens = format!(r#"{{"model":"m","token_ids":[{ids}]}}"#);
     let octets: Vec<u8> = IDS.iter().flat_map(|id| id.to_le_bytes()).collect();
     for bytes in [&octets[..], &octets[..7]] {
         node.send("/v1/match?model=m", "application/octet-stream", bytes);
@@ -249,6 +260,30 @@ fn tokenizer() -> Engine {
     })
 }
 
+/// A node, its log up to where it answers, and the rest of it once it has ended.
+fn start(args: &[&str]) -> (Node, String, Receiver<Vec<u8>>) {
+    let mut child = serve(args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut first = String::new();
+    while !first.contains("answering") {
+        assert!(stderr.read_line(&mut first).unwrap() > 0, "{first}");
+    }
+    let answering = first.lines().find(|line| line.contains("answering"));
+    let (_, port) = answering.unwrap().split_once("127.0.0.1:").unwrap();
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let (sender, log) = channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.read_to_end(&mut text);
+        let _ = sender.send(text);
+    });
+    let node = Node {
+        child,
+        address: format!("127.0.0.1:{port}"),
+    };
+    (node, first, log)
+}
+
 fn logged(format: &str) {
     let (collector, tokenizer) = (Collector::new(), tokenizer());
     let engine = FakeEngine::bind(Options::default()).unwrap();
@@ -269,25 +304,7 @@ fn logged(format: &str) {
         "--drain",
         "1",
     ];
-    let mut child = serve(&args).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut first = String::new();
-    while !first.contains("answering") {
-        assert!(stderr.read_line(&mut first).unwrap() > 0, "{first}");
-    }
-    let answering = first.lines().find(|line| line.contains("answering"));
-    let (_, port) = answering.unwrap().split_once("127.0.0.1:").unwrap();
-    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-    let (sender, log) = channel();
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = stderr.read_to_end(&mut text);
-        let _ = sender.send(text);
-    });
-    let node = Node {
-        child,
-        address: format!("127.0.0.1:{port}"),
-    };
+    let (node, first, log) = start(&args);
     let pod = format!(
         r#"{{"pod":"a","model":"m","events":"{}","replay":"{}","endpoint":"{}"}}"#,
         engine.events_endpoint(),
@@ -308,6 +325,8 @@ fn logged(format: &str) {
         thread::sleep(Duration::from_millis(10));
     }
     ask(&node);
+    ask_badly(&node);
+    ask_otherwise(&node);
     assert!(
         tokenizer.asked().iter().any(|body| body.contains(TEXT)),
         "it was asked"
@@ -322,11 +341,14 @@ fn logged(format: &str) {
     );
     let text = log.recv_timeout(PATIENCE).unwrap();
     let text = first + &String::from_utf8(text).unwrap();
-    // All levels are there, and what is wrong with events and connections.
+    assert_clean(&text, &collector.bodies().concat());
+}
+
+/// All levels are there, and what is wrong with events and connections; but no canary.
+fn assert_clean(text: &str, spans: &[u8]) {
     for told in ["DEBUG", "INFO", "malformed batch", "ended badly", "stopped"] {
         assert!(text.contains(told), "{told}: {text}");
     }
-    let spans = collector.bodies().concat();
     let contains = |what: &str| spans.windows(what.len()).any(|it| it == what.as_bytes());
     assert!(contains("POST /v1/match") && contains("tokenize") && contains("ext_authz"));
     let ids = IDS.map(|id| id.to_string());

@@ -185,10 +185,8 @@ impl Server {
         if let Some(address) = &config.admin_listen {
             binds.push(bind("admin_listen", address, config.threads)?);
         }
-        let admin_address = config
-            .admin_listen
-            .as_ref()
-            .and_then(|_| Some(binds.last()?.address.clone()));
+        let last = binds.last().filter(|_| config.admin_listen.is_some());
+        let admin_address = last.map(|bind| bind.address.clone());
         let live = Arc::new(ArcSwap::from_pointee(live_of(config)));
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
