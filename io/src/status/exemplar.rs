@@ -85,7 +85,7 @@ impl Exemplar {
         let name = self.name.each_ref().map(|part| part.load(Relaxed));
         // Acquire: pairs with the Release fence in `note`.
         fence(Acquire);
-        let whole = number != 0 && number % 2 == 0 && self.number.load(Relaxed) == number;
+        let whole = number != 0 && number.is_multiple_of(2) && self.number.load(Relaxed) == number;
         whole.then(|| (RequestName::of(name), value))
     }
 }

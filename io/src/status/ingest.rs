@@ -323,7 +323,9 @@ impl IoStatus {
     pub fn begin(&self) -> Option<Instant> {
         let before = self.batches.load(Relaxed);
         self.batches.store(before.wrapping_add(1), Relaxed);
-        (before % TIMES_MEASURED_ONE_OF == 0).then(Instant::now)
+        before
+            .is_multiple_of(TIMES_MEASURED_ONE_OF)
+            .then(Instant::now)
     }
 
     /// It is applied.

@@ -30,8 +30,8 @@ use crate::limits::{
 use crate::quiet::Throttle;
 use crate::status::{IoStatus, SkipReason};
 use crate::wire;
-use kvroute_engine::Writer;
 use kvroute_engine::types::WorkerId;
+use kvroute_engine::{Participant, Writer};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;

@@ -135,7 +135,7 @@ impl Router {
         read: impl FnOnce(&Decided<'_>, &Scores<'_>) -> R,
     ) -> Result<R, ApiError> {
         let query = &wish.query;
-        let began = self.choices % TIMES_MEASURED_ONE_OF == 0;
+        let began = self.choices.is_multiple_of(TIMES_MEASURED_ONE_OF);
         let began = began.then(Instant::now);
         self.choices = self.choices.wrapping_add(1);
         let adapted = lookup.models_with(fleet, query.model);

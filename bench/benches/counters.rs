@@ -1,0 +1,85 @@
+//! What counting costs: a lookup alone and counted, a request's counters, and a batch's.
+//!
+//! `cargo bench -p kvroute-bench --bench counters`; both sides of each pair run in one process, one after the other.
+use criterion::{Criterion, criterion_group, criterion_main};
+use kvroute::status::{
+    Endpoint, EventTally, IoStatus, LookupKind, LookupStatus, RequestName, RequestStatus,
+    WorkerCounts,
+};
+use kvroute_bench::{Conversation, Filled, Query, Random, Size, conversations, query};
+use kvroute_engine::Matches;
+use std::hint::black_box;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SEED: u64 = 42;
+
+/// As the node does it.
+const MEASURED_ONE_OF: usize = 17;
+
+fn lookups(c: &mut Criterion) {
+    let stored: Vec<Conversation> = conversations(Size::TINY, SEED);
+    let filled = Filled::new(Size::TINY, &stored, SEED);
+    let mut random = Random(SEED);
+    let queries: Vec<Query> = query::mixed(&stored, stored.len(), 256, &mut random);
+    let (mut out, status) = (Matches::new(), LookupStatus::default());
+    let mut group = c.benchmark_group("counters/lookup");
+    for counted in [false, true] {
+        let name = if counted { "counted" } else { "alone" };
+        group.bench_function(name, |b| {
+            let mut at = 0;
+            b.iter(|| {
+                let query = &queries[at % queries.len()];
+                let began = (counted && at % MEASURED_ONE_OF == 0).then(Instant::now);
+                at += 1;
+                filled.lookup(&mut query.token_keys(), &mut out);
+                if let Some(began) = began {
+                    status.took(LookupKind::Tokens, began.elapsed());
+                }
+                if counted {
+                    let best = out.hits().iter().map(|hit| hit.blocks[2]).max();
+                    let matched = u64::from(best.unwrap_or(0)) * 16;
+                    let asked = query.tokens.len() as u64;
+                    status.matched(asked, matched, matched * 100 / asked);
+                }
+                black_box(out.hits().len())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn requests(c: &mut Criterion) {
+    let status = RequestStatus::default();
+    let mut count = 0;
+    c.bench_function("counters/request", |b| {
+        b.iter(|| {
+            count += 1;
+            let under_way = status.begin();
+            let name = Some(RequestName::Request(count));
+            under_way.answered(black_box(Endpoint::Route), 200, name);
+        });
+    });
+}
+
+fn batches(c: &mut Criterion) {
+    let (thread, worker) = (IoStatus::default(), WorkerCounts::default());
+    let mut tally = EventTally::default();
+    tally.applied[0][1] = 1;
+    tally.blocks[0] = 8;
+    c.bench_function("counters/batch", |b| {
+        b.iter(|| {
+            let began = thread.begin();
+            worker.add_events(black_box(&tally));
+            thread.end(began);
+        });
+    });
+    c.bench_function("counters/lag", |b| {
+        b.iter(|| thread.applied(&worker, black_box(1.7e9)));
+    });
+}
+
+criterion_group!(benches, lookups, requests, batches);
+criterion_main!(benches);
