@@ -3,8 +3,8 @@
 //! `cargo bench -p kvroute-bench --bench counters`; both sides of each pair run in one process, one after the other.
 use criterion::{Criterion, criterion_group, criterion_main};
 use kvroute::status::{
-    Endpoint, EventTally, IoStatus, LookupKind, LookupStatus, RequestName, RequestStatus,
-    WorkerCounts,
+    CodeClass, Endpoint, EventTally, IoStatus, LookupKind, LookupStatus, RequestName,
+    RequestStatus, WorkerCounts,
 };
 use kvroute_bench::{Conversation, Filled, Query, Random, Size, conversations, query};
 use kvroute_engine::Matches;
@@ -49,6 +49,10 @@ fn lookups(c: &mut Criterion) {
         });
     }
     group.finish();
+    // Every lookup that was counted is there, with the tokens that it asked for.
+    let [asked, matched] = status.tokens();
+    let lookups: u64 = status.shares().iter().sum();
+    assert!(lookups > 0 && asked >= lookups && matched <= asked);
 }
 
 fn requests(c: &mut Criterion) {
@@ -62,6 +66,9 @@ fn requests(c: &mut Criterion) {
             under_way.answered(black_box(Endpoint::Route), 200, name);
         });
     });
+    let answered = status.answered(Endpoint::Route, CodeClass::Done);
+    assert_eq!(u128::from(answered), count);
+    assert_eq!(status.under_way(), 0);
 }
 
 fn batches(c: &mut Criterion) {

@@ -6,6 +6,7 @@ use crate::{Failure, Size};
 use kvroute::demo::Client;
 use kvroute_bench::Random;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// What looks found, in all.
@@ -78,7 +79,7 @@ pub(crate) fn run(size: Size) -> Result<(), Failure> {
 impl Soak {
     fn start(size: Size) -> Result<Self, Failure> {
         let mut node = Process::start(&["node".to_owned()])?;
-        let address = node.line()?.parse()?;
+        let address: SocketAddr = node.line()?.parse()?;
         let mut soak = Self {
             size,
             node,
