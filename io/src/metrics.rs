@@ -78,7 +78,7 @@ impl Collector for NodeMetrics {
         sources::sources(&mut encoder, &self.fleet)?;
         self.http(&mut encoder)?;
         if let Some(tokenizer) = &self.tokenizer {
-            tokenizer::encode(&mut encoder, tokenizer)?;
+            tokenizer::encode(&mut encoder, tokenizer, &view)?;
         }
         if let Some(learner) = self.fleet.learner() {
             learnt(&mut encoder, learner.status())?;

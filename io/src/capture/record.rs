@@ -163,7 +163,7 @@ impl Session {
             if (heard || self.tap.is_connected())
                 && let Some(endpoint) = ring.take()
             {
-                self.ask_ring(&endpoint, stop)?;
+                self.ask_ring(&endpoint, start, stop)?;
             }
             match heard {
                 true => self.live()?,
@@ -173,7 +173,12 @@ impl Session {
     }
 
     /// Writes what the ring has. Live messages wait in libzmq's queue meanwhile.
-    fn ask_ring(&mut self, endpoint: &str, stop: &AtomicBool) -> Result<(), RecordError> {
+    fn ask_ring(
+        &mut self,
+        endpoint: &str,
+        start: Instant,
+        stop: &AtomicBool,
+    ) -> Result<(), RecordError> {
         let mut asked = self.tap.ask(endpoint, 0)?;
         let mut answer = Message::default();
         while !stop.load(Relaxed) {
@@ -202,8 +207,14 @@ impl Session {
                 Told::Nothing => std::thread::sleep(Duration::from_millis(1)),
             }
             let full = self.writer.bytes() >= self.options.bytes_max;
-            let most = self.options.until.count;
-            if full || most.is_some_and(|most| self.written.messages >= most) {
+            let until = self.options.until;
+            let up = until.time.is_some_and(|most| start.elapsed() >= most);
+            if full
+                || up
+                || until
+                    .count
+                    .is_some_and(|most| self.written.messages >= most)
+            {
                 break;
             }
         }

@@ -201,12 +201,19 @@ impl Client {
     }
 
     fn exchange(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
-        let mut connection = match self.connection.take() {
+        let kept = self.connection.take();
+        let was_kept = kept.is_some();
+        let mut connection = match kept {
             Some(connection) => connection,
             None => self.connect()?,
         };
-        self.ask(&mut connection, method, path, body)?;
-        let head = read_head(&mut connection)?;
+        let mut asked = self.ask_for_head(&mut connection, method, path, body);
+        // The node closes connections that are idle for long; whatever changes nothing may be asked again.
+        if asked.is_err() && was_kept && method == "GET" {
+            connection = self.connect()?;
+            asked = self.ask_for_head(&mut connection, method, path, body);
+        }
+        let head = asked?;
         let answer = finish(&mut connection, head.form, CLIENT_ANSWER_BYTES_MAX)?;
         // Whatever is left of an answer that is not whole is not taken for the next one.
         if !head.closes {
@@ -218,6 +225,17 @@ impl Client {
     fn connect(&self) -> io::Result<BufReader<Stream>> {
         let stream = Stream::connect(&self.target, &self.roots, self.time)?;
         Ok(BufReader::new(stream))
+    }
+
+    fn ask_for_head(
+        &self,
+        connection: &mut BufReader<Stream>,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> io::Result<Head> {
+        self.ask(connection, method, path, body)?;
+        read_head(connection)
     }
 
     fn ask(

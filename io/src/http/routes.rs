@@ -318,8 +318,9 @@ pub(super) async fn respond(
     let forwarded = route.is_some_and(|route| route.allow == ANY);
     let endpoint = route.map_or(Endpoint::Other, |route| route.endpoint);
     let traced_as = route.and_then(|route| route.traced);
-    let mut traced = spans::begin(state.borrow().tracer.as_ref(), traced_as, request.headers());
-    let (mut answer, name) = answer(state, held, aside, door, request, &mut traced).await;
+    let mut traced = None;
+    let begun = (traced_as, &mut traced);
+    let (mut answer, name) = answer(state, held, aside, door, request, begun).await;
     if forwarded && is_limit(answer.status()) {
         // Gateways take it for a node that is down. Anything below 500 would be the client's answer.
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -365,7 +366,7 @@ async fn answer(
     aside: &Aside,
     door: &Door,
     request: Request<Incoming>,
-    traced: &mut Traced,
+    (traced_as, traced): (Option<&'static str>, &mut Traced),
 ) -> (Answer, Option<RequestName>) {
     let (head, incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
@@ -376,6 +377,8 @@ async fn answer(
             return (error.closing(close).into(), None);
         }
     };
+    // Only of who may ask: a trace that is begun is recorded if its parent was.
+    *traced = spans::begin(state.borrow().tracer.as_ref(), traced_as, &head.headers);
     let _under_way = door.enter();
     let (body, cut, close) = match body::read(incoming, waits, held).await {
         Ok(body) => (body, false, false),

@@ -280,6 +280,8 @@ fn panicked(panic: &PanicHookInfo<'_>) {
     let place = (Level::ERROR, module_path!());
     let line = log.style.note(place, "a thread has panicked", &fields);
     log.lines.add(line);
+    // The process may end without another word. Bounded, and nobody waits for a thread that has panicked.
+    log.lines.flush();
 }
 
 /// What a panic says, if it says the same whatever was worked on.

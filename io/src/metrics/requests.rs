@@ -62,10 +62,12 @@ pub(super) fn durations(text: &mut String, threads: &[ThreadStatus], exemplars: 
             continue;
         };
         let named = |at: usize| {
-            let mut latest = threads
+            let latest = threads
                 .iter()
                 .filter_map(|t| t.requests.latest(endpoint)[at]);
-            latest.next().filter(|_| exemplars)
+            latest
+                .max_by_key(|&(.., at_ms)| at_ms)
+                .filter(|_| exemplars)
         };
         let endpoint = endpoint.as_str();
         let mut cumulative = 0;
@@ -80,7 +82,7 @@ pub(super) fn durations(text: &mut String, threads: &[ThreadStatus], exemplars: 
                 "{NAME}_bucket{{endpoint=\"{endpoint}\",le=\"{bound}\"}} {cumulative}"
             )?;
             match named(at) {
-                Some((name, took)) => {
+                Some((name, took, _)) => {
                     let (label, took) = (name.label(), Scale::Seconds.of(took));
                     writeln!(text, " # {{{label}=\"{name}\"}} {took}")?;
                 }

@@ -1,5 +1,6 @@
 //! What became of prompts that came as text.
 use super::{Escaped, Scale, add_up, counter, gauge, histogram, observed};
+use crate::fleet::FleetView;
 use crate::tokenize::local::State;
 use crate::tokenize::{Origin, Tokenizer};
 use prometheus_client::encoding::DescriptorEncoder;
@@ -7,7 +8,11 @@ use prometheus_client::registry::Unit;
 use std::fmt::Result;
 
 /// Appends them.
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    tokenizer: &Tokenizer,
+    view: &FleetView,
+) -> Result {
     let counts = tokenizer.counts();
     let (cached, told) = counts.tokens();
     let help = "Prompts that came as text, by where their tokens came from.";
@@ -49,12 +54,12 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer)
     let help = "Memory that remembered tokens take.";
     let unit = Some(&Unit::Bytes);
     gauge(encoder, "kvroute_tokenizer_cache", help, unit)?.encode_gauge(&bytes)?;
-    times(encoder, tokenizer)?;
+    times(encoder, tokenizer, view)?;
     locally(encoder, tokenizer)
 }
 
 /// How long it took.
-fn times(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
+fn times(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer, view: &FleetView) -> Result {
     let times = tokenizer.counts().times();
     let help = "From a prompt to its tokens, by where they came from.";
     let mut metric = histogram(encoder, "kvroute_tokenizer_duration_seconds", help)?;
@@ -63,7 +68,7 @@ fn times(encoder: &mut DescriptorEncoder<'_>, tokenizer: &Tokenizer) -> Result {
         let metric = metric.encode_family(&labels)?;
         observed(metric, Some(times.of(origin)), Scale::Seconds)?;
     }
-    let asked = times.asked();
+    let asked = times.asked(view);
     let help = "Prompts that engines were asked for.";
     let mut metric = counter(encoder, "aibrix_tokenizer_pool_requests", help)?;
     for (model, counted) in &asked {

@@ -6,6 +6,9 @@ use std::sync::atomic::{
     fence,
 };
 
+/// How long the trace of a request is not replaced by requests without one, in milliseconds.
+const TRACE_PREFERRED_MS: u64 = 60_000;
+
 /// What a request is called, to be found again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestName {
@@ -57,18 +60,27 @@ impl fmt::Display for RequestName {
 pub struct Exemplar {
     number: AtomicU64,
     value: AtomicU64,
+    /// When it was noted, in milliseconds since a moment that all threads share.
+    at_ms: AtomicU64,
     name: [AtomicU64; 3],
 }
 
 impl Exemplar {
     /// Takes note of a request, on the only thread that does.
     #[inline]
-    pub fn note(&self, name: RequestName, value: u64) {
+    pub fn note(&self, name: RequestName, value: u64, at_ms: u64) {
         let number = self.number.load(Relaxed);
+        // A trace tells more than the id of a decision, and few requests have one.
+        let traced = number != 0 && self.name[0].load(Relaxed) != 0;
+        let recent = at_ms.saturating_sub(self.at_ms.load(Relaxed)) < TRACE_PREFERRED_MS;
+        if traced && recent && matches!(name, RequestName::Request(_)) {
+            return;
+        }
         self.number.store(number + 1, Relaxed);
         // Release: pairs with the Acquire fence in `read`: who sees what follows sees the odd number.
         fence(Release);
         self.value.store(value, Relaxed);
+        self.at_ms.store(at_ms, Relaxed);
         for (place, part) in self.name.iter().zip(name.parts()) {
             place.store(part, Relaxed);
         }
@@ -76,17 +88,17 @@ impl Exemplar {
         self.number.store(number + 2, Release);
     }
 
-    /// The latest request and its value; `None` before the first, or if it is being replaced.
+    /// The latest request, its value and when it was noted; `None` before the first, or if it is being replaced.
     #[must_use]
-    pub fn read(&self) -> Option<(RequestName, u64)> {
+    pub fn read(&self) -> Option<(RequestName, u64, u64)> {
         // Acquire: pairs with the last Release in `note`.
         let number = self.number.load(Acquire);
-        let value = self.value.load(Relaxed);
+        let (value, at_ms) = (self.value.load(Relaxed), self.at_ms.load(Relaxed));
         let name = self.name.each_ref().map(|part| part.load(Relaxed));
         // Acquire: pairs with the Release fence in `note`.
         fence(Acquire);
         let whole = number != 0 && number.is_multiple_of(2) && self.number.load(Relaxed) == number;
-        whole.then(|| (RequestName::of(name), value))
+        whole.then(|| (RequestName::of(name), value, at_ms))
     }
 }
 
@@ -104,30 +116,41 @@ mod tests {
         assert_eq!(trace.to_string(), "000000000123456789abcdef00112233");
         let exemplar = Exemplar::default();
         assert_eq!(exemplar.read(), None);
-        exemplar.note(name, 7);
-        assert_eq!(exemplar.read(), Some((name, 7)));
-        exemplar.note(trace, 8);
-        assert_eq!(exemplar.read(), Some((trace, 8)));
+        exemplar.note(name, 7, 1);
+        assert_eq!(exemplar.read(), Some((name, 7, 1)));
+        exemplar.note(trace, 8, 2);
+        assert_eq!(exemplar.read(), Some((trace, 8, 2)));
+        // A trace stays for a minute, unless there is a newer one.
+        exemplar.note(name, 9, 60_001);
+        assert_eq!(exemplar.read(), Some((trace, 8, 2)));
+        exemplar.note(name, 9, 60_002);
+        assert_eq!(exemplar.read(), Some((name, 9, 60_002)));
     }
 
     #[test]
     fn who_reads_while_it_is_written_finds_a_whole_one_or_none() {
         let (exemplar, ended) = (Exemplar::default(), AtomicBool::new(false));
-        let of = |n: u64| (RequestName::Trace(u128::from(n) << 64 | u128::from(n)), n);
+        let of = |n: u64| {
+            (
+                RequestName::Trace(u128::from(n) << 64 | u128::from(n)),
+                n,
+                n,
+            )
+        };
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let mut seen = 0_u64;
                 while !ended.load(Relaxed) {
-                    if let Some((name, value)) = exemplar.read() {
-                        assert_eq!((name, value), of(value));
+                    if let Some(read) = exemplar.read() {
+                        assert_eq!(read, of(read.1));
                         seen += 1;
                     }
                 }
                 seen
             });
             for n in 1..=200_000 {
-                let (name, value) = of(n);
-                exemplar.note(name, value);
+                let (name, value, at_ms) = of(n);
+                exemplar.note(name, value, at_ms);
             }
             ended.store(true, Relaxed);
             let _: u64 = reader.join().expect("it finds whole ones");

@@ -1,6 +1,7 @@
 //! What one thread that answers requests counts of them and of its lookups.
 use super::exemplar::{Exemplar, RequestName};
 use super::histogram::{Counted, Histogram, bump, nanoseconds};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -162,6 +163,9 @@ pub struct RequestStatus {
     under_way: AtomicU64,
 }
 
+/// Since when the ages of exemplars count.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// A request that is under way, until dropped.
 #[derive(Debug)]
 pub struct UnderWay<'s> {
@@ -198,10 +202,10 @@ impl RequestStatus {
         self.endpoints[endpoint as usize].took.read()
     }
 
-    /// The latest request of each bucket that has a name, and its nanoseconds; the last one is of those above all
-    /// bounds.
+    /// The latest request of each bucket that has a name, its nanoseconds, and when it was answered (the later, the larger, on all
+    /// threads); the last one is of those above all bounds.
     #[must_use]
-    pub fn latest(&self, endpoint: Endpoint) -> [Option<(RequestName, u64)>; 22] {
+    pub fn latest(&self, endpoint: Endpoint) -> [Option<(RequestName, u64, u64)>; 22] {
         let latest = &self.endpoints[endpoint as usize].latest;
         latest.each_ref().map(Exemplar::read)
     }
@@ -211,7 +215,8 @@ impl UnderWay<'_> {
     /// The request is answered.
     #[inline]
     pub fn answered(self, endpoint: Endpoint, status: u16, name: Option<RequestName>) {
-        let took = nanoseconds(self.began.elapsed());
+        let now = Instant::now();
+        let took = nanoseconds(now.saturating_duration_since(self.began));
         let of = &self.status.endpoints[endpoint as usize];
         let code = match status {
             ..400 => CodeClass::Done,
@@ -221,7 +226,9 @@ impl UnderWay<'_> {
         bump(&of.answered[code as usize], 1);
         let bucket = of.took.observe(took);
         if let Some(name) = name {
-            of.latest[bucket].note(name, took);
+            let at = now.saturating_duration_since(*BEGINNING);
+            let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+            of.latest[bucket].note(name, took, at_ms);
         }
     }
 }
@@ -249,10 +256,10 @@ mod tests {
         assert_eq!(status.answered(Endpoint::Route, CodeClass::Refused), 1);
         assert_eq!(status.times(Endpoint::Route).count(), 1);
         let latest = status.latest(Endpoint::Route);
-        let named: Vec<_> = latest.iter().flatten().collect();
+        let named = latest.iter().flatten().map(|&(name, took, _)| (name, took));
         assert_eq!(
-            named,
-            [&(RequestName::Request(5), status.times(Endpoint::Route).sum)]
+            named.collect::<Vec<_>>(),
+            [(RequestName::Request(5), status.times(Endpoint::Route).sum)]
         );
     }
 

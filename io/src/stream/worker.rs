@@ -183,7 +183,8 @@ impl Worker {
 
     /// Forgets what was stored longest ago if the index is over its bound.
     pub(super) fn trim(&mut self, at: &Participant) {
-        if !self.is_loading() {
+        // A dump ends if what it goes through changes.
+        if !self.is_loading() && self.dumping.is_none() {
             self.follower.trim(at);
         }
     }

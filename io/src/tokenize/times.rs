@@ -72,7 +72,13 @@ impl Times {
     /// Counts a prompt that engines were asked for, whatever came of it. Models that nobody serves any more are forgotten.
     pub(super) fn add_asked(&self, view: &FleetView, model: &str, time: Duration) {
         let served = |name: &str| view.has_model(name);
-        let model = if served(model) { model } else { UNKNOWN_MODEL };
+        let model = match served(model) {
+            true => model,
+            false => {
+                let mut adapted = view.models_with_adapter(model);
+                adapted.next().unwrap_or(UNKNOWN_MODEL)
+            }
+        };
         let mut asked = self.asked_models();
         if !asked.contains_key(model) {
             asked.retain(|known, _| &**known == UNKNOWN_MODEL || served(known));
@@ -91,10 +97,12 @@ impl Times {
         self.took[origin as usize].read()
     }
 
-    /// Times of prompts that engines were asked for, by model.
+    /// Times of prompts that engines were asked for, by model: those that are served now.
     #[must_use]
-    pub fn asked(&self) -> BTreeMap<Box<str>, Counted<11>> {
-        self.asked_models().clone()
+    pub fn asked(&self, view: &FleetView) -> BTreeMap<Box<str>, Counted<11>> {
+        let mut asked = self.asked_models().clone();
+        asked.retain(|model, _| &**model == UNKNOWN_MODEL || view.has_model(model));
+        asked
     }
 
     /// Held for a moment only.

@@ -149,7 +149,9 @@ impl Router {
             let mut decided = match self.choose(fleet, scores.view(), wish, &found) {
                 Ok(decided) => decided,
                 Err(error) => {
-                    self.failed(scores.view(), Some(model), RouteError::NoTarget);
+                    if !wish.dry_run {
+                        self.failed(scores.view(), Some(model), RouteError::NoTarget);
+                    }
                     return Err(error);
                 }
             };
@@ -165,7 +167,9 @@ impl Router {
                 true => RouteError::UnknownModel,
                 false => RouteError::Request,
             };
-            self.failed(&fleet.view(), Some(model), why);
+            if !wish.dry_run {
+                self.failed(&fleet.view(), Some(model), why);
+            }
             Err(error)
         })
     }

@@ -88,3 +88,10 @@ pub struct Tally {
     /// Batches missing in those gaps, whether or not a replay has brought them.
     pub missed: u64,
 }
+
+impl Tally {
+    /// Counts batches that are missing. Numbers come from outside: one that was damaged may be as large as numbers get.
+    pub(super) fn miss(&mut self, batches: u64) {
+        self.missed = self.missed.saturating_add(batches);
+    }
+}

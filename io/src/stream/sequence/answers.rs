@@ -69,7 +69,7 @@ impl<P: Payload> Sequence<P> {
 
     /// A hole inside a replay, or before it: part of the gap that it was asked for, or one more.
     fn count_hole(&mut self, found: u64) {
-        let expected = self.last().map_or(0, |last| last.saturating_add(1));
+        let last = self.last();
         match &mut self.phase {
             Phase::Replaying {
                 why: why @ Why::Gap,
@@ -77,7 +77,9 @@ impl<P: Payload> Sequence<P> {
             } => *why = Why::Start,
             _ => {
                 self.tally.gaps += 1;
-                self.tally.missed += found.saturating_sub(expected);
+                // Without a number before it nobody knows how many are missing.
+                let missed = last.map(|last| found.saturating_sub(last.saturating_add(1)));
+                self.tally.miss(missed.unwrap_or(0));
             }
         }
     }

@@ -497,7 +497,8 @@ impl<P: Payload> Sequence<P> {
         }
         self.overflowed = false;
         self.tally.gaps += 1;
-        self.tally.missed += std::mem::take(&mut self.overflow);
+        let missed = std::mem::take(&mut self.overflow);
+        self.tally.miss(missed);
         if self.has_replay {
             self.ask(Why::Gap);
         } else {

@@ -63,9 +63,11 @@ impl<P: Payload> Sequence<P> {
 
     /// Counts a gap before the first held batch.
     pub(super) fn count_gap(&mut self) {
-        let expected = self.last().map_or(0, |last| last.saturating_add(1));
-        let found = self.held.front().map_or(0, |front| front.sequence);
         self.tally.gaps += 1;
-        self.tally.missed += found.saturating_sub(expected);
+        // Without a number before it nobody knows how many are missing.
+        if let (Some(last), Some(front)) = (self.last(), self.held.front()) {
+            let between = front.sequence.saturating_sub(last).saturating_sub(1);
+            self.tally.miss(between);
+        }
     }
 }
