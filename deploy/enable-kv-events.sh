@@ -128,14 +128,16 @@ def take_back:
         elif $done.script then
           " \(flag) '\($done.value)'" as $added
           | (.[$done.list][$done.at] // "" | split($added)) as $parts
-          | if ($parts | length) != 2 then error("the script was changed since: take the flag out by hand") else . end
-          | .[$done.list][$done.at] = ($parts | join(""))
+          | if ($parts | length) == 2 then .[$done.list][$done.at] = ($parts | join(""))
+            elif words | any(contains(flag)) then error("the script was changed since: take the flag out by hand")
+            # A manifest without the flag has taken the place of what was changed: it is out already.
+            else . end
         else
           (.[$done.list] // []) as $words
           | ([range($words | length) | select($words[.] == flag and $words[. + 1] == $done.value)] | last) as $found
-          | if $found == null then error("the arguments were changed since: take the flag out by hand") else . end
-          | .[$done.list] |= .[:$found] + .[$found + 2:]
-          | without_empty([$done.list])
+          | if $found != null then (.[$done.list] |= .[:$found] + .[$found + 2:]) | without_empty([$done.list])
+            elif words | any(contains(flag)) then error("the arguments were changed since: take the flag out by hand")
+            else . end
         end
         | if .ports then .ports |= map(select(.name as $name | $done.ports | index($name) | not)) | without_empty(["ports"]) else . end)
     # What somebody has changed since stays.
@@ -291,5 +293,5 @@ jq .then <<<"$result" | "${kubectl[@]}" replace --validate=false -f - >/dev/null
 if [ "$undo" = true ]; then
   echo "$deployment: taken back; its pods are being replaced"
 else
-  echo "$deployment: changed; its pods are being replaced: ${KUBECTL:-kubectl} rollout status deployment/$deployment"
+  echo "$deployment: changed; its pods are being replaced: ${kubectl[*]} rollout status deployment/$deployment"
 fi

@@ -39,6 +39,11 @@ impl Ledger {
     }
 }
 
+/// From how many bytes on all writers forget, and not only those that store: room for those that have nothing to forget.
+const fn crowded_from(limit: u64) -> u64 {
+    limit - limit / 16
+}
+
 /// A sum that is below zero for a moment.
 const fn not_negative(sum: u64) -> u64 {
     if sum > u64::MAX / 2 { 0 } else { sum }
@@ -74,6 +79,13 @@ impl Ledgers {
     /// The bound of the whole index in bytes, if it has one.
     pub(crate) fn bytes_max(&self) -> Option<u64> {
         self.budget.bytes
+    }
+
+    /// Whether the bound of the whole index is nearly reached.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.budget
+            .bytes
+            .is_some_and(|limit| self.used() > crowded_from(limit))
     }
 
     /// Runs that there are.
@@ -160,6 +172,13 @@ impl Account {
         self.ledgers
             .iter()
             .any(|ledger| ledger.used() > ledger.limit)
+    }
+
+    /// Whether a bound is nearly reached.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.ledgers
+            .iter()
+            .any(|ledger| ledger.used() > crowded_from(ledger.limit))
     }
 
     /// Bytes that are left until a bound is reached.

@@ -117,10 +117,10 @@ impl Index {
         self.ledgers.bytes_max()
     }
 
-    /// Whether more bytes are taken than its bound allows.
+    /// Whether no more than a sixteenth of its bytes is left: time for [`Writer::trim`](crate::Writer::trim).
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.bytes_max().is_some_and(|most| self.bytes() > most)
+    pub fn is_crowded(&self) -> bool {
+        self.ledgers.is_crowded()
     }
 
     /// Runs (unbranched pieces of prefixes) that there are, without the roots of contexts. O(1): a sum that writers keep.

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Bytes that an index with a bound has at least: less is a slip of the pen (megabytes said for bytes).
 pub const INDEX_BYTES_MIN: u64 = 16 << 20;
 
-/// Between two looks of a thread whose sockets are quiet at whether the index is over its bound.
+/// Between two looks of a thread whose sockets are quiet at whether the index is nearly full.
 pub const TRIM_GLANCE: Duration = Duration::from_secs(1);
 
 /// Between two workers of such a thread that forget something while it is: each goes through all of its blocks.

@@ -14,15 +14,16 @@ use ahash::AHashSet;
 const PART: usize = 16;
 
 impl Writer {
-    /// Forgets least recently used leaves if the index or the worker's model is over its byte budget;
-    /// how many names. To be called now and then for workers that store nothing themselves.
+    /// Forgets least recently used leaves if no more than a sixteenth is left of what the index, or the worker's model, may
+    /// take; how many names. To be called now and then for all workers: those that store forget of their own only, and
+    /// one that is new has nothing to forget.
     /// O(names of the worker) if it is.
     ///
     /// # Panics
     /// If `at` belongs to another index.
     pub fn trim(&mut self, at: &Participant) -> usize {
         let pin = self.begin_tending(at);
-        let evicted = if self.account.is_over() {
+        let evicted = if self.account.is_crowded() {
             self.evict(0, &pin)
         } else {
             0

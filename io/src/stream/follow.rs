@@ -446,7 +446,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         settled
     }
 
-    /// Forgets what was stored longest ago if the index is over its bound; how many blocks. O(blocks of the worker) if it is.
+    /// Forgets what was stored longest ago if the index is nearly full; how many blocks. O(blocks of the worker) if it is.
     pub fn trim(&mut self, at: &Participant) -> usize {
         let forgotten = self.applier.writer_mut().trim(at);
         if forgotten > 0 {

@@ -143,7 +143,7 @@ pub(super) fn run(mut poll: Poll, setup: Setup) {
 
 /// How soon to look at the index's bytes again, if they have a bound.
 fn trim_pause(index: &Index) -> Option<Duration> {
-    index.bytes_max().map(|_| match index.is_over() {
+    index.bytes_max().map(|_| match index.is_crowded() {
         true => TRIM_PAUSE,
         false => TRIM_GLANCE,
     })
@@ -271,10 +271,10 @@ impl Workers {
         self.make_ready(at);
     }
 
-    /// Has the next worker forget something if the index is over its bound: a worker that stores forgets of its own only, and a
+    /// Has the next worker forget something if the index is nearly full: a worker that stores forgets of its own only, and a
     /// new one has nothing to forget.
     fn trim(&mut self, index: &Index, at: &Participant) {
-        if !index.is_over() || self.slots.is_empty() {
+        if !index.is_crowded() || self.slots.is_empty() {
             return;
         }
         self.trimmed = (self.trimmed + 1) % self.slots.len();

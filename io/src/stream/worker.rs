@@ -181,7 +181,7 @@ impl Worker {
         self.loading.is_some()
     }
 
-    /// Forgets what was stored longest ago if the index is over its bound.
+    /// Forgets what was stored longest ago if the index is nearly full.
     pub(super) fn trim(&mut self, at: &Participant) {
         // A dump ends if what it goes through changes.
         if !self.is_loading() && self.dumping.is_none() {

@@ -286,6 +286,75 @@ fn taking_back_leaves_what_others_did() {
     );
 }
 
+/// `kubectl apply` of a manifest that does not know of the flag puts its own arguments in place of the changed ones, and leaves
+/// annotations and labels: the flag is set again, and what is left is taken back.
+#[test]
+fn a_manifest_applied_since_has_taken_the_flag_out() {
+    for name in ["exec-form", "command-only", "shell-args", "shell-command"] {
+        let Some(world) = World::new(name) else {
+            return;
+        };
+        let before = world.api.deployment();
+        let applied = || {
+            let mut engine = before["spec"]["template"]["spec"]["containers"][0].clone();
+            let own = list(&engine["args"]).iter().chain(list(&engine["command"]));
+            let mut own = own.filter_map(Value::as_str);
+            assert!(own.all(|word| !word.contains("--kv-events")));
+            world.api.change(|deployment| {
+                let now = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+                engine["ports"] = now["ports"].clone();
+                *now = engine;
+            });
+        };
+        let model = ["--model", "llama"];
+        world.done(&[&model[..], &["--apply"]].concat());
+        let done = world.api.deployment();
+        applied();
+        assert_ne!(world.api.deployment(), done, "{name}");
+        world.done(&[&model[..], &["--apply"]].concat());
+        assert_eq!(world.api.deployment(), done, "{name}");
+        applied();
+        let told = world.done(&["--undo", "--apply"]);
+        assert!(told.contains("taken back"), "{name}: {told}");
+        assert_eq!(world.api.deployment(), before, "{name}");
+    }
+}
+
+/// A script that has the flag in other words: nothing is guessed.
+#[test]
+fn a_flag_that_was_changed_in_a_script_is_not_taken_out() {
+    let Some(world) = World::new("shell-args") else {
+        return;
+    };
+    world.done(&["--apply"]);
+    world.api.change(|deployment| {
+        let script = &mut deployment["spec"]["template"]["spec"]["containers"][0]["args"][0];
+        let changed = script.as_str().expect("a text").replace("5557", "6557");
+        *script = json!(changed);
+    });
+    let changed = world.api.deployment();
+    for arguments in [&["--undo", "--apply"][..], &["--apply"]] {
+        let ended = world.run(arguments);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(
+            ended.stderr.contains("the script was changed since"),
+            "{ended:?}"
+        );
+    }
+    assert_eq!(world.api.deployment(), changed);
+}
+
+/// The command that is told to wait with is of the same namespace.
+#[test]
+fn what_to_wait_with_is_told_in_full() {
+    let Some(world) = World::new("exec-form") else {
+        return;
+    };
+    let told = world.done(&["--apply"]);
+    let command = "--namespace models rollout status deployment/exec-form\n";
+    assert!(told.ends_with(command), "{told}");
+}
+
 #[test]
 fn a_change_in_between_is_not_overwritten() {
     let Some(world) = World::new("exec-form") else {
