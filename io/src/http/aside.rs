@@ -5,9 +5,9 @@
 //! that do nothing else. Where cores are scarce the kernel lets small requests go first, as these threads are nice.
 use super::body::Data;
 use super::error::{ApiError, Reply};
-use super::routes::Handler;
 use super::spans::Traced;
 use super::state::{Call, Step, ThreadState, Told};
+use super::table::Handler;
 use crate::limits::{ASIDE_NICENESS, ASIDE_QUEUE_MAX};
 use crate::tokenize::Ask;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};

@@ -34,6 +34,7 @@ mod snapshot;
 mod sources;
 mod spans;
 mod state;
+mod table;
 mod text;
 mod tokens;
 mod workers;

@@ -19,7 +19,7 @@ pub(super) fn answer(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiErro
 
 #[cfg(test)]
 mod tests {
-    use super::super::routes;
+    use super::super::table;
     use super::*;
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn every_route_is_described_and_the_other_way_round() {
         let described: BTreeSet<_> = paths().keys().map(|path| pattern(path)).collect();
-        let served: BTreeSet<_> = routes::table().map(|(path, _)| path.to_owned()).collect();
+        let served: BTreeSet<_> = table::table().map(|(path, _)| path.to_owned()).collect();
         let promised: Vec<_> = described.difference(&served).collect();
         assert_eq!(promised, [""; 0], "described, but not served");
         // What takes any rest of a path may be served without one, too.
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_methods_are_those_of_the_allow_header() {
         for (path, item) in paths() {
-            let Some((_, allow)) = routes::table().find(|route| route.0 == pattern(&path)) else {
+            let Some((_, allow)) = table::table().find(|route| route.0 == pattern(&path)) else {
                 continue;
             };
             let mut described: Vec<_> = item.as_object().unwrap().keys().collect();

@@ -1,7 +1,7 @@
 //! The chart, rendered by Helm with each file of values in its `ci` folder, and what it refuses.
 use crate::demands::{Facts, Rendered};
 use crate::network::Pod;
-use crate::objects::{helm, kind, list, name, named, of, one, parse, printed, run};
+use crate::objects::{helm, kind, list, name, named, of, one, parse, printed, run, utilization};
 use kvroute_tests::tidy::root;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -123,6 +123,9 @@ fn all_namespaces_and_four_ranks() {
         ],
     );
     assert!(crate::network::reaches(&policies, &prometheus, &own, 8080));
+    let scaler = one(rendered.objects(), "HorizontalPodAutoscaler");
+    // HTTP threads have half of the cores: more than that they alone never use.
+    assert!(utilization(scaler) < 50);
     let monitor = one(rendered.objects(), "ServiceMonitor");
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
 }
@@ -189,6 +192,20 @@ fn tokens_certificates_and_a_claim() {
     assert_eq!(seed, &json!({"name": "router-seed", "key": "seed"}));
     assert_eq!(list(&pod["tolerations"]).len(), 1);
     assert_eq!(name(one(rendered.objects(), "Deployment")), "router");
+    // The pod of `helm test` starts where the replica may, and beside it: the claim is the replica's.
+    let test = &one(rendered.objects(), "Pod")["spec"];
+    for field in ["nodeSelector", "tolerations"] {
+        assert!(!test[field].is_null());
+        assert_eq!(test[field], pod[field]);
+    }
+    let snapshot = |pod: &Value| named(&pod["volumes"], "snapshot").clone();
+    let claim = json!({"claimName": "router-snapshot"});
+    assert_eq!(snapshot(pod)["persistentVolumeClaim"], claim);
+    let own = json!({"name": "snapshot", "emptyDir": {"sizeLimit": "4Gi"}});
+    assert_eq!(snapshot(test), own);
+    for mount in list(&list(&test["containers"])[0]["volumeMounts"]) {
+        named(&test["volumes"], mount["name"].as_str().expect("a name"));
+    }
 }
 
 #[test]

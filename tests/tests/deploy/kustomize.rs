@@ -1,7 +1,7 @@
 //! The overlays of `deploy/kustomize`, built by kubectl.
 use crate::demands::{Facts, Rendered};
 use crate::network::Pod;
-use crate::objects::{kubectl, list, named, namespace, one, parse, printed};
+use crate::objects::{kubectl, list, named, namespace, one, parse, printed, utilization};
 use kvroute_tests::tidy::root;
 
 fn build(folder: &str) -> Option<Vec<serde_json::Value>> {
@@ -51,4 +51,18 @@ fn aibrix() {
         kvroute::config::Aibrix::names().any(|known| known == name)
     }));
     assert_eq!(env.len(), 4);
+}
+
+/// With both components: each replica is scraped once, and the autoscaler decides how many there are.
+#[test]
+fn scraped_and_scaled() {
+    let Some(objects) = build("overlays/full") else {
+        return;
+    };
+    assert!(objects.iter().all(|object| namespace(object) == "serving"));
+    let rendered = Rendered::check(objects, &facts("serving", true));
+    one(rendered.objects(), "ServiceMonitor");
+    let scaler = one(rendered.objects(), "HorizontalPodAutoscaler");
+    // HTTP threads have half of the cores: more than that they alone never use.
+    assert!(utilization(scaler) < 50);
 }

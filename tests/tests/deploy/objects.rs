@@ -61,6 +61,12 @@ pub(crate) fn named<'o>(value: &'o Value, name: &str) -> &'o Value {
     first
 }
 
+/// The percentage of requested processor time that an autoscaler aims at.
+pub(crate) fn utilization(scaler: &Value) -> u64 {
+    let target = &list(&scaler["spec"]["metrics"])[0]["resource"]["target"];
+    target["averageUtilization"].as_u64().expect("a number")
+}
+
 /// Runs a tool; what it says on stderr is in the output.
 pub(crate) fn run(tool: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(tool);

@@ -8,6 +8,12 @@ enableServiceLinks: false
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext: {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "kvroute.container" -}}
@@ -44,19 +50,12 @@ volumeMounts:
   {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 
+{{- /* All but the snapshot's, of which the two differ. */}}
 {{- define "kvroute.volumes" -}}
 - name: config
   configMap: {name: {{ include "kvroute.fullname" . }}}
 - name: tmp
   emptyDir: {sizeLimit: {{ .Values.snapshot.sizeLimit }}}
-{{- if .Values.snapshot.enabled }}
-- name: snapshot
-  {{- if .Values.snapshot.existingClaim }}
-  persistentVolumeClaim: {claimName: {{ .Values.snapshot.existingClaim }}}
-  {{- else }}
-  emptyDir: {sizeLimit: {{ .Values.snapshot.sizeLimit }}}
-  {{- end }}
-{{- end }}
 {{- with .Values.auth }}
 {{- if .secretName }}
 - name: tokens
