@@ -331,6 +331,7 @@ fn read_head(from: &mut impl BufRead) -> io::Result<Head> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     fn answer(text: &str) -> Result<(u16, String), String> {
         let mut from = io::Cursor::new(text.as_bytes().to_vec());
@@ -339,6 +340,28 @@ mod tests {
             Ok((head.status, String::from_utf8(body).unwrap()))
         });
         read.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_meanwhile_is_made_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in 0..2 {
+                let (stream, _) = listener.accept().unwrap();
+                let mut stream = BufReader::new(stream);
+                let mut line = String::new();
+                while stream.read_line(&mut line).unwrap() > 2 {
+                    line.clear();
+                }
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{answer}");
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let mut client = Client::new(at);
+        assert_eq!(client.get::<u8>("/").unwrap(), 0);
+        assert_eq!(client.get::<u8>("/").unwrap(), 1);
+        server.join().unwrap();
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod local;
 mod remote;
 mod retry;
 mod side;
+mod thread;
 mod times;
 
 pub use ask::{Ask, Asker, Unfit, Wanted};
@@ -35,15 +36,15 @@ pub use times::{Origin, Times};
 
 use crate::config::TokenizerConfig;
 use crate::fleet::Fleet;
-use crate::limits::{TOKENIZER_BYTES_MAX, TOKENIZER_QUEUE_MAX, TOKENIZER_RESOLVERS};
+use crate::limits::{TOKENIZER_BYTES_MAX, TOKENIZER_QUEUE_MAX};
 use cache::Cache;
 use local::{Crew, Locals, Models, OpenError};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tokio::runtime::{Builder, LocalOptions};
+use thread::Asking;
+
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
@@ -84,6 +85,7 @@ const AFTER_MAX: Duration = Duration::from_hours(1);
 pub struct Tokenizer {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
+    asking: Arc<Asking>,
 }
 
 /// What the tokenizer's thread and all who ask share.
@@ -141,11 +143,10 @@ pub struct Running {
     tokenizer: Tokenizer,
     crew: Option<Crew>,
     stop: Option<oneshot::Sender<()>>,
-    join: Option<JoinHandle<()>>,
 }
 
 impl Tokenizer {
-    /// Starts the threads. Fails if the system gives none, or no descriptors, or if the folder of a local tokenizer
+    /// Has it ready: its thread begins with the first prompt. Fails if the system gives none of the other threads, or if the folder of a local tokenizer
     /// cannot be used.
     pub fn start(config: &TokenizerConfig, fleet: &Arc<Fleet>) -> Result<Running, StartError> {
         let locals = open(config)?;
@@ -164,31 +165,14 @@ impl Tokenizer {
         let (jobs, incoming) = mpsc::channel(TOKENIZER_QUEUE_MAX);
         let (stop, stopped) = oneshot::channel();
         let tokenizer = Self {
-            shared: Arc::clone(&shared),
+            shared,
             jobs,
+            asking: Arc::new(Asking::new(incoming, stopped)),
         };
-        let join = thread::Builder::new()
-            .name("kvroute-tokenize".to_owned())
-            .spawn(move || {
-                let runtime = Builder::new_current_thread()
-                    .enable_all()
-                    .max_blocking_threads(TOKENIZER_RESOLVERS)
-                    .build_local(LocalOptions::default());
-                match runtime {
-                    Ok(runtime) => {
-                        runtime.block_on(side::run(shared, incoming, stopped));
-                        // A resolver that hangs is not waited for.
-                        runtime.shutdown_background();
-                    }
-                    // Whoever asks is told that it has stopped.
-                    Err(error) => tracing::error!(%error, "the tokenizer cannot run"),
-                }
-            })?;
         Ok(Running {
             crew: Some(Crew::start(&tokenizer)?),
             tokenizer,
             stop: Some(stop),
-            join: Some(join),
         })
     }
 
@@ -247,6 +231,7 @@ impl Tokenizer {
             answer,
             room,
         };
+        self.asking.begin(&self.shared);
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
@@ -286,8 +271,6 @@ impl Drop for Running {
         // The thread is told by the sender's end, too. Whoever compares gets an answer then.
         drop(self.stop.take());
         self.crew = None;
-        if self.join.take().is_some_and(|join| join.join().is_err()) {
-            tracing::error!("the tokenizer's thread has panicked");
-        }
+        self.tokenizer.asking.end();
     }
 }

@@ -86,6 +86,33 @@ fn a_gap_is_filled_by_a_replay_from_the_last_number() {
 }
 
 #[test]
+fn batches_are_missed_from_a_known_number_on() {
+    let mut machine = whole(4);
+    live(&mut machine, 1, &[5, 8]);
+    assert_eq!(machine.take_tally().missed, 2, "6 and 7");
+    // Who knows nothing does not know what is missing, however often the engine does not answer.
+    let mut machine = Sequence::new(true);
+    machine.connected();
+    assert_eq!(live(&mut machine, 1, &[1_000_000]), [Asked(0)]);
+    for _ in 0..3 {
+        machine.replay_failed();
+        drain(&mut machine);
+        machine.retry();
+        drain(&mut machine);
+    }
+    assert_eq!(machine.take_tally().missed, 0);
+}
+
+#[test]
+fn a_number_that_was_damaged_is_counted_up_to_the_largest() {
+    let mut machine = alone();
+    for _ in 0..3 {
+        live(&mut machine, 1, &[0, u64::MAX - 1]);
+    }
+    assert_eq!(machine.take_tally().missed, u64::MAX);
+}
+
+#[test]
 fn a_gap_without_a_replay_socket_clears() {
     let mut machine = alone();
     assert_eq!(live(&mut machine, 1, &[0, 1]), [Applied(0), Applied(1)]);
