@@ -27,7 +27,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Takes the next number. O(log) and at most [`MISSING_KEPT_MAX`] steps for a gap.
+    /// Takes the next number. O(log) and at most `MISSING_KEPT_MAX` steps for a gap.
     pub fn take(&mut self, number: u64) {
         self.first.get_or_insert(number);
         let Some(last) = self.last else {
