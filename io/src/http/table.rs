@@ -4,7 +4,8 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, dump, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+    batch, by_hash, console, dump, health, log, matching, openapi, rfc1403, snapshot, sources,
+    workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -188,7 +189,18 @@ static ROUTES: &[Route] = &[
         GET,
         &[(Method::GET, Plain(openapi::answer))],
     ),
-    route("/", GET, &[(Method::GET, Plain(health::front))]),
+    route("/", GET, &[(Method::GET, Plain(console::front))]).to(Access::Front),
+    route("/console/*", GET, &[(Method::GET, Plain(console::asset))]).to(Access::Page),
+    route(
+        "/runbooks/*",
+        GET,
+        &[(Method::GET, Plain(console::document))],
+    )
+    .to(Access::Page)
+    .aside(),
+    route("/docs/*", GET, &[(Method::GET, Plain(console::document))])
+        .to(Access::Page)
+        .aside(),
 ];
 
 /// For clients, unless it is said otherwise.
