@@ -19,9 +19,11 @@ macro_rules! assets {
 }
 
 assets! {
-    "api.js" "app.js" "base.css" "dom.js" "early.js" "fleet-columns.js" "fleet-detail.js" "fleet-filter.js"
-    "fleet-table.js" "fleet.css" "fleet.js" "format.js" "header.js" "icon.svg" "index.html" "link.js" "poll.js"
-    "problems.js" "session.js" "shell.css" "signin.js" "sse.js" "states.js" "stream.js" "theme.js"
+    "api.js" "app.js" "base.css" "chart-lines.js" "chart.js" "curl.js" "dom.js" "early.js" "fleet-columns.js"
+    "fleet-detail.js" "fleet-filter.js" "fleet-table.js" "fleet.css" "fleet.js" "flow-charts.js" "flow.css" "flow.js"
+    "format.js" "header.js" "health.css" "health.js" "icicle.js" "icon.svg" "index.html" "link.js" "page.css"
+    "poll.js" "prefixes.css" "prefixes.js" "problems.js" "scale.js" "session.js" "shell.css" "signin.js" "spark.js"
+    "sse.js" "states.js" "stream.js" "theme.js" "try-table.js" "try-words.js" "try.css" "try.js"
 }
 
 /// The media type of a file by its name.
