@@ -151,8 +151,11 @@ static ROUTES: &[Route] = &[
     .aside(),
     route(
         "/v1/workers/*",
-        "DELETE",
-        &[(Method::DELETE, Plain(workers::remove))],
+        "GET, HEAD, DELETE",
+        &[
+            (Method::GET, Plain(workers::show)),
+            (Method::DELETE, Plain(workers::remove)),
+        ],
     )
     .to(Access::AdminToChange),
     route(
