@@ -1,7 +1,7 @@
 // Samples as shapes: points in bins of whole samples, broken where samples are missing.
 
 /** Points closer than this many pixels are put into one bin. */
-const BIN_PX = 1.5;
+const BIN_PX = 2.5;
 /** A pause longer than this many samples is a hole. */
 const HOLE_SAMPLES = 2.5;
 

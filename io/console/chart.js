@@ -64,7 +64,7 @@ export class Chart {
       const dot = svg("circle", { class: `dot ${colour}`, r: 3 });
       return { area, line, dot };
     });
-    this.shapes.append(...this.parts.map((part) => part.area), ...this.parts.map((part) => part.line));
+    this.shapes.append(...this.parts.map((part) => part.area), ...this.parts.map((part) => part.line).reverse());
     this.rule = svg("line", { class: "rule" });
     this.flag = svg("text", { class: "flag", "text-anchor": "middle" });
     this.flagBack = svg("rect", { class: "flag-back", rx: 3, height: 16 });
@@ -219,12 +219,12 @@ export class Chart {
       setAttr(part.dot, "cx", x);
       setAttr(part.dot, "cy", this.#y(this.spec.stacked ? sum : value));
     });
-    const flagAt = Math.min(Math.max(x, LEFT + 26), width - 28);
+    const flagAt = Math.min(Math.max(x, LEFT + 28), width - 31);
     setAttr(this.flag, "x", flagAt);
     setAttr(this.flag, "y", height - 4);
-    setAttr(this.flagBack, "x", flagAt - 27);
+    setAttr(this.flagBack, "x", flagAt - 30);
     setAttr(this.flagBack, "y", height - 16);
-    setAttr(this.flagBack, "width", 54);
+    setAttr(this.flagBack, "width", 60);
     setText(this.flag, clock(sample.at_ms));
   }
 }

@@ -24,8 +24,8 @@ export class FleetTable {
   /** @param {{onSort: function, onOpen: function, onMove: function}} callbacks */
   constructor(callbacks) {
     this.callbacks = callbacks;
-    this.before = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: COLUMNS.length }));
-    this.after = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: COLUMNS.length }));
+    this.before = h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
+    this.after = h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
     this.body = h("tbody", { role: "rowgroup" }, this.before, this.after);
     const head = h("tr", { role: "row", "aria-rowindex": "1" }, COLUMNS.map((column) => headCell(column, callbacks.onSort)));
     const columns = h("colgroup", {}, COLUMNS.map((column) => h("col", { class: `c-${column.key}` })));

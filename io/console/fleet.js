@@ -43,7 +43,7 @@ export class FleetView {
 
   #build(section) {
     this.filter = h("input", {
-      id: "filter", type: "search", placeholder: "Filter: words, state:stale, model:…, -source:dns", "aria-label": "Filter workers", autocomplete: "off", spellcheck: "false",
+      id: "filter", type: "search", placeholder: "Filter: words, state:stale, model:…", "aria-label": "Filter workers", autocomplete: "off", spellcheck: "false",
       title: "All words must fit: pod, model, adapter, state or source. pod:a,b fits either; -word must not fit. Press / to come here.",
       oninput: () => this.#refilter(),
     });

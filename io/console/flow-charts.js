@@ -20,27 +20,27 @@ export const ratesOf = rate;
 export const CHARTS = [
   {
     key: "events", title: "Events", unit: "applied per second", scale: "linear", tick: si, words: perSecond, topLeast: 10,
-    series: [{ name: "events", of: rate("events") }, { name: "skipped", style: "dashed", of: rate("skipped") }],
+    series: [{ name: "events", of: rate("events") }, { name: "skipped", style: "second", of: rate("skipped") }],
   },
   {
     key: "blocks", title: "Blocks", unit: "stored and removed per second", scale: "linear", tick: si, words: perSecond, topLeast: 10,
-    series: [{ name: "stored", of: rate("blocks_stored") }, { name: "removed", style: "dashed", of: rate("blocks_removed") }],
+    series: [{ name: "stored", of: rate("blocks_stored") }, { name: "removed", style: "second", of: rate("blocks_removed") }],
   },
   {
     key: "lookups", title: "Lookups", unit: "per second, with all requests", scale: "linear", tick: si, words: perSecond, topLeast: 10,
-    series: [{ name: "lookups", of: rate("lookups") }, { name: "requests", style: "dashed", of: rate("requests") }],
+    series: [{ name: "lookups", of: rate("lookups") }, { name: "requests", style: "second", of: rate("requests") }],
   },
   {
     key: "hits", title: "Hit ratio", unit: "tokens found of those asked for", scale: "share", tick: (value) => `${Math.round(value * 100)} %`, words: percent, none: "no lookups in this time",
     series: [{ name: "held by the best worker", of: hitRatio }],
   },
   {
-    key: "latency", title: "Lookup latency", unit: "over 15 s each, logarithmic", scale: "log", tick: shortTime, words: micros, none: "no lookups in this time",
-    series: ["p50", "p90", "p99"].map((name, place) => ({ name, style: ["", "thin", "dashed"][place], of: quantile("lookup_us", name) })),
+    key: "latency", title: "Lookup latency", unit: "over 15 s, log scale", scale: "log", tick: shortTime, words: micros, none: "no lookups in this time",
+    series: ["p50", "p90", "p99"].map((name, place) => ({ name, style: ["", "second", "third"][place], of: quantile("lookup_us", name) })),
   },
   {
-    key: "lag", title: "Ingest lag", unit: "from publishing to the index, logarithmic", scale: "log", tick: shortTime, words: micros, none: "no events in this time",
-    series: ["p50", "p99"].map((name, place) => ({ name, style: ["", "dashed"][place], of: quantile("lag_ms", name, 1000) })),
+    key: "lag", title: "Ingest lag", unit: "publishing to index, log scale", scale: "log", tick: shortTime, words: micros, none: "no events in this time",
+    series: ["p50", "p99"].map((name, place) => ({ name, style: ["", "second"][place], of: quantile("lag_ms", name, 1000) })),
   },
   {
     key: "states", title: "Workers", unit: "by state", scale: "linear", stacked: true, tick: (value) => (Number.isInteger(value) ? whole(value) : ""), words: whole, topLeast: 4,

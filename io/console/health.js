@@ -8,7 +8,7 @@ import { Spark } from "./spark.js";
 import { STATES } from "./states.js";
 import { onFlow } from "./stream.js";
 
-const SEVERITIES = { page: "now", ticket: "soon", info: "good to know" };
+const SEVERITIES = { page: "act now", ticket: "act soon", info: "to know" };
 const us = (field, name, scale) => (sample) => (sample[field] ? sample[field][name] * scale : null);
 
 const TILES = [

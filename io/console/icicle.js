@@ -1,7 +1,7 @@
 // An icicle: prefixes as boxes, as wide as they are asked for, as deep as they are long.
 import { h, setAttr, setText } from "./dom.js";
 import { si } from "./format.js";
-import { linear } from "./scale.js";
+import { niceUp } from "./scale.js";
 
 const AXIS_PX = 46;
 const LEAST_PX = 1.5;
@@ -151,6 +151,7 @@ export class Icicle {
     button.dataset.pods = podStep(node.pods);
     const room = box.width > LABEL_PX && box.height > 15;
     const pods = node.pods === 1 ? "1 pod" : `${node.pods} pods`;
+    button.classList.toggle("low", box.height < 32);
     setText(button.firstElementChild, room ? (box.width > 120 ? node.key.slice(0, 8) : pods) : "");
     setText(button.lastElementChild, room && box.width > 120 ? (box.width > 210 ? `${pods} · ${si(node.to_tokens)} tokens` : pods) : "");
     setAttr(button, "aria-label", `Prefix ${node.key.slice(0, 8)}, tokens ${node.from_tokens} to ${node.to_tokens}, on ${pods}`);
@@ -158,11 +159,15 @@ export class Icicle {
 
   // Depth in tokens, from the prompt's start.
   #drawAxis(view, deep, height) {
-    const scale = linear(deep, 0, Math.max(2, Math.floor(height / 70)));
-    const ticks = scale.ticks.filter((tick) => tick <= deep);
+    const step = niceUp(deep / Math.max(2, Math.floor(height / 64)));
+    const ticks = [view.from];
+    for (let tick = Math.ceil(view.from / step) * step; tick <= view.to; tick += step) {
+      const room = ((tick - view.from) / deep) * height;
+      if (room > 16) ticks.push(tick);
+    }
     this.axis.replaceChildren(...ticks.map((tick) => {
-      const label = h("span", {}, si(view.from + tick));
-      label.style.top = `${((tick / deep) * height).toFixed(1)}px`;
+      const label = h("span", {}, si(tick));
+      label.style.top = `${(((tick - view.from) / deep) * height).toFixed(1)}px`;
       return label;
     }));
     this.element.style.setProperty("--axis", `${AXIS_PX}px`);

@@ -44,7 +44,7 @@ export class PrefixesView {
   #build(section) {
     this.select = h("select", { id: "prefix-context", "aria-label": "Model and adapter", onchange: () => this.#choose() });
     this.told = h("p", { class: "small-words" });
-    this.way = h("nav", { class: "way", "aria-label": "Zoomed to" });
+    this.way = h("div", { class: "way", role: "group", "aria-label": "Zoomed to" });
     this.readout = h("p", { class: "readout" });
     const legend = h("ul", { class: "pod-legend", "aria-label": "Held on" }, LEGEND.map((words, step) => h("li", {}, h("i", { "data-pods": step + 1 }), words)));
     this.body = h("tbody");

@@ -28,8 +28,17 @@ function skippedWords(explained) {
   return `${name} holds ${whole(best?.matched_tokens)} tokens, but it is too busy with ${many(best ? requests(best) : 0, "request")}; of the others it has the fewest`;
 }
 
+function matchWords(explained) {
+  const rest = explained.candidates.filter((candidate) => candidate.admitted && !candidate.chosen);
+  const own = explained.matched_tokens + explained.speculative_tokens;
+  const best = Math.max(0, ...rest.map((candidate) => candidate.matched_tokens + candidate.speculative_tokens));
+  if (best > own) return `${holds(explained)}; others hold more, but less of it counts, as far as they can be trusted`;
+  if (best === own) return `${holds(explained)}; others hold as much, but are busier or count for less`;
+  return `${holds(explained)}, more than any other that is not too busy`;
+}
+
 const REASONS = {
-  prefix_match: (explained) => `${holds(explained)}, more than any other that is not too busy`,
+  prefix_match: matchWords,
   prefix_match_skipped: skippedWords,
   least_request_fallback: (explained) => (explained.minimum_match > explained.matched_tokens && explained.matched_tokens > 0
     ? `nobody holds ${whole(explained.minimum_match)} tokens of it, so the one with the fewest requests`

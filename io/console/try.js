@@ -165,6 +165,7 @@ export class TryView {
       this.prompt.focus();
       return;
     }
+    this.#drawCurl();
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
     this.result.setAttribute("aria-busy", "true");
