@@ -84,6 +84,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "limits", "accuracy", "status", "snapshot", "stream", "load", "predict",
         ],
     ),
+    ("io/history", &["limits", "status", "fleet"]),
     // Below HTTP, which asks it; so it has a client of its own.
     (
         "io/tokenize",
@@ -100,7 +101,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "io/http",
         &[
             "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
-            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "snapshot", "load", "predict", "fleet", "history", "tokenize", "metrics", "config",
         ],
     ),
     (

@@ -4,7 +4,7 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, dump, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+    batch, by_hash, dump, flow, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -133,6 +133,7 @@ static ROUTES: &[Route] = &[
     )
     .counted(Endpoint::QueryByHash)
     .traced("POST /query_by_hash"),
+    route("/v1/flow", GET, &[(Method::GET, Plain(flow::answer))]).to(Access::Admin),
     route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
     route("/health", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
