@@ -29,6 +29,7 @@ pub mod otel;
 pub mod predict;
 pub mod printable;
 pub mod probe;
+pub mod problems;
 mod quiet;
 pub mod simulate;
 pub mod snapshot;

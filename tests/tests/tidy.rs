@@ -100,9 +100,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "io/http",
         &[
             "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
-            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "problems", "config",
         ],
     ),
+    ("io/problems", &["status", "fleet"]),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],

@@ -26,6 +26,7 @@ mod match_request;
 mod matching;
 mod openapi;
 mod params;
+mod problems;
 mod prompt;
 mod render;
 mod rfc1403;
