@@ -1,6 +1,7 @@
 //! Every bound of the node, with its reason.
 mod choosing;
 mod fleet;
+mod hot;
 mod kubernetes;
 mod logging;
 mod metrics;
@@ -9,6 +10,7 @@ mod tools;
 
 pub use choosing::*;
 pub use fleet::*;
+pub use hot::*;
 pub use kubernetes::*;
 pub use logging::*;
 pub use metrics::*;
