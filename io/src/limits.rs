@@ -1,6 +1,7 @@
 //! Every bound of the node, with its reason.
 mod choosing;
 mod fleet;
+mod history;
 mod hot;
 mod kubernetes;
 mod logging;
@@ -10,6 +11,7 @@ mod tools;
 
 pub use choosing::*;
 pub use fleet::*;
+pub use history::*;
 pub use hot::*;
 pub use kubernetes::*;
 pub use logging::*;

@@ -10,6 +10,8 @@ mod batch;
 mod body;
 mod by_hash;
 mod client;
+mod console;
+mod cross_site;
 mod dump;
 mod dump_events;
 mod error;

@@ -4,7 +4,8 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, dump, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+    batch, by_hash, console, dump, health, log, matching, openapi, rfc1403, snapshot, sources,
+    workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -150,8 +151,11 @@ static ROUTES: &[Route] = &[
     .aside(),
     route(
         "/v1/workers/*",
-        "DELETE",
-        &[(Method::DELETE, Plain(workers::remove))],
+        "GET, HEAD, DELETE",
+        &[
+            (Method::GET, Plain(workers::show)),
+            (Method::DELETE, Plain(workers::remove)),
+        ],
     )
     .to(Access::AdminToChange),
     route(
@@ -188,7 +192,18 @@ static ROUTES: &[Route] = &[
         GET,
         &[(Method::GET, Plain(openapi::answer))],
     ),
-    route("/", GET, &[(Method::GET, Plain(health::front))]),
+    route("/", GET, &[(Method::GET, Plain(console::front))]).to(Access::Front),
+    route("/console/*", GET, &[(Method::GET, Plain(console::asset))]).to(Access::Page),
+    route(
+        "/runbooks/*",
+        GET,
+        &[(Method::GET, Plain(console::document))],
+    )
+    .to(Access::Page)
+    .aside(),
+    route("/docs/*", GET, &[(Method::GET, Plain(console::document))])
+        .to(Access::Page)
+        .aside(),
 ];
 
 /// For clients, unless it is said otherwise.

@@ -24,6 +24,8 @@ words! {
         Token = "token",
         /// It is answered on the admin listener only.
         Listener = "listener",
+        /// A browser sent it for a page of another site.
+        CrossSite = "cross_site",
     }
 }
 

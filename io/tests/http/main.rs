@@ -12,6 +12,7 @@ mod client;
 #[allow(dead_code, reason = "others use the rest of it")]
 mod collector;
 mod connections;
+mod console;
 mod decisions;
 mod dump;
 mod engine;
