@@ -156,9 +156,12 @@ impl Trie {
         let context = sample.context.get();
         let depth = sample.keys.len().min(sample.held.len()).min(HOT_BLOCKS_MAX);
         let (keys, held) = (&sample.keys[..depth], &sample.held[..depth]);
+        // Nodes end where one pod alone goes on: what is on that one only is told of none that is on more.
+        let shared = held.partition_point(|held| held.pods > 1);
         let (mut parent, mut at) = (NONE, 0);
         while at < depth {
-            let rest = &keys[at..];
+            let end = if at < shared { shared } else { depth };
+            let rest = &keys[at..end];
             let found = match self.child(context, parent, rest[0].get()) {
                 Some(node) => {
                     let same = self.agree(node, rest);

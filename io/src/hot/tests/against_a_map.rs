@@ -86,6 +86,12 @@ proptest! {
         for one in &asked {
             one.add_to(&mut trie);
             check(&trie);
+            // No node is both of what several pods hold and of what only one does.
+            let shared = one.held().iter().filter(|held| held.pods > 1).count();
+            if shared > 0 {
+                let prefix = (context(one.context).get(), one.blocks[..shared].to_vec());
+                prop_assert!(said(&trie)[&prefix].held.is_some());
+            }
         }
         let (said, expected) = (said(&trie), literally(&asked));
         prop_assert_eq!(said.len(), expected.len());

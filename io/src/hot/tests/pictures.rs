@@ -56,11 +56,11 @@ fn pieces_end_where_counts_or_holders_change() {
         last_ms: 2_000,
     };
     let nodes = &picture.contexts[0].nodes;
-    // The page that ends at block 16 is on two pods, the one to block 24 on one.
+    // A page ends at block 16, but nothing changes there.
     let expected = [
         node(1, None, 0xc2d0_4209_ff02_c0ee, (0, 4), 5_000, 2),
-        node(2, Some(1), 0xc788_0fe9_6eea_0126, (4, 16), 3_000, 2),
-        node(3, Some(2), 0xceea_18ab_f7b0_e04c, (16, 24), 3_000, 1),
+        node(2, Some(1), 0x8e96_9f9f_f391_faad, (4, 20), 3_000, 2),
+        node(3, Some(2), 0xceea_18ab_f7b0_e04c, (20, 24), 3_000, 1),
         node(4, Some(1), nodes[3].key, (4, 6), 2_000, 1),
     ];
     assert_eq!(nodes[..], expected);
