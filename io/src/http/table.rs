@@ -4,8 +4,8 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, console, dump, health, log, matching, openapi, problems, rfc1403, snapshot,
-    sources, workers,
+    batch, by_hash, console, dump, health, log, matching, openapi, prefixes, problems, rfc1403,
+    snapshot, sources, workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -168,6 +168,9 @@ static ROUTES: &[Route] = &[
     )
     .to(Access::Admin),
     route("/v1/problems", GET, &[(Method::GET, Plain(problems::list))])
+        .to(Access::Admin)
+        .aside(),
+    route("/v1/prefixes", GET, &[(Method::GET, Plain(prefixes::list))])
         .to(Access::Admin)
         .aside(),
     route("/v1/sources", GET, &[(Method::GET, Plain(sources::list))]).aside(),

@@ -29,6 +29,7 @@ mod metrics;
 mod metrics_live;
 mod modes;
 mod openapi;
+mod prefixes;
 mod problems;
 mod refusals;
 mod rfc1403;
