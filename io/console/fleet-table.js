@@ -29,8 +29,7 @@ export class FleetTable {
     this.after = h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
     this.body = h("tbody", { role: "rowgroup" }, this.before, this.after);
     const head = h("tr", { role: "row", "aria-rowindex": "1" }, COLUMNS.map((column) => headCell(column, callbacks.onSort)));
-    const columns = h("colgroup", {}, COLUMNS.map((column) => h("col", { class: `c-${column.key}` })));
-    this.table = h("table", { id: "workers", role: "grid", "aria-label": "Workers" }, columns, h("thead", { role: "rowgroup" }, head), this.body);
+    this.table = h("table", { id: "workers", role: "grid", "aria-label": "Workers" }, h("thead", { role: "rowgroup" }, head), this.body);
     this.box = h("div", { class: "scroller", tabindex: "-1" }, this.table);
     this.box.addEventListener("scroll", () => this.#soon(), { passive: true });
     new ResizeObserver(() => this.#soon()).observe(this.box);
