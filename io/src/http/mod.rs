@@ -26,12 +26,17 @@ mod match_request;
 mod matching;
 mod openapi;
 mod params;
+<<<<<<< HEAD
 mod problems;
+=======
+mod prefixes;
+>>>>>>> prefixes
 mod prompt;
 mod render;
 mod rfc1403;
 mod route;
 mod routes;
+mod samples;
 mod server;
 mod snapshot;
 mod sources;

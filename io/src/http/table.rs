@@ -4,7 +4,11 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
+<<<<<<< HEAD
     batch, by_hash, console, dump, health, log, matching, openapi, problems, rfc1403, snapshot,
+=======
+    batch, by_hash, console, dump, health, log, matching, openapi, prefixes, rfc1403, snapshot,
+>>>>>>> prefixes
     sources, workers,
 };
 use crate::status::Endpoint;
@@ -167,7 +171,11 @@ static ROUTES: &[Route] = &[
         ],
     )
     .to(Access::Admin),
+<<<<<<< HEAD
     route("/v1/problems", GET, &[(Method::GET, Plain(problems::list))])
+=======
+    route("/v1/prefixes", GET, &[(Method::GET, Plain(prefixes::list))])
+>>>>>>> prefixes
         .to(Access::Admin)
         .aside(),
     route("/v1/sources", GET, &[(Method::GET, Plain(sources::list))]).aside(),

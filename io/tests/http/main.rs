@@ -29,7 +29,11 @@ mod metrics;
 mod metrics_live;
 mod modes;
 mod openapi;
+<<<<<<< HEAD
 mod problems;
+=======
+mod prefixes;
+>>>>>>> prefixes
 mod refusals;
 mod rfc1403;
 mod route;
