@@ -1,6 +1,8 @@
 //! Every bound of the node, with its reason.
 mod choosing;
 mod fleet;
+mod history;
+mod hot;
 mod kubernetes;
 mod logging;
 mod metrics;
@@ -9,6 +11,8 @@ mod tools;
 
 pub use choosing::*;
 pub use fleet::*;
+pub use history::*;
+pub use hot::*;
 pub use kubernetes::*;
 pub use logging::*;
 pub use metrics::*;

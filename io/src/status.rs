@@ -6,6 +6,7 @@ mod words;
 mod ending;
 mod exemplar;
 mod histogram;
+mod history;
 mod http;
 mod ingest;
 mod mode;
@@ -17,6 +18,7 @@ mod thread;
 pub use ending::{EndStep, Ending};
 pub use exemplar::{Exemplar, RequestName};
 pub use histogram::{Counted, Histogram};
+pub use history::{Cause, Dropped, Happened, HistoryEntry, WorkerHistory};
 pub use http::{HttpStatus, Refused, Reloaded};
 pub use ingest::{EventKind, EventTally, IoStatus, ReplayOutcome, Shape, WorkerCounts};
 pub use mode::SyncMode;
@@ -97,7 +99,7 @@ macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
         /// Why an event, a batch or a frame was not applied.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(usize)]
+        #[repr(u8)]
         pub enum SkipReason { $($(#[$doc])* $name,)* }
 
         impl SkipReason {
@@ -172,8 +174,12 @@ pub struct WorkerStatus {
     removals: AtomicU64,
     distrusts: AtomicU64,
     dropped_at_ms: AtomicU64,
+    state_since_ms: AtomicU64,
+    /// How often the tokens per block changed.
+    block_sizes: AtomicU64,
     counts: WorkerCounts,
     adapters: Mutex<BTreeSet<Box<str>>>,
+    history: WorkerHistory,
 }
 
 impl Default for WorkerStatus {
@@ -192,8 +198,11 @@ impl Default for WorkerStatus {
             removals: AtomicU64::new(0),
             distrusts: AtomicU64::new(0),
             dropped_at_ms: AtomicU64::new(0),
+            state_since_ms: AtomicU64::new(now_ms()),
+            block_sizes: AtomicU64::new(0),
             counts: WorkerCounts::default(),
             adapters: Mutex::default(),
+            history: WorkerHistory::default(),
         }
     }
 }
@@ -215,9 +224,38 @@ impl WorkerStatus {
         Trust::from_u8(self.trust.load(Relaxed))
     }
 
-    /// Sets the trust state.
+    /// Sets the trust state, whatever the reason.
     pub fn set_trust(&self, trust: Trust) {
-        self.trust.store(trust as u8, Relaxed);
+        self.set_state((trust, Cause::Unsaid));
+    }
+
+    /// Sets the trust state. If it changes, the history has why.
+    pub fn set_state(&self, (trust, why): (Trust, Cause)) {
+        let before = self.trust();
+        if before != trust {
+            let now = now_ms();
+            // The time first, so that a state is hardly ever seen with the time of an older one.
+            self.state_since_ms.store(now, Relaxed);
+            self.trust.store(trust as u8, Relaxed);
+            self.history
+                .note(now, Happened::State(before, trust, why), None, 0);
+        }
+    }
+
+    /// When it came into its trust state, in milliseconds since 1970.
+    #[must_use]
+    pub fn state_since_ms(&self) -> u64 {
+        self.state_since_ms.load(Relaxed)
+    }
+
+    /// What happened to it lately.
+    #[must_use]
+    pub const fn history(&self) -> &WorkerHistory {
+        &self.history
+    }
+
+    fn note(&self, happened: Happened) {
+        self.history.note(now_ms(), happened, None, 0);
     }
 
     /// The number of the last batch applied.
@@ -247,9 +285,11 @@ impl WorkerStatus {
     }
 
     /// Notes that all that it held was dropped now.
-    pub fn dropped(&self) {
-        self.dropped_at_ms.store(now_ms(), Relaxed);
+    pub fn dropped(&self, why: Dropped) {
+        let now = now_ms();
+        self.dropped_at_ms.store(now, Relaxed);
         self.drops.fetch_add(1, Relaxed);
+        self.history.note(now, Happened::Dropped(why), None, 0);
     }
 
     /// How often all that it held was dropped.
@@ -280,7 +320,18 @@ impl WorkerStatus {
 
     /// Sets the tokens per block.
     pub fn set_block_size(&self, tokens: u32) {
-        self.block_size.store(u64::from(tokens), Relaxed);
+        let tokens = u64::from(tokens);
+        let before = self.block_size.load(Relaxed);
+        if before == tokens {
+            return;
+        }
+        self.block_size.store(tokens, Relaxed);
+        let changes = self.block_sizes.fetch_add(1, Relaxed) + 1;
+        // An engine that says two sizes in turn would take the lock for each event.
+        if changes.is_power_of_two() {
+            let happened = Happened::BlockSize;
+            self.history.note(now_ms(), happened, Some(tokens), before);
+        }
     }
 
     /// Blocks held now.
@@ -295,23 +346,94 @@ impl WorkerStatus {
     }
 
     counters! {
-        /// Gaps seen in the sequence numbers.
-        gaps, add_gaps;
-        /// Replays asked for.
-        replays, add_replays;
-        /// Restarts of the engine noticed.
-        restarts, add_restarts;
         /// Batches applied.
         batches, add_batches;
         /// Removals of blocks that the engine told of.
         removals, add_removals;
-        /// How often feedback contradicted what it was said to hold so much that it was had anew.
-        distrusts, add_distrusts;
+    }
+
+    /// Gaps seen in the sequence numbers.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.gaps.load(Relaxed)
+    }
+
+    /// Counts gaps in which so many batches are missing, the last of them before this number if that is known.
+    pub fn add_gaps(&self, gaps: u64, missed: u64, before: Option<u64>) {
+        self.gaps.fetch_add(gaps, Relaxed);
+        self.counts.add_missed(missed);
+        if gaps > 0 {
+            self.history.note(now_ms(), Happened::Gap, before, missed);
+        }
+    }
+
+    /// Replays asked for.
+    #[must_use]
+    pub fn replays(&self) -> u64 {
+        self.replays.load(Relaxed)
+    }
+
+    /// Counts a replay that was asked for from this number on.
+    pub fn add_replay(&self, from: u64) {
+        self.replays.fetch_add(1, Relaxed);
+        let happened = Happened::ReplayAsked;
+        self.history.note(now_ms(), happened, Some(from), 0);
+    }
+
+    /// Counts how a replay ended.
+    pub fn add_outcome(&self, outcome: ReplayOutcome) {
+        self.counts.add_outcome(outcome);
+        self.note(Happened::ReplayEnded(outcome));
+    }
+
+    /// Restarts of the engine noticed.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
+    }
+
+    /// Counts restarts of the engine.
+    pub fn add_restarts(&self, restarts: u64) {
+        self.restarts.fetch_add(restarts, Relaxed);
+        if restarts > 0 {
+            self.note(Happened::Restart);
+        }
+    }
+
+    /// How often feedback contradicted what it was said to hold so much that it was had anew.
+    #[must_use]
+    pub fn distrusts(&self) -> u64 {
+        self.distrusts.load(Relaxed)
+    }
+
+    /// Counts one of them.
+    pub fn add_distrust(&self) {
+        self.distrusts.fetch_add(1, Relaxed);
+        self.note(Happened::Distrusted);
+    }
+
+    /// The event socket is connected.
+    pub fn connected(&self) {
+        self.counts.connected();
+        self.note(Happened::Connected);
+    }
+
+    /// It has lost its connection.
+    pub fn disconnected(&self) {
+        self.counts.disconnected();
+        self.note(Happened::Disconnected);
     }
 
     /// Counts what was skipped for a reason, in an event that was an array if it was in one.
     pub fn add_skipped(&self, reason: SkipReason, count: u64) {
-        self.counts.add_skipped(reason, Shape::Array, count);
+        self.add_skipped_in(reason, Shape::Array, count);
+    }
+
+    /// The same in an event of this shape. The history has the first one.
+    pub fn add_skipped_in(&self, reason: SkipReason, shape: Shape, count: u64) {
+        if self.counts.add_skipped(reason, shape, count) {
+            self.note(Happened::Skipped(reason));
+        }
     }
 
     /// What became of its events, its replays and its connection.

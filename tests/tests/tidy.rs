@@ -78,6 +78,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
     ("io/predict", &["limits", "fatal", "status"]),
+    ("io/hot", &["limits"]),
     (
         "io/fleet",
         &[
@@ -99,10 +100,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
+<<<<<<< HEAD
             "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
-            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "problems", "config",
+=======
+            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "hot",
+            "stream", "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
+>>>>>>> prefixes
         ],
     ),
+    ("io/problems", &["status", "fleet"]),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],

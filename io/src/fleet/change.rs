@@ -3,7 +3,7 @@ use super::roster::Roster;
 use super::view::label;
 use super::{AddError, Fleet, FleetView, PodSpec, RankEndpoints, Source, SpecError, WorkerInfo};
 use crate::predict::Subject;
-use crate::status::{Trust, WorkerStatus};
+use crate::status::{Cause, Trust, WorkerStatus};
 use crate::stream::NewWorker;
 use ahash::{AHashMap, AHashSet};
 use kvroute_engine::types::WorkerId;
@@ -329,7 +329,7 @@ impl<'f> Change<'f> {
             let subject = Arc::new(subject);
             let taken = match learner.filter(|_| approximate) {
                 Some(learner) => {
-                    status.set_trust(Trust::Approximate);
+                    status.set_state((Trust::Approximate, Cause::Decisions));
                     let added = learner.add(&subject, writer);
                     added.map_err(|busy| busy.to_string())
                 }

@@ -10,6 +10,8 @@ mod batch;
 mod body;
 mod by_hash;
 mod client;
+mod console;
+mod cross_site;
 mod dump;
 mod dump_events;
 mod error;
@@ -24,11 +26,17 @@ mod match_request;
 mod matching;
 mod openapi;
 mod params;
+<<<<<<< HEAD
+mod problems;
+=======
+mod prefixes;
+>>>>>>> prefixes
 mod prompt;
 mod render;
 mod rfc1403;
 mod route;
 mod routes;
+mod samples;
 mod server;
 mod snapshot;
 mod sources;

@@ -4,7 +4,12 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, dump, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+<<<<<<< HEAD
+    batch, by_hash, console, dump, health, log, matching, openapi, problems, rfc1403, snapshot,
+=======
+    batch, by_hash, console, dump, health, log, matching, openapi, prefixes, rfc1403, snapshot,
+>>>>>>> prefixes
+    sources, workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -150,8 +155,11 @@ static ROUTES: &[Route] = &[
     .aside(),
     route(
         "/v1/workers/*",
-        "DELETE",
-        &[(Method::DELETE, Plain(workers::remove))],
+        "GET, HEAD, DELETE",
+        &[
+            (Method::GET, Plain(workers::show)),
+            (Method::DELETE, Plain(workers::remove)),
+        ],
     )
     .to(Access::AdminToChange),
     route(
@@ -163,6 +171,13 @@ static ROUTES: &[Route] = &[
         ],
     )
     .to(Access::Admin),
+<<<<<<< HEAD
+    route("/v1/problems", GET, &[(Method::GET, Plain(problems::list))])
+=======
+    route("/v1/prefixes", GET, &[(Method::GET, Plain(prefixes::list))])
+>>>>>>> prefixes
+        .to(Access::Admin)
+        .aside(),
     route("/v1/sources", GET, &[(Method::GET, Plain(sources::list))]).aside(),
     route(
         "/register",
@@ -188,7 +203,18 @@ static ROUTES: &[Route] = &[
         GET,
         &[(Method::GET, Plain(openapi::answer))],
     ),
-    route("/", GET, &[(Method::GET, Plain(health::front))]),
+    route("/", GET, &[(Method::GET, Plain(console::front))]).to(Access::Front),
+    route("/console/*", GET, &[(Method::GET, Plain(console::asset))]).to(Access::Page),
+    route(
+        "/runbooks/*",
+        GET,
+        &[(Method::GET, Plain(console::document))],
+    )
+    .to(Access::Page)
+    .aside(),
+    route("/docs/*", GET, &[(Method::GET, Plain(console::document))])
+        .to(Access::Page)
+        .aside(),
 ];
 
 /// For clients, unless it is said otherwise.

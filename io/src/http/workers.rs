@@ -3,6 +3,7 @@ use super::error::{ApiError, Reply};
 use super::state::{Call, ThreadState};
 use super::{json, params};
 use crate::fleet::{AddError, PodSpec, WorkerInfo};
+use crate::load::Moment;
 use hyper::StatusCode;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,10 +34,38 @@ struct Entry<'v> {
     source: &'static str,
     /// Whether requests may be sent to it.
     serving: bool,
+    load: Option<Load>,
+    state_since_ms: u64,
+}
+
+/// What the engine said when it was asked last.
+#[derive(Debug, Serialize)]
+struct Load {
+    running: u32,
+    waiting: u32,
+    kv_usage: Option<f64>,
+}
+
+/// An entry with what happened lately, oldest first.
+#[derive(Debug, Serialize)]
+struct Story<'v> {
+    #[serde(flatten)]
+    entry: Entry<'v>,
+    history: Vec<Chapter>,
+    history_lost: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Chapter {
+    at_ms: u64,
+    what: &'static str,
+    text: String,
+    /// How often, if it was more than once.
+    count: Option<u32>,
 }
 
 impl<'v> Entry<'v> {
-    fn new(info: &'v WorkerInfo) -> Self {
+    fn new(info: &'v WorkerInfo, now: Moment) -> Self {
         let (pod, status) = (info.pod(), info.status());
         let declared = pod.lora.iter().map(|name| name.as_str().into());
         let skipped = status.skipped();
@@ -61,15 +90,50 @@ impl<'v> Entry<'v> {
             problem: info.problem().map(Arc::unwrap_or_clone),
             source: info.source().as_str(),
             serving: info.is_serving(),
+            load: info.load().scraped(now).map(|(said, _)| Load {
+                running: said.running,
+                waiting: said.waiting,
+                kv_usage: said.usage,
+            }),
+            state_since_ms: status.state_since_ms(),
+        }
+    }
+}
+
+impl<'v> Story<'v> {
+    fn new(info: &'v WorkerInfo, now: Moment) -> Self {
+        let (entries, history_lost) = info.status().history().read();
+        let chapters = entries.iter().map(|entry| Chapter {
+            at_ms: entry.at_ms,
+            what: entry.happened.as_str(),
+            text: entry.text(),
+            count: Some(entry.times).filter(|&times| times > 1),
+        });
+        Self {
+            entry: Entry::new(info, now),
+            history: chapters.collect(),
+            history_lost,
         }
     }
 }
 
 /// `GET /v1/workers`.
 pub(super) fn list(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    let view = state.fleet.view();
-    let entries: Vec<_> = view.workers().map(|info| Entry::new(info)).collect();
-    Reply::json(StatusCode::OK, &entries)
+    let (view, now) = (state.fleet.view(), state.fleet.clock().now());
+    let entries = view.workers().map(|info| Entry::new(info, now));
+    Reply::json(StatusCode::OK, &entries.collect::<Vec<_>>())
+}
+
+/// `GET /v1/workers/{pod}`: the pod's ranks, and what happened to them lately.
+pub(super) fn show(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
+    let pod = params::decode_path("pod", call.rest)?;
+    let (view, now) = (state.fleet.view(), state.fleet.clock().now());
+    let ranks = view.pod(&pod);
+    if ranks.is_empty() {
+        return Err(unknown(&pod).at("pod"));
+    }
+    let stories = ranks.iter().map(|info| Story::new(info, now));
+    Reply::json(StatusCode::OK, &stories.collect::<Vec<_>>())
 }
 
 /// `POST /v1/workers`: the answer is the pod as it was understood, defaults included.

@@ -110,14 +110,16 @@ impl WorkerCounts {
         }
     }
 
-    /// Counts what was skipped for a reason, in an event of this shape.
-    pub fn add_skipped(&self, reason: SkipReason, shape: Shape, count: u64) {
+    /// Counts what was skipped for a reason, in an event of this shape; whether it is the first.
+    pub(super) fn add_skipped(&self, reason: SkipReason, shape: Shape, count: u64) -> bool {
         let counts = match (reason.level(), shape) {
             (Level::Event, Shape::Map) => &self.skipped_maps[reason as usize],
             (Level::Event, Shape::Other) if reason == SkipReason::Shape => &self.skipped_others,
             _ => &self.skipped[reason as usize],
         };
+        let first = count > 0 && counts.load(Relaxed) == 0;
         bump(counts, count);
+        first
     }
 
     /// What was skipped, by reason and shape; those that occurred.
@@ -172,7 +174,7 @@ impl WorkerCounts {
     }
 
     /// Counts how a replay ended.
-    pub fn add_outcome(&self, outcome: ReplayOutcome) {
+    pub(super) fn add_outcome(&self, outcome: ReplayOutcome) {
         bump(&self.outcomes[outcome as usize], 1);
     }
 
@@ -183,7 +185,7 @@ impl WorkerCounts {
     }
 
     /// Counts batches that are missing in a gap.
-    pub fn add_missed(&self, batches: u64) {
+    pub(super) fn add_missed(&self, batches: u64) {
         bump(&self.missed, batches);
     }
 
@@ -205,12 +207,12 @@ impl WorkerCounts {
     }
 
     /// The event socket is connected.
-    pub fn connected(&self) {
+    pub(super) fn connected(&self) {
         bump(&self.connections, 1);
     }
 
     /// It has lost its connection.
-    pub fn disconnected(&self) {
+    pub(super) fn disconnected(&self) {
         bump(&self.disconnections, 1);
     }
 

@@ -16,7 +16,7 @@
 //! can be reused from its first event on, also if that names no block, or none that can be taken in.
 use super::groups::{Groups, Kind};
 use crate::limits::{FRAME_BYTES_MAX, RUNS_PER_SLICE};
-use crate::status::{EventKind, EventTally, Shape, SkipReason, WorkerStatus};
+use crate::status::{Dropped, EventKind, EventTally, Shape, SkipReason, WorkerStatus};
 use crate::wire::{self, Event, Removed, Scratch, Step, Stored};
 use kvroute_engine::types::Tier;
 use kvroute_engine::{Participant, Store, StoreError, StoreReport, WindowGroup, Writer};
@@ -106,6 +106,11 @@ impl Applier {
     #[must_use]
     pub(super) fn is_partial(&self) -> bool {
         self.partial || self.writer.incomplete() || self.writer.orphans() > 0
+    }
+
+    /// Whether what is missing are but blocks whose parent may come yet.
+    pub(super) fn only_waits(&self) -> bool {
+        !self.partial && !self.writer.incomplete()
     }
 
     /// Whether nothing of it may be believed.
@@ -351,7 +356,7 @@ impl Applier {
 
     /// Counts what was skipped of the event at hand.
     fn skipped(&self, reason: SkipReason, count: u64, status: &WorkerStatus) {
-        status.counts().add_skipped(reason, self.shape, count);
+        status.add_skipped_in(reason, self.shape, count);
     }
 
     fn lost_stores(&mut self, reason: SkipReason, count: u64, status: &WorkerStatus) {
@@ -361,7 +366,7 @@ impl Applier {
 
     fn lost_removals(&mut self, at: &Participant, reason: SkipReason, status: &WorkerStatus) {
         self.skipped(reason, 1, status);
-        status.dropped();
+        status.dropped(Dropped::Removals);
         self.writer.clear(at);
         self.partial = true;
     }

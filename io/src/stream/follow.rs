@@ -8,16 +8,16 @@
 //! have a cool-down: the first three come at once, further ones wait, twice as long each time, until
 //! none was asked for during [`Timing::cool_down_forget`]. Meanwhile live batches are held back as during a replay.
 mod asking;
+mod telling;
 
 use super::apply::Applier;
 use super::distrust::Distrust;
 use super::saved::Standing;
-use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence, Tally};
+use super::sequence::{Action, Batch, ClearReason, DropReason, Payload, Sequence};
 pub use super::timing::Timing;
-use super::trust::{self, Facts};
 use crate::limits::{ACTIONS_PER_TURN_MAX, BACKOFF_MIN, CONNECTION_RECENT};
 use crate::quiet::Throttle;
-use crate::status::{IoStatus, ReplayOutcome, SkipReason, Trust, WorkerStatus};
+use crate::status::{Dropped, IoStatus, ReplayOutcome, SkipReason, WorkerStatus};
 use crate::wire::{self, Scratch};
 use kvroute_engine::hash::checksum;
 use kvroute_engine::{Participant, Writer};
@@ -187,7 +187,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     pub fn connected(&mut self, now: Instant) {
         self.patience = None;
         self.connected_at = Some(now);
-        self.status.counts().connected();
+        self.status.connected();
         self.sequence.connected();
     }
 
@@ -195,7 +195,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     pub fn disconnected(&mut self) {
         self.patience = None;
         if self.connected_at.take().is_some() {
-            self.status.counts().disconnected();
+            self.status.disconnected();
         }
         // All is dropped, and the next connection has it anew in any case.
         self.distrust.end_if_under_way();
@@ -326,7 +326,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             return;
         }
         let pause = self.distrust.begin(now, self.timing.resync);
-        self.status.add_distrusts(1);
+        self.status.add_distrust();
         let pause_ms = pause.as_millis();
         tracing::warn!(
             worker = self.name,
@@ -403,7 +403,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
                 if self.may_ask(now)
                     && let Some(from) = self.wanted.take()
                 {
-                    self.note_ask(now);
+                    self.note_ask(now, from);
                     return Acted::Ask { from };
                 }
                 return self.idle(now);
@@ -501,26 +501,6 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         timed_out
     }
 
-    /// How far it can be trusted now.
-    #[must_use]
-    pub fn trust(&self) -> Trust {
-        let facts = Facts {
-            distrusted: self.applier.is_distrusted() || self.distrust.holds(),
-            unheard: self.unheard,
-            catching_up: self.catching_up || self.held_up,
-            // Lookups do not see it yet.
-            unsettled: !self.applier.writer().is_settled(),
-            partial: self.applier.is_partial(),
-        };
-        trust::overall(self.sequence.trust(), facts)
-    }
-
-    /// Its events are not looked at for some time; or are again.
-    pub fn hold_up(&mut self, held_up: bool) {
-        self.held_up = held_up;
-        self.publish();
-    }
-
     /// How many live batches wait to be judged.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -548,12 +528,12 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
             }
         }
         if applied.cleared {
-            self.status.dropped();
+            self.status.dropped(Dropped::Cleared);
             self.sequence.cleared();
         }
         self.status.add_batches(1);
         // The trust first: who sees the number sees at least this batch's trust.
-        self.status.set_trust(self.trust());
+        self.status.set_state(self.state());
         self.applied = Some(batch.sequence);
         self.status.set_last_sequence(self.applied);
     }
@@ -565,27 +545,9 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         // Without a proof it may be another life, in which groups mean something else.
         let other_life = matches!(reason, ClearReason::Restart | ClearReason::Unproven);
         self.applier.reset(at, other_life);
-        self.status.dropped();
+        self.status.dropped(reason.told());
         self.distrust.dropped(reason);
         self.applied = None;
-    }
-
-    /// Tells what changed.
-    fn publish(&mut self) {
-        let tally = self.sequence.take_tally();
-        if tally != Tally::default() {
-            self.status.add_gaps(tally.gaps);
-            self.status.add_restarts(tally.restarts);
-            self.status.counts().add_missed(tally.missed);
-        }
-        let held_back = match self.sequence.holds_back() {
-            true => self.sequence.waiting(),
-            false => 0,
-        };
-        self.status.counts().set_held_back(held_back as u64);
-        self.status.set_last_sequence(self.applied);
-        self.status.set_blocks(self.applier.writer().blocks());
-        self.status.set_trust(self.trust());
     }
 }
 

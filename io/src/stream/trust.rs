@@ -19,7 +19,7 @@
 //! | none of these | `exact` | |
 //!
 //! `approximate` is for pods that publish no events; no stream leads to it.
-use crate::status::Trust;
+use crate::status::{Cause, Trust};
 
 /// What bears on a worker's trust beside the sequence machine's verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,18 +36,21 @@ pub(super) struct Facts {
     pub(super) partial: bool,
 }
 
-/// The state by the table above; `sequence` is what the batches' numbers tell.
-pub(super) fn overall(sequence: Trust, facts: Facts) -> Trust {
-    let better_than_stale = matches!(sequence, Trust::Exact | Trust::Partial | Trust::Replaying);
-    let live = matches!(sequence, Trust::Exact | Trust::Partial);
+/// The state by the table above, and why; `sequence` is what the batches' numbers tell.
+pub(super) fn overall(sequence: (Trust, Cause), facts: Facts) -> (Trust, Cause) {
+    let (numbers, _) = sequence;
+    let better_than_stale = matches!(numbers, Trust::Exact | Trust::Partial | Trust::Replaying);
+    let live = matches!(numbers, Trust::Exact | Trust::Partial);
     if facts.distrusted {
-        Trust::Distrusted
+        (Trust::Distrusted, Cause::Contradicted)
     } else if facts.unheard && better_than_stale {
-        Trust::Stale
-    } else if (facts.catching_up || facts.unsettled) && live {
-        Trust::Replaying
-    } else if facts.partial && sequence == Trust::Exact {
-        Trust::Partial
+        (Trust::Stale, Cause::Unheard)
+    } else if facts.catching_up && live {
+        (Trust::Replaying, Cause::CatchingUp)
+    } else if facts.unsettled && live {
+        (Trust::Replaying, Cause::Unsettled)
+    } else if facts.partial && numbers == Trust::Exact {
+        (Trust::Partial, Cause::Lost)
     } else {
         sequence
     }
@@ -93,7 +96,7 @@ mod tests {
         ];
         for (facts, expected) in table {
             let sequences = [Exact, Partial, Replaying, Stale];
-            let found = sequences.map(|sequence| overall(sequence, facts));
+            let found = sequences.map(|sequence| overall((sequence, Cause::Whole), facts).0);
             assert_eq!(found, expected, "{facts:?}");
         }
     }
@@ -115,9 +118,12 @@ mod tests {
                                 partial,
                             };
                             let clean = facts == Facts::default();
-                            assert_eq!(overall(Trust::Exact, facts) == Trust::Exact, clean);
+                            let of = |trust| overall((trust, Cause::Whole), facts);
+                            assert_eq!(of(Trust::Exact).0 == Trust::Exact, clean);
+                            // What the numbers say is the reason only if nothing else is.
+                            assert_eq!(of(Trust::Exact).1 == Cause::Whole, clean);
                             for other in [Trust::Partial, Trust::Replaying, Trust::Stale] {
-                                assert_ne!(overall(other, facts), Trust::Exact);
+                                assert_ne!(of(other).0, Trust::Exact);
                             }
                         }
                     }

@@ -5,7 +5,7 @@ use kvroute::address::Address;
 use kvroute::config::Config;
 use kvroute::fake::{FakeEngine, Options};
 use kvroute::node::Node;
-use kvroute::status::Trust;
+use kvroute::status::{Dropped, Trust};
 use rmpv::Value as Packed;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -151,7 +151,7 @@ fn late_doubled_and_meaningless_feedback_is_not_compared() {
     let mut client = fixture.client();
     let ids: Vec<_> = (0..10).map(|_| route(&mut client, &asked()).0).collect();
     // What it held then is gone, for whatever reason.
-    status.dropped();
+    status.dropped(Dropped::Gap);
     ids.iter().for_each(|id| tell(&mut client, id, 20));
     assert_eq!(uses(&mut client), [0, 0, 10, 0, 0, 0]);
     ids.iter().for_each(|id| tell(&mut client, id, 20));

@@ -77,7 +77,7 @@ impl Subscribe for Engines {
         let workers = self.0.lock().unwrap();
         let worker = workers.values().find(|worker| worker.writer.id() == id);
         if let Some(worker) = worker {
-            worker.status.add_distrusts(1);
+            worker.status.add_distrust();
             worker.status.set_trust(Trust::Distrusted);
         }
     }

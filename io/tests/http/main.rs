@@ -12,6 +12,7 @@ mod client;
 #[allow(dead_code, reason = "others use the rest of it")]
 mod collector;
 mod connections;
+mod console;
 mod decisions;
 mod dump;
 mod engine;
@@ -28,6 +29,11 @@ mod metrics;
 mod metrics_live;
 mod modes;
 mod openapi;
+<<<<<<< HEAD
+mod problems;
+=======
+mod prefixes;
+>>>>>>> prefixes
 mod refusals;
 mod rfc1403;
 mod route;

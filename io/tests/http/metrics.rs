@@ -46,8 +46,9 @@ fn every_worker_has_its_counts_and_they_go_with_it() {
     status.set_trust(Trust::Partial);
     status.set_blocks(7);
     status.add_batches(5);
-    status.add_gaps(1);
-    status.add_replays(2);
+    status.add_gaps(1, 0, None);
+    status.add_replay(0);
+    status.add_replay(5);
     status.add_restarts(3);
     status.add_skipped(SkipReason::UnknownTag, 4);
     status.add_skipped(SkipReason::Medium, 6);

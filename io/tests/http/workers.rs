@@ -1,7 +1,8 @@
 //! The fleet over HTTP, and readiness.
 use crate::fixture::{Blocks, Fixture, events_of, prompt};
 use kvroute::http::ServerConfig;
-use kvroute::status::{SkipReason, Trust};
+use kvroute::load::Scrape;
+use kvroute::status::{Cause, Dropped, ReplayOutcome, SkipReason, Trust, now_ms};
 use serde_json::{Value, json};
 
 #[test]
@@ -23,7 +24,8 @@ fn a_pod_is_added_listed_and_removed() {
             "replay": format!("tcp://10.0.0.7:{}", 5657 + rank), "block_size": 16,
             "state": "replaying", "last_sequence": null, "last_event_ms": null, "blocks": 0,
             "gaps": 0, "replays": 0, "restarts": 0, "events_skipped": {}, "problem": null,
-            "source": "registered", "serving": true,
+            "source": "registered", "serving": true, "load": null,
+            "state_since_ms": fixture.status(&format!("default/vllm-0#{rank}")).state_since_ms(),
         })
     };
     assert_eq!(
@@ -48,8 +50,9 @@ fn the_list_shows_what_the_io_thread_says() {
     status.set_last_sequence(Some(0));
     status.set_block_size(32);
     status.set_blocks(7);
-    status.add_gaps(1);
-    status.add_replays(2);
+    status.add_gaps(1, 0, None);
+    status.add_replay(0);
+    status.add_replay(5);
     status.add_restarts(3);
     status.add_skipped(SkipReason::UnknownTag, 4);
     status.add_skipped(SkipReason::Medium, 5);
@@ -63,9 +66,121 @@ fn the_list_shows_what_the_io_thread_says() {
         "events": events_of("a"), "replay": null, "block_size": 32, "state": "partial",
         "last_sequence": 0, "last_event_ms": status.last_event_ms(), "blocks": 7, "gaps": 1,
         "replays": 2, "restarts": 3, "events_skipped": {"unknown_tag": 4, "medium": 5},
-        "problem": problem, "source": "registered", "serving": true,
+        "problem": problem, "source": "registered", "serving": true, "load": null,
+        "state_since_ms": status.state_since_ms(),
     }]);
     assert_eq!(listed, expected);
+}
+
+#[test]
+fn a_pod_is_shown_with_what_happened_to_it() {
+    let fixture = Fixture::new();
+    fixture.add(json!({"pod": "ns/a", "model": "m", "events": "tcp://h:1", "ranks": 2}));
+    fixture.add_pod("ns/b");
+    let before = now_ms();
+    let status = fixture.status("ns/a#1");
+    status.connected();
+    status.add_gaps(1, 3, Some(812));
+    status.set_state((Trust::Replaying, Cause::ReplayOfGap));
+    status.set_state((Trust::Replaying, Cause::Replay));
+    status.add_replay(808);
+    status.add_outcome(ReplayOutcome::Complete);
+    status.set_state((Trust::Exact, Cause::Whole));
+    for _ in 0..3 {
+        status.dropped(Dropped::Cleared);
+        status.set_block_size(16);
+        status.add_skipped(SkipReason::Medium, 5);
+    }
+    let view = fixture.fleet.view();
+    let load = view.pod("ns/a")[1].load();
+    let scrape = Scrape {
+        running: 3,
+        waiting: 1,
+        active_tokens: 9,
+        usage: Some(0.5),
+    };
+    load.take(&scrape, &load.marks(fixture.fleet.clock().now()));
+    let mut client = fixture.client();
+    let shown = client.get("/v1/workers/ns%2Fa").json();
+    assert_eq!(client.get("/v1/workers/ns/a").json(), shown);
+    let mut ranks = shown.as_array().unwrap().clone();
+    assert_eq!(ranks.len(), 2);
+    // As they come, exact: whoever set that did not say why.
+    let first = &ranks[0]["history"];
+    assert_eq!(first[0]["text"], "replaying → exact");
+    assert_eq!(first.as_array().unwrap().len(), 1);
+    let fields = ranks[1].as_object_mut().unwrap();
+    let history = fields.remove("history").unwrap();
+    assert_eq!(fields.remove("history_lost"), Some(json!(0)));
+    let listed = client.get("/v1/workers").json();
+    assert_eq!(listed[1], ranks[1], "all else as in the list");
+    assert_eq!(
+        ranks[1]["load"],
+        json!({"running": 3, "waiting": 1, "kv_usage": 0.5})
+    );
+    let told: Vec<_> = history.as_array().unwrap().iter().collect();
+    let texts = told.iter().map(|e| {
+        let at_ms = e["at_ms"].as_u64().unwrap();
+        assert!((before..=now_ms()).contains(&at_ms) || e["text"] == "replaying → exact");
+        let what = e["what"].as_str().unwrap();
+        (what, e["text"].as_str().unwrap(), e["count"].as_u64())
+    });
+    let expected = [
+        ("state", "replaying → exact", None),
+        ("connected", "the event socket is connected", None),
+        ("gap", "3 batches are missing before 812", None),
+        (
+            "state",
+            "exact → replaying: batches are missing, and asked for",
+            None,
+        ),
+        ("replay", "a replay from 808 on was asked for", None),
+        ("replay", "the replay ended: complete", None),
+        ("state", "replaying → exact: nothing is missing", None),
+        ("block_size", "blocks have 16 tokens", None),
+        (
+            "skipped",
+            "something was skipped for the first time: medium",
+            None,
+        ),
+        (
+            "dropped",
+            "all that it held was dropped: its engine cleared its cache",
+            Some(3),
+        ),
+    ];
+    assert_eq!(texts.collect::<Vec<_>>(), expected);
+    let since = ranks[1]["state_since_ms"].as_u64().unwrap();
+    assert!(since >= before && since == told[6]["at_ms"].as_u64().unwrap());
+    client.send(b"HEAD /v1/workers/ns/b HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(client.receive_head().status, 200);
+    let (status, code, field) = client.get("/v1/workers/ns").refusal();
+    assert_eq!(
+        (status, code.as_str(), field.as_deref()),
+        (404, "worker_not_found", Some("pod"))
+    );
+}
+
+#[test]
+fn a_history_is_bounded_and_tells_what_it_lost() {
+    let fixture = Fixture::new();
+    fixture.add_pod("a");
+    let status = fixture.status("a#0");
+    // Each reason happens once, so that none is merged.
+    for &reason in SkipReason::ALL {
+        status.add_skipped(reason, 1);
+    }
+    for &cause in Cause::ALL {
+        status.set_state((Trust::Stale, cause));
+        status.set_state((Trust::Exact, cause));
+    }
+    let shown = fixture.client().get("/v1/workers/a").json();
+    let happened = 1 + SkipReason::ALL.len() + 2 * Cause::ALL.len();
+    assert_eq!(shown[0]["history"].as_array().unwrap().len(), 32);
+    assert_eq!(shown[0]["history_lost"], happened - 32);
+    let last = Cause::ALL.last().unwrap().as_str();
+    let text = format!("stale → exact: {last}");
+    assert_eq!(shown[0]["history"][31]["text"], text);
 }
 
 /// A good pod, but for what is changed.

@@ -11,10 +11,10 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         self.cool_down.next.is_none_or(|next| next <= now)
     }
 
-    /// A replay is asked for now: when the next one may be.
-    pub(super) fn note_ask(&mut self, now: Instant) {
+    /// A replay from this number on is asked for now: when the next one may be.
+    pub(super) fn note_ask(&mut self, now: Instant, from: u64) {
         self.open = true;
-        self.status.add_replays(1);
+        self.status.add_replay(from);
         let quiet =
             |last: Instant| now.saturating_duration_since(last) >= self.timing.cool_down_forget;
         if self.cool_down.last.is_none_or(quiet) {
@@ -38,7 +38,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         let told = self.sequence.take_outcome();
         let open = std::mem::take(&mut self.open);
         if open {
-            self.status.counts().add_outcome(told.unwrap_or(how));
+            self.status.add_outcome(told.unwrap_or(how));
         }
         open
     }

@@ -1,4 +1,5 @@
 //! What goes into the sequence machine and what comes out.
+use crate::status::Dropped;
 
 /// What the machine asks of a batch's contents.
 pub trait Payload {
@@ -39,6 +40,20 @@ pub enum ClearReason {
     Rebuild,
     /// What it was said to hold is not what its engine has.
     Distrusted,
+}
+
+impl ClearReason {
+    /// The same as the worker's status tells it.
+    #[must_use]
+    pub const fn told(self) -> Dropped {
+        match self {
+            Self::Restart => Dropped::Restart,
+            Self::Gap => Dropped::Gap,
+            Self::Unproven => Dropped::Unproven,
+            Self::Rebuild => Dropped::Rebuild,
+            Self::Distrusted => Dropped::Distrusted,
+        }
+    }
 }
 
 /// Why batches were dropped.
@@ -87,6 +102,8 @@ pub struct Tally {
     pub restarts: u64,
     /// Batches missing in those gaps, whether or not a replay has brought them.
     pub missed: u64,
+    /// The first number after the last of them, if it is known.
+    pub before: Option<u64>,
 }
 
 impl Tally {

@@ -1,4 +1,5 @@
 //! What the sequence machine waits for, and what it makes of a batch.
+use crate::status::Cause;
 
 /// What links the replay's batches to the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,17 @@ pub(super) enum Why {
     Reconnection,
     /// Numbers are missing before the first held batch. The gap is counted.
     Gap,
+}
+
+impl Why {
+    /// The same as the worker's status tells it.
+    pub(super) const fn told(self) -> Cause {
+        match self {
+            Self::Start => Cause::Replay,
+            Self::Reconnection => Cause::ReplayOfConnection,
+            Self::Gap => Cause::ReplayOfGap,
+        }
+    }
 }
 
 /// See the table in the module's text.

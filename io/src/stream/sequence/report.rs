@@ -2,28 +2,34 @@
 use super::phase::{Phase, Proof};
 use super::run::Run;
 use super::{Payload, Sequence, Tally};
-use crate::status::{ReplayOutcome, Trust};
+use crate::status::{Cause, ReplayOutcome, Trust};
 
 impl<P: Payload> Sequence<P> {
     /// How far the worker can be trusted, as far as numbers tell.
     #[must_use]
     pub fn trust(&self) -> Trust {
+        self.state().0
+    }
+
+    /// The same, and why.
+    #[must_use]
+    pub fn state(&self) -> (Trust, Cause) {
         if !self.connected {
-            return if self.patient {
-                Trust::Replaying
-            } else {
-                Trust::Stale
+            return match (self.patient, self.ever_connected) {
+                (true, _) => (Trust::Replaying, Cause::Waiting),
+                (false, true) => (Trust::Stale, Cause::Disconnected),
+                (false, false) => (Trust::Stale, Cause::Unreached),
             };
         }
         match (&self.phase, &self.run) {
-            (Phase::Replaying { .. }, _) => Trust::Replaying,
+            (Phase::Replaying { why, .. }, _) => (Trust::Replaying, why.told()),
             // What was lost of the live batches is about to be asked for.
-            _ if self.overflowed => Trust::Replaying,
-            (_, None) if self.empty => Trust::Exact,
-            (_, None) if self.want_more => Trust::Stale,
-            (_, Some(_)) if self.behind => Trust::Stale,
-            (_, Some(run)) if run.whole() => Trust::Exact,
-            (_, None | Some(_)) => Trust::Partial,
+            _ if self.overflowed => (Trust::Replaying, Cause::Overflow),
+            (_, None) if self.empty => (Trust::Exact, Cause::Empty),
+            (_, None) if self.want_more => (Trust::Stale, Cause::NoReplay),
+            (_, Some(_)) if self.behind => (Trust::Stale, Cause::Behind),
+            (_, Some(run)) if run.whole() => (Trust::Exact, Cause::Whole),
+            (_, None | Some(_)) => (Trust::Partial, Cause::NoBeginning),
         }
     }
 
@@ -64,6 +70,7 @@ impl<P: Payload> Sequence<P> {
     /// Counts a gap before the first held batch.
     pub(super) fn count_gap(&mut self) {
         self.tally.gaps += 1;
+        self.tally.before = self.held.front().map(|front| front.sequence);
         // Without a number before it nobody knows how many are missing.
         if let (Some(last), Some(front)) = (self.last(), self.held.front()) {
             let between = front.sequence.saturating_sub(last).saturating_sub(1);

@@ -1,0 +1,19 @@
+//! Bounds of what is remembered for whoever looks: of the node, and of each worker.
+use std::time::Duration;
+
+/// Entries of a worker's history: what led to its present state, some screens of it.
+pub const HISTORY_ENTRIES_MAX: usize = 32;
+/// Within this time what happens to a worker again is one entry that is counted up: a connection that breaks each second
+/// would push out all others in five.
+pub const HISTORY_MERGED_TIME: Duration = Duration::from_secs(60);
+
+/// Between two samples of the node's counters: the eye sees no more, and a sample goes over all workers.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Samples that are kept: a quarter of an hour, at some 700 bytes each.
+pub const SAMPLES_MAX: usize = 900;
+/// Quantiles are of what was measured in this time: shorter, and they jump where little is asked.
+pub const QUANTILE_TIME: Duration = Duration::from_secs(15);
+/// States of the histograms that are kept for it: one for each sample in that time, and the one before.
+pub const QUANTILE_STATES_MAX: usize = 16;
+/// Streams of samples at once: some people, each with some windows. Each has up to half a megabyte under way when it begins.
+pub const FLOW_STREAMS_MAX: usize = 32;
