@@ -1,5 +1,6 @@
 //! Helpers shared by the tests of this package.
 pub mod apiserver;
+pub mod browser;
 pub mod dashboards;
 pub mod gateways;
 pub mod texts;

@@ -78,6 +78,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
     ("io/predict", &["limits", "fatal", "status"]),
+    ("io/hot", &["limits"]),
     (
         "io/fleet",
         &[
@@ -100,10 +101,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
-            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
-            "snapshot", "load", "predict", "fleet", "history", "tokenize", "metrics", "config",
+            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "hot",
+            "stream", "snapshot", "load", "predict", "fleet", "history", "tokenize", "metrics",
+            "problems", "config",
         ],
     ),
+    ("io/problems", &["status", "fleet"]),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],

@@ -1,5 +1,7 @@
 //! Who may ask for what: bearer tokens, the listener that a request came through, and how many requests are under
 //! way.
+use super::console;
+use super::cross_site::is_cross_site;
 use super::error::ApiError;
 use super::tokens::Tokens;
 use crate::status::{HttpStatus, Refused};
@@ -20,6 +22,10 @@ pub(super) enum Access {
     Admin,
     /// GET and HEAD as [`Self::Clients`], other methods as [`Self::Admin`].
     AdminToChange,
+    /// Whoever reaches the listener for admins, with a token or without: files that say nothing of the node.
+    Page,
+    /// As [`Self::Page`] for who wants a page, else as [`Self::Clients`].
+    Front,
 }
 
 /// What the node asks for, the same for all listeners.
@@ -75,12 +81,16 @@ impl Door {
             return Ok(());
         }
         let changes = *method != Method::GET && *method != Method::HEAD;
+        let page =
+            access == Access::Page || (access == Access::Front && console::wants_page(headers));
         let admin = access == Access::Admin || (access == Access::AdminToChange && changes);
         let refused = if self.under_way.get() >= self.gate.requests_max {
             (Refused::Requests, too_many())
-        } else if let Err(refused) = self.gate.check(admin, headers) {
+        } else if !page && let Err(refused) = self.gate.check(admin, headers) {
             refused
-        } else if admin && self.gate.separate && !self.admin {
+        } else if admin && changes && is_cross_site(headers) {
+            (Refused::CrossSite, cross_site())
+        } else if (admin || page) && self.gate.separate && !self.admin {
             (Refused::Listener, admin_only())
         } else {
             return Ok(());
@@ -135,6 +145,11 @@ fn unauthorized(message: &'static str) -> ApiError {
 fn admin_only() -> ApiError {
     let message = "this is answered on the admin listener only";
     ApiError::new(StatusCode::FORBIDDEN, "admin_only", message)
+}
+
+fn cross_site() -> ApiError {
+    let message = "a page of another site may not change this node";
+    ApiError::new(StatusCode::FORBIDDEN, "cross_site", message)
 }
 
 fn too_many() -> ApiError {

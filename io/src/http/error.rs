@@ -96,17 +96,6 @@ impl Reply {
         }
     }
 
-    /// A fixed text.
-    pub(super) fn text(text: &'static str) -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: TEXT,
-            headers: Vec::new(),
-            name: None,
-            body: Body::Whole(Bytes::from_static(text.as_bytes())),
-        }
-    }
-
     /// As hyper sends it; the connection may have to end after it.
     pub(super) fn closing(self, close: bool) -> Answer {
         let mut answer = Answer::from(self);

@@ -1,4 +1,4 @@
-//! Whether the node is alive and ready, and what it is.
+//! Whether the node is alive and ready, and what it counts.
 use super::error::{ApiError, Body, CLASSIC_METRICS, OPEN_METRICS, Reply};
 use super::state::{Call, ThreadState};
 use crate::fleet::Readiness;
@@ -61,31 +61,4 @@ pub(super) fn metrics(state: &mut ThreadState, call: &Call<'_>) -> Result<Reply,
         name: None,
         body: Body::Whole(text.into()),
     })
-}
-
-/// `GET /`: where to go from here.
-pub(super) fn front(_: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiError> {
-    Ok(Reply::text(
-        "kvroute: which pod holds how much of this prompt's KV cache\n\
-         \n\
-         POST   /v1/match           look a prompt up\n\
-         POST   /v1/match:batch     look several prompts up\n\
-         POST   /v1/route           where a request should go; also /v1/route/v1/chat/completions\n\
-         *      /v1/ext_authz/…     the same for Envoy's ext_authz and nginx's auth_request\n\
-         POST   /v1/feedback        what became of a routed request\n\
-         GET    /v1/explain/{id}    how a choice was made\n\
-         GET    /v1/workers         the fleet\n\
-         POST   /v1/workers         add a pod\n\
-         DELETE /v1/workers/{pod}   remove a pod\n\
-         GET    /v1/sources         who describes pods\n\
-         GET    /v1/log             what is logged; PUT to change it\n\
-         GET    /v1/snapshot        all that is known, for a replica that starts\n\
-         GET    /healthz            alive\n\
-         GET    /readyz             synchronised\n\
-         GET    /metrics            for Prometheus\n\
-         GET    /openapi.json       all of this for programs\n\
-         \n\
-         RFC #1403: POST /register, POST /unregister, GET /workers, POST /query,\n\
-         POST /query_by_hash, GET /dump, GET /health\n",
-    ))
 }

@@ -51,7 +51,7 @@ impl ThreadState {
         tracer: Option<Tracer>,
     ) -> Self {
         Self {
-            lookup: Lookup::new(&fleet, router.status().clone()),
+            lookup: Lookup::new(&fleet, router.status().clone(), Arc::clone(router.hot())),
             router,
             fleet,
             scratch: Scratch::default(),

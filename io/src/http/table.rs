@@ -4,7 +4,8 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, dump, flow, health, log, matching, openapi, rfc1403, snapshot, sources, workers,
+    batch, by_hash, console, dump, flow, health, log, matching, openapi, prefixes, problems,
+    rfc1403, snapshot, sources, workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -167,6 +168,12 @@ static ROUTES: &[Route] = &[
         ],
     )
     .to(Access::Admin),
+    route("/v1/problems", GET, &[(Method::GET, Plain(problems::list))])
+        .to(Access::Admin)
+        .aside(),
+    route("/v1/prefixes", GET, &[(Method::GET, Plain(prefixes::list))])
+        .to(Access::Admin)
+        .aside(),
     route("/v1/sources", GET, &[(Method::GET, Plain(sources::list))]).aside(),
     route(
         "/register",
@@ -192,7 +199,18 @@ static ROUTES: &[Route] = &[
         GET,
         &[(Method::GET, Plain(openapi::answer))],
     ),
-    route("/", GET, &[(Method::GET, Plain(health::front))]),
+    route("/", GET, &[(Method::GET, Plain(console::front))]).to(Access::Front),
+    route("/console/*", GET, &[(Method::GET, Plain(console::asset))]).to(Access::Page),
+    route(
+        "/runbooks/*",
+        GET,
+        &[(Method::GET, Plain(console::document))],
+    )
+    .to(Access::Page)
+    .aside(),
+    route("/docs/*", GET, &[(Method::GET, Plain(console::document))])
+        .to(Access::Page)
+        .aside(),
 ];
 
 /// For clients, unless it is said otherwise.

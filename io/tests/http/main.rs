@@ -12,6 +12,7 @@ mod client;
 #[allow(dead_code, reason = "others use the rest of it")]
 mod collector;
 mod connections;
+mod console;
 mod decisions;
 mod dump;
 mod engine;
@@ -29,6 +30,8 @@ mod metrics;
 mod metrics_live;
 mod modes;
 mod openapi;
+mod prefixes;
+mod problems;
 mod refusals;
 mod rfc1403;
 mod route;

@@ -10,5 +10,5 @@ mod tokenizer;
 pub use backend::Backend;
 pub use http::{Client, Framing, Response};
 pub use pods::{BLOCK_SIZE, HELD, Pods, chain, prompt};
-pub use process::{Gateway, Substitution, find_binary};
+pub use process::{Gateway, Substitution, find_binary, find_one_of};
 pub use tokenizer::Tokenizer;

@@ -26,14 +26,25 @@ pub type Substitution<'s> = (&'s str, String);
 /// It is missing, and `CI` is `true`.
 #[must_use]
 pub fn find_binary(variable: &str, name: &str) -> Option<PathBuf> {
+    find_one_of(variable, &[name])
+}
+
+/// The same for a program that has several names.
+///
+/// # Panics
+/// It is missing, and `CI` is `true`.
+#[must_use]
+pub fn find_one_of(variable: &str, names: &[&str]) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).collect::<Vec<_>>();
     let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let own = root().join("target/ci");
     let folders = folders.into_iter().chain(more).chain([own]);
-    let found = named.or_else(|| folders.map(|f| f.join(name)).find(|file| file.is_file()));
+    let mut files = folders.flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    let found = named.or_else(|| files.find(|file| file.is_file()));
     if found.is_none() {
+        let name = names.join(" or ");
         let message = format!("{name} is missing (see {variable} in deploy/README.md)");
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
         // Not with a macro: what those print is shown only if a test fails.

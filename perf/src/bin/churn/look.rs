@@ -28,6 +28,22 @@ const GONE_TIME: Duration = Duration::from_secs(20);
 /// Prompts of each process that the node is asked for.
 const ASKED: usize = 6;
 
+/// Metrics that every pod has from its first moment on, one series for each rank.
+const ALWAYS: &[&str] = &[
+    "kvroute_batches_total",
+    "kvroute_connections_total",
+    "kvroute_disconnections_total",
+    "kvroute_distrusts_total",
+    "kvroute_gaps_total",
+    "kvroute_missed_batches_total",
+    "kvroute_replays_total",
+    "kvroute_restarts_total",
+    "kvroute_worker_blocks",
+    "kvroute_worker_connected",
+    "kvroute_worker_drops_total",
+    "kvroute_worker_state",
+];
+
 /// What was wrong, in all.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Found {
@@ -58,8 +74,12 @@ pub(crate) struct Taken {
     pub(crate) descriptors: usize,
     /// Series of metrics that are of no pod.
     pub(crate) series: usize,
-    /// Series of pods, but for those of skipped events and of ages.
+    /// Series of pods.
     pub(crate) pod_series: usize,
+    /// Series of the metrics that every pod has: of the pod with the fewest, and of the one with the most.
+    pub(crate) always: (usize, usize),
+    /// Pods that are gone, and have series.
+    pub(crate) strangers: usize,
     /// Numbers of workers in the index.
     pub(crate) numbers: u64,
     pub(crate) contexts: u64,
@@ -93,8 +113,8 @@ pub(crate) struct Observer {
     pub(crate) found: Found,
     /// What the node takes without pods.
     base: Taken,
-    /// What each pod adds.
-    per_pod: Option<(usize, usize)>,
+    /// Descriptors that each pod adds.
+    per_pod: Option<usize>,
     /// Prompts of the last look, with their models.
     asked: Vec<(String, Asked)>,
 }
@@ -343,18 +363,18 @@ impl Observer {
         // The first whole numbers hold for the rest of the run.
         let whole = pods > 0 && many.is_multiple_of(pods);
         if self.per_pod.is_none() && whole {
-            self.per_pod = Some((many / pods, 0));
+            self.per_pod = Some(many / pods);
         }
-        let (descriptors, _) = self.per_pod.unwrap_or_default();
+        let expected = base.descriptors + self.per_pod.unwrap_or_default() * pods;
+        let (fewest, most) = taken.always;
         let checks = [
             (taken.threads == base.threads, "threads"),
-            (
-                taken.descriptors == base.descriptors + descriptors * pods,
-                "descriptors",
-            ),
+            (taken.descriptors == expected, "descriptors"),
             // Models, outcomes and kinds of events have series of their own, once there are any.
             (pods > 0 || taken.series == base.series, "series"),
-            (pods > 0 || taken.pod_series == 0, "series of pods"),
+            (taken.strangers == 0, "series of pods that are gone"),
+            (fewest == most, "series of some pods"),
+            (pods == 0 || fewest > 0, "series of pods"),
             (taken.numbers == pods as u64, "numbers of workers"),
             (pods > 0 || taken.contexts == 0, "contexts"),
         ];
@@ -365,16 +385,21 @@ impl Observer {
     /// As of now; and the megabytes of the index.
     fn taken(&mut self, fleet: &Fleet) -> Result<(Taken, f64), Failure> {
         let (of_pods, series) = plain::series(&plain::ask(self.address, "GET", "/metrics")?);
-        let strangers = of_pods.keys().filter(|pod| !fleet.pods.contains_key(*pod));
-        let strangers: Vec<_> = strangers.collect();
-        if !strangers.is_empty() {
-            // They show in the sum, too.
-            eprintln!("churn: there are series of {strangers:?}");
+        let gone = of_pods.keys().filter(|pod| !fleet.pods.contains_key(*pod));
+        let gone: Vec<_> = gone.collect();
+        if !gone.is_empty() {
+            eprintln!("churn: there are series of {gone:?}");
         }
-        let steady = |family: &&String| {
-            !family.starts_with("kvroute_events_skipped") && !family.contains("_age")
-        };
-        let pod_series = of_pods.values().flatten().filter(steady).count();
+        let is_one = |family: &&String| ALWAYS.contains(&family.as_str());
+        let always = of_pods
+            .values()
+            .map(|of_pod| of_pod.iter().filter(is_one).count());
+        let always = (
+            always.clone().min().unwrap_or_default(),
+            always.max().unwrap_or_default(),
+        );
+        let pod_series = of_pods.values().map(Vec::len).sum();
+        let strangers = gone.len();
         let models = fleet.models.iter();
         let names: Vec<_> = models
             .flat_map(|model| {
@@ -392,6 +417,8 @@ impl Observer {
             descriptors: kernel.descriptors,
             series,
             pod_series,
+            always,
+            strangers,
             numbers: number("workers"),
             contexts: number("contexts"),
         };

@@ -1,0 +1,22 @@
+// What is wrong now, asked for by whatever view is shown: the header counts it.
+import { Poll } from "./poll.js";
+
+const EVERY_MS = 5000;
+const listeners = new Set();
+let latest = null;
+
+const poll = new Poll(() => "/v1/problems", EVERY_MS, (answer) => {
+  latest = answer;
+  for (const listener of listeners) listener(answer);
+});
+
+/** Calls back with each answer, and at once if there is one. */
+export function onProblems(listener) {
+  listeners.add(listener);
+  if (latest) listener(latest);
+}
+
+/** Begins to ask. */
+export function startProblems() {
+  poll.start();
+}
