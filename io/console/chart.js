@@ -116,17 +116,14 @@ export class Chart {
     this.#describe();
   }
 
-  // Each series on top of those before it.
+  // Each series on top of the one before it; stacked series have a value in every sample.
   #stack(found) {
     if (!this.spec.stacked) return found;
-    const floors = new Map();
-    for (const list of found) for (const run of list) for (const bin of run) {
-      const floor = floors.get(bin.place) ?? 0;
-      bin.floor = floor;
+    found.forEach((list, place) => list.forEach((run, at) => run.forEach((bin, nth) => {
+      bin.floor = place ? found[place - 1][at][nth].value : 0;
       bin.own = bin.value;
-      bin.value = bin.most = floor + bin.own;
-      floors.set(bin.place, bin.value);
-    }
+      bin.value = bin.most = bin.floor + bin.own;
+    })));
     return found;
   }
 

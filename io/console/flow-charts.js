@@ -1,5 +1,5 @@
 // What the charts of the flow show, and how their values are read.
-import { digits, micros, percent, si, whole } from "./format.js";
+import { micros, percent, si, whole } from "./format.js";
 import { STATES } from "./states.js";
 
 const rate = (field) => (sample) => (sample.dt_ms > 0 ? (sample[field] * 1000) / sample.dt_ms : null);
@@ -47,7 +47,7 @@ export const CHARTS = [
     series: STATES.map(({ name }) => ({ name, hue: name, of: (sample) => sample.states[name] ?? 0 })),
   },
   {
-    key: "held", title: "Blocks held", unit: "by all workers together", scale: "linear", fill: true, tick: si, words: (value) => (value < 1e4 ? whole(value) : `${digits(value / 1000)} k`), topLeast: 100,
+    key: "held", title: "Blocks held", unit: "by all workers together", scale: "linear", fill: true, tick: si, words: si, topLeast: 100,
     series: [{ name: "blocks", of: (sample) => sample.blocks }],
   },
 ];

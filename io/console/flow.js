@@ -82,7 +82,7 @@ export class FlowView {
     if (!none) return;
     const { link } = linkState();
     const waiting = h("div", { class: "blank loading" }, h("p", {}, "Listening to the node…"));
-    const words = { lost: ["No flow yet", "The node does not answer. Its history of 15 minutes is drawn as soon as it does."], refused: ["Signed out", "The node tells what it knows to those who have its token."] }[link];
+    const words = { lost: ["No flow yet", "The node does not answer. Its history of 15 minutes is drawn as soon as it does."], refused: ["A token is needed", "The node tells what it knows to those who have its token."] }[link];
     this.nothing.replaceChildren(words ? blank(...words) : waiting);
   }
 

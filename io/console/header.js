@@ -38,7 +38,7 @@ export function drawNode(answer) {
 
 function linkWords(state) {
   if (state.link === "live") return "live";
-  if (state.link === "refused") return "signed out";
+  if (state.link === "refused") return "token needed";
   if (state.heardAt === null) return state.link === "lost" ? "no answer" : "connecting…";
   return `reconnecting… last data ${lasting(Date.now() - state.heardAt)} ago`;
 }

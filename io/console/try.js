@@ -48,7 +48,7 @@ export class TryView {
   }
 
   #buildResult() {
-    this.answer = h("div", { class: "answer", "aria-live": "polite" }, blank("Nobody was asked for yet", "Give a prompt and see which worker would get it, what it holds of it, and how the others compare."));
+    this.answer = h("div", { class: "answer", "aria-live": "polite" }, blank("No question yet", "Give a prompt and see which worker would get it, what it holds of it, and how the others compare."));
     this.curl = h("code", { id: "try-curl" });
     this.copy = h("button", { type: "button", class: "small", onclick: () => this.#copy() }, "Copy");
     this.result = h("div", { id: "try-result", class: "panel" }, this.answer,
@@ -94,7 +94,7 @@ export class TryView {
 
   #failed(error) {
     if (this.#models) return;
-    this.model.replaceChildren(h("option", { value: "" }, error.status === 401 ? "signed out" : "the node does not answer"));
+    this.model.replaceChildren(h("option", { value: "" }, error.status === 401 ? "a token is needed" : "the node does not answer"));
     this.submit.disabled = true;
   }
 
@@ -183,7 +183,7 @@ export class TryView {
   }
 
   #drawError(error) {
-    const titles = { 0: "The node does not answer", 401: "Signed out", 404: "Nobody serves this", 503: "Nobody can get it now" };
+    const titles = { 0: "The node does not answer", 401: "A token is needed", 404: "Nobody serves this", 503: "Nobody can get it now" };
     const field = error.field ? h("p", {}, "It is about ", h("code", {}, error.field), error.code ? [" (", h("code", {}, error.code), ")"] : null, ".") : null;
     const words = error.message.charAt(0).toUpperCase() + error.message.slice(1);
     this.answer.replaceChildren(blank(titles[error.status] ?? "The node refuses it", `${words}.`.replace("..", "."), field));

@@ -2,6 +2,7 @@
 mod choosing;
 mod fleet;
 mod history;
+mod hot;
 mod kubernetes;
 mod logging;
 mod metrics;
@@ -11,6 +12,7 @@ mod tools;
 pub use choosing::*;
 pub use fleet::*;
 pub use history::*;
+pub use hot::*;
 pub use kubernetes::*;
 pub use logging::*;
 pub use metrics::*;

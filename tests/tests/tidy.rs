@@ -78,12 +78,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io/load", &["limits"]),
     ("io/accuracy", &["limits"]),
     ("io/predict", &["limits", "fatal", "status"]),
+    ("io/hot", &["limits"]),
     (
         "io/fleet",
         &[
             "limits", "accuracy", "status", "snapshot", "stream", "load", "predict",
         ],
     ),
+    ("io/history", &["limits", "status", "fleet"]),
     // Below HTTP, which asks it; so it has a client of its own.
     (
         "io/tokenize",
@@ -99,10 +101,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "io/http",
         &[
-            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "stream",
-            "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "hot",
+            "stream", "snapshot", "load", "predict", "fleet", "history", "tokenize", "metrics",
+            "problems", "config",
         ],
     ),
+    ("io/problems", &["status", "fleet"]),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],

@@ -1,7 +1,9 @@
 //! From a query to the workers that hold a prefix of it: what `/v1/match` and `/query` share.
 use super::error::ApiError;
 use super::extra;
+use super::samples::Samples;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::hot::Hot;
 use crate::limits::TIMES_MEASURED_ONE_OF;
 use crate::status::{LookupKind, OwnStatus, Trust};
 use hyper::StatusCode;
@@ -180,14 +182,16 @@ pub(super) struct Lookup {
     status: OwnStatus,
     /// Lookups so far.
     lookups: u64,
+    samples: Samples,
 }
 
 impl Lookup {
     /// Registers the calling thread with the fleet's index.
-    pub(super) fn new(fleet: &Fleet, status: OwnStatus) -> Self {
+    pub(super) fn new(fleet: &Fleet, status: OwnStatus, hot: Arc<Hot>) -> Self {
         Self {
             status,
             lookups: 0,
+            samples: Samples::new(hot),
             participant: fleet.index().participant(),
             matches: Matches::new(),
             scores: Vec::new(),
@@ -225,6 +229,7 @@ impl Lookup {
             extra,
             status,
             lookups,
+            samples,
         } = self;
         scores.clear();
         let kind = query.prompt.kind();
@@ -241,18 +246,7 @@ impl Lookup {
             block_size: 0,
         };
         let view = fleet.view();
-        if view.has_model(query.model) {
-            work.ask(query.model, query.lora)?;
-        } else {
-            let models = models_with(&view, &pin, query.model);
-            if models.is_empty() {
-                return Err(unknown_model(query.model));
-            }
-            let adapter = query.lora.unwrap_or(query.model);
-            for model in models {
-                work.ask(model, Some(adapter))?;
-            }
-        }
+        let adapter = work.ask_all(&view)?;
         let block_size = work.block_size;
         keep_best(scores);
         if let (Some(kind), Some(began)) = (kind, began) {
@@ -265,11 +259,15 @@ impl Lookup {
             *lookups = lookups.wrapping_add(1);
             count(status, query, view, scores, block_size);
         }
-        Ok(read(&Scores {
+        let found = Scores {
             view,
             scores,
             extra,
-        }))
+        };
+        if kind.is_some() && samples.due() {
+            samples.add(fleet.index().hash_seed(), query, adapter, &found);
+        }
+        Ok(read(&found))
     }
 }
 
@@ -285,7 +283,25 @@ struct Work<'w, 'q> {
     block_size: u32,
 }
 
-impl Work<'_, '_> {
+impl<'q> Work<'_, 'q> {
+    /// Asks every context that the names stand for; the adapter of them all.
+    fn ask_all(&mut self, view: &FleetView) -> Result<Option<&'q str>, ApiError> {
+        let query = self.query;
+        if view.has_model(query.model) {
+            self.ask(query.model, query.lora)?;
+            return Ok(query.lora);
+        }
+        let models = models_with(view, self.pin, query.model);
+        if models.is_empty() {
+            return Err(unknown_model(query.model));
+        }
+        let adapter = query.lora.unwrap_or(query.model);
+        for model in models {
+            self.ask(model, Some(adapter))?;
+        }
+        Ok(Some(adapter))
+    }
+
     /// Asks every context of (model, adapter), or the one of the block size asked for.
     fn ask(&mut self, model: &str, adapter: Option<&str>) -> Result<(), ApiError> {
         let query = self.query;

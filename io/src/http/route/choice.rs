@@ -4,6 +4,7 @@ use super::learn;
 use super::shadow;
 use crate::config::RoutingConfig;
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
+use crate::hot::Hot;
 use crate::http::error::ApiError;
 use crate::http::live::Habit;
 use crate::http::lookup::{Found, Lookup, Prompt, Query, Score, Scores};
@@ -114,6 +115,11 @@ impl Router {
     /// What the thread counts.
     pub(in crate::http) fn status(&self) -> &OwnStatus {
         self.seat.status()
+    }
+
+    /// What all threads remember of the prefixes that they find held.
+    pub(in crate::http) fn hot(&self) -> &Arc<Hot> {
+        self.seat.hot()
     }
 
     /// Counts a request for which nothing was chosen.

@@ -4,6 +4,7 @@
 //! Nobody waits: a slot is replaced whole, and a decision that is read stays as long as it is needed.
 use super::credit;
 use crate::fleet::WorkerInfo;
+use crate::hot::Hot;
 use crate::load::Booking;
 use crate::status::{OwnStatus, RequestName, ThreadStatus, Trust};
 use arc_swap::ArcSwapOption;
@@ -278,6 +279,8 @@ pub(in crate::http) struct Seat {
     rings: Arc<Rings>,
     /// What the thread counts.
     status: OwnStatus,
+    /// What all threads remember of the prefixes that they find held.
+    hot: Arc<Hot>,
     thread: u16,
     count: u64,
     chance: RandomState,
@@ -295,9 +298,11 @@ pub(in crate::http) fn seats(threads: usize, decisions: usize) -> impl Iterator<
         turn: AtomicU64::new(0),
     });
     let status: Arc<[_]> = (0..threads).map(|_| ThreadStatus::default()).collect();
+    let hot = Arc::new(Hot::new());
     numbers.take(threads).map(move |thread| Seat {
         rings: Arc::clone(&rings),
         status: OwnStatus::of(Arc::clone(&status), thread.into()),
+        hot: Arc::clone(&hot),
         thread,
         count: 0,
         chance: RandomState::new(),
@@ -318,6 +323,11 @@ impl Seat {
     /// What this thread counts.
     pub(in crate::http) fn status(&self) -> &OwnStatus {
         &self.status
+    }
+
+    /// What all threads remember of the prefixes that they find held.
+    pub(super) fn hot(&self) -> &Arc<Hot> {
+        &self.hot
     }
 
     /// Remembers a decision, in place of an old one.
