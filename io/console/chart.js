@@ -19,7 +19,7 @@ const BOTTOM = 20;
  * @property {boolean} [stacked]
  * @property {(value: number) => string} tick words for a tick
  * @property {(value: number) => string} words for a value
- * @property {{name: string, hue?: string, style?: string, of: (sample: object) => number|null}[]} series
+ * @property {{name: string, hue?: string, ink?: number, style?: string, of: (sample: object) => number|null}[]} series
  */
 export class Chart {
   #samples = [];
@@ -52,13 +52,13 @@ export class Chart {
   }
 
   #legendItem(series, place) {
-    const swatch = series.hue ? icon(series.hue) : svg("svg", { class: `swatch c${place + 1} ${series.style ?? ""}`, viewBox: "0 0 14 8", "aria-hidden": "true" }, svg("path", { d: "M0 4h14" }));
+    const swatch = series.hue ? icon(series.hue) : svg("svg", { class: `swatch c${series.ink ?? place + 1} ${series.style ?? ""}`, viewBox: "0 0 14 8", "aria-hidden": "true" }, svg("path", { d: "M0 4h14" }));
     return h("li", { "data-hue": series.hue ?? null }, swatch, h("span", { class: "name" }, series.name), h("b", {}, "–"));
   }
 
   #makeShapes() {
     this.parts = this.spec.series.map((series, place) => {
-      const colour = series.hue ? `fill-${series.hue}` : `c${place + 1}`;
+      const colour = series.hue ? `fill-${series.hue}` : `c${series.ink ?? place + 1}`;
       const area = svg("path", { class: `area ${colour} ${this.spec.stacked ? "stack" : this.spec.fill ? "under" : "band"}` });
       const line = svg("path", { class: `line ${colour} ${series.style ?? ""}` });
       const dot = svg("circle", { class: `dot ${colour}`, r: 3 });
