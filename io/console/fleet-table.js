@@ -116,6 +116,8 @@ export class FleetTable {
       if (row === focused) this.box.focus({ preventScroll: true });
       this.#drawn.delete(name);
       this.#spare.push(row);
+      // Out of the way: those that stay need not be moved, which would take the focus from them.
+      row.remove();
     }
     const waiting = document.activeElement === this.box && wanted.has(this.#active) && !this.#drawn.has(this.#active);
     if (waiting) queueMicrotask(() => this.#drawn.get(this.#active)?.focus({ preventScroll: true }));
@@ -133,7 +135,7 @@ export class FleetTable {
       else this.body.insertBefore(row, next);
       if (name === this.#active) stop = row;
     }
-    for (const row of this.#spare.splice(0)) row.remove();
+    this.#spare.length = 0;
     // One stop for the Tab key; the arrows do the rest.
     stop ??= this.before.nextSibling;
     for (const row of this.#drawn.values()) row.tabIndex = row === stop ? 0 : -1;
@@ -194,8 +196,11 @@ export class FleetTable {
     const room = this.box.clientHeight - head - this.#rowPx;
     if (top < this.box.scrollTop) this.box.scrollTop = top;
     else if (top > this.box.scrollTop + room) this.box.scrollTop = top - room;
-    this.#active = nameOf(this.#rows[at]);
+    const name = nameOf(this.#rows[at]);
+    this.#active = name;
+    // Rows that are moved meanwhile take the focus with them, and what is active with it.
     this.#draw();
-    this.#drawn.get(this.#active)?.focus({ preventScroll: true });
+    this.#active = name;
+    this.#drawn.get(name)?.focus({ preventScroll: true });
   }
 }

@@ -131,12 +131,14 @@ impl<'b> Page<'b> {
         self.value(expression) == true
     }
 
-    /// Waits until an expression is true. What throws, for what it looks at is not there yet, is not.
+    /// Waits until an expression, or what it promises, is true. What throws, for what it looks at is not there yet, is not.
     ///
     /// # Panics
     /// It is not in time, or there is no reply.
     pub fn wait_until(&self, expression: &str) {
-        let _ = self.wait_for(&format!("({expression}) === true || null"));
+        let _ = self.wait_for(&format!(
+            "(async () => (await ({expression})) === true || null)()"
+        ));
     }
 
     /// Waits until an expression comes to something else than null, and returns that.

@@ -38,10 +38,12 @@ fn assert_rows(console: &Console<'_>, world: &World) {
         assert_eq!(said("sequence"), (engine.next - 1).to_string());
         assert!(said("state").contains("exact"), "{}", said("state"));
         assert_eq!(said("source"), "registered");
-        for column in ["restarts", "skipped"] {
-            let entry = &world.get("/v1/workers")[number];
-            assert_eq!(said(column), "0", "{name} {column}: {entry}");
-        }
+        assert_eq!(said("restarts"), "0", "{name}");
+        // Batches that came twice, live and by the replay at the start, are passed over once.
+        let passed = &world.get("/v1/workers")[number]["events_skipped"];
+        let passed = passed.as_object().expect("reasons").values();
+        let passed: u64 = passed.map(|count| count.as_u64().expect("a count")).sum();
+        assert_eq!(said("skipped"), passed.to_string(), "{name}");
     }
 }
 
