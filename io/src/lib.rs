@@ -17,6 +17,7 @@ pub mod fake;
 mod fatal;
 mod files;
 pub mod fleet;
+pub mod history;
 pub mod hot;
 pub mod http;
 pub mod ids;

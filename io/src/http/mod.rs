@@ -17,6 +17,7 @@ mod dump_events;
 mod error;
 mod extra;
 mod fetch;
+mod flow;
 mod health;
 mod json;
 mod live;

@@ -18,6 +18,7 @@ mod dump;
 mod engine;
 mod exposition;
 mod fixture;
+mod flow;
 mod held_apart;
 mod learning;
 mod listeners;
