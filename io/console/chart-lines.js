@@ -38,6 +38,20 @@ export function runs(samples, value, ms) {
   return found;
 }
 
+/** The parts of runs whose bins fit, each a run of its own. */
+export function partsOf(found, fits) {
+  const kept = [];
+  for (const run of found) {
+    let part = null;
+    for (const bin of run) {
+      if (!fits(bin)) part = null;
+      else if (part) part.push(bin);
+      else kept.push((part = [bin]));
+    }
+  }
+  return kept;
+}
+
 const n = (number) => number.toFixed(1);
 
 /** A path through the runs' values. A run of one is a short stroke: it happened. */

@@ -33,6 +33,7 @@ export function share() {
 export function logarithmic(least, most, before = null) {
   let low = Math.floor(Math.log10(least) + 1e-9);
   let high = Math.ceil(Math.log10(most) - 1e-9);
+  if (high === low) low -= 1;
   if (high - low < 2) high = low + 2;
   if (before && before.low <= low && before.high >= high && before.high - before.low <= high - low + 1) ({ low, high } = before);
   const ticks = [];

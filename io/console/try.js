@@ -8,7 +8,7 @@ import { onToken, token } from "./session.js";
 import { candidateTable } from "./try-table.js";
 import { gateWords, readTokens, reasonWords, savedWords, workerName } from "./try-words.js";
 
-const EVERY_MS = 15000;
+const EVERY_MS = 5000;
 const POLICIES = [["", "as the node is set"], ["prefix-cache", "prefix-cache: the longest match"], ["cost", "cost: the least work"], ["least-request", "least-request: the fewest requests"], ["round-robin", "round-robin"], ["random", "random"]];
 const KINDS = [["prompt", "Text"], ["tokens", "Token ids"]];
 const HINTS = { prompt: "Paste a prompt. It goes to this node only, and is not kept.", tokens: "Token ids: [1, 2, 3] or separated by spaces or commas." };
@@ -68,6 +68,7 @@ export class TryView {
   }
 
   #take(workers) {
+    this.reached = new Set(workers.filter((worker) => worker.endpoint).map((worker) => worker.model));
     const models = new Map();
     for (const worker of workers) {
       const adapters = models.get(worker.model) ?? new Set();
@@ -165,7 +166,12 @@ export class TryView {
       this.prompt.focus();
       return;
     }
+    this.#complain(null);
     this.#drawCurl();
+    if (!this.reached?.has(body.model)) {
+      this.#drawUnreached(body.model);
+      return;
+    }
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
     this.result.setAttribute("aria-busy", "true");
@@ -180,6 +186,10 @@ export class TryView {
     } finally {
       if (this.#asking === asking) this.result.removeAttribute("aria-busy");
     }
+  }
+
+  #drawUnreached(model) {
+    this.answer.replaceChildren(blank("Nobody can get it", `No worker that serves ${model} is described with an address for requests. Its events are known, but a request could not be sent to it.`));
   }
 
   #drawError(error) {
