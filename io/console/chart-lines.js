@@ -11,7 +11,7 @@ export function binMs(rangeMs, widthPx, stepMs) {
 }
 
 /**
- * Bins of a series: their middle in time, their last value or mean, least and most. Bins lie on the clock, not on the
+ * Bins of a series: the mean of their times and values, least and most. Bins lie on the clock, not on the
  * window: what is drawn moves along, and does not flicker.
  * @returns {Array<Array<{at: number, value: number, least: number, most: number}>>} runs without holes
  */
@@ -28,15 +28,28 @@ export function runs(samples, value, ms) {
     if (y === null) continue;
     const place = Math.floor(sample.at_ms / ms);
     if (!run) found.push((run = []));
-    if (!bin || bin.place !== place) run.push((bin = { place, at: (place + 0.5) * ms, sum: 0, count: 0, least: y, most: y, value: y }));
-    bin.sum += y;
+    if (!bin || bin.place !== place) run.push((bin = { place, at: 0, value: 0, count: 0, least: y, most: y }));
     bin.count += 1;
-    bin.value = bin.sum / bin.count;
+    bin.at += (sample.at_ms - bin.at) / bin.count;
+    bin.value += (y - bin.value) / bin.count;
     bin.least = Math.min(bin.least, y);
     bin.most = Math.max(bin.most, y);
-    if (ms <= sample.dt_ms) bin.at = sample.at_ms;
   }
   return found;
+}
+
+/** The parts of runs whose bins fit, each a run of its own. */
+export function partsOf(found, fits) {
+  const kept = [];
+  for (const run of found) {
+    let part = null;
+    for (const bin of run) {
+      if (!fits(bin)) part = null;
+      else if (part) part.push(bin);
+      else kept.push((part = [bin]));
+    }
+  }
+  return kept;
 }
 
 const n = (number) => number.toFixed(1);

@@ -1,5 +1,5 @@
 // One chart: axes, lines or areas, a legend that reads out the values, and a crosshair.
-import { areaPath, binMs, linePath, runs } from "./chart-lines.js";
+import { areaPath, binMs, linePath, partsOf, runs } from "./chart-lines.js";
 import { h, icon, setAttr, setText, svg } from "./dom.js";
 import { clock, minute } from "./format.js";
 import { linear, logarithmic, share, times } from "./scale.js";
@@ -19,7 +19,7 @@ const BOTTOM = 20;
  * @property {boolean} [stacked]
  * @property {(value: number) => string} tick words for a tick
  * @property {(value: number) => string} words for a value
- * @property {{name: string, hue?: string, style?: string, of: (sample: object) => number|null}[]} series
+ * @property {{name: string, hue?: string, ink?: number, style?: string, of: (sample: object) => number|null}[]} series
  */
 export class Chart {
   #samples = [];
@@ -52,13 +52,13 @@ export class Chart {
   }
 
   #legendItem(series, place) {
-    const swatch = series.hue ? icon(series.hue) : svg("svg", { class: `swatch c${place + 1} ${series.style ?? ""}`, viewBox: "0 0 14 8", "aria-hidden": "true" }, svg("path", { d: "M0 4h14" }));
+    const swatch = series.hue ? icon(series.hue) : svg("svg", { class: `swatch c${series.ink ?? place + 1} ${series.style ?? ""}`, viewBox: "0 0 14 8", "aria-hidden": "true" }, svg("path", { d: "M0 4h14" }));
     return h("li", { "data-hue": series.hue ?? null }, swatch, h("span", { class: "name" }, series.name), h("b", {}, "–"));
   }
 
   #makeShapes() {
     this.parts = this.spec.series.map((series, place) => {
-      const colour = series.hue ? `fill-${series.hue}` : `c${place + 1}`;
+      const colour = series.hue ? `fill-${series.hue}` : `c${series.ink ?? place + 1}`;
       const area = svg("path", { class: `area ${colour} ${this.spec.stacked ? "stack" : this.spec.fill ? "under" : "band"}` });
       const line = svg("path", { class: `line ${colour} ${series.style ?? ""}` });
       const dot = svg("circle", { class: `dot ${colour}`, r: 3 });
@@ -116,17 +116,14 @@ export class Chart {
     this.#describe();
   }
 
-  // Each series on top of those before it.
+  // Each series on top of the one before it; stacked series have a value in every sample.
   #stack(found) {
     if (!this.spec.stacked) return found;
-    const floors = new Map();
-    for (const list of found) for (const run of list) for (const bin of run) {
-      const floor = floors.get(bin.place) ?? 0;
-      bin.floor = floor;
+    found.forEach((list, place) => list.forEach((run, at) => run.forEach((bin, nth) => {
+      bin.floor = place ? found[place - 1][at][nth].value : 0;
       bin.own = bin.value;
-      bin.value = bin.most = floor + bin.own;
-      floors.set(bin.place, bin.value);
-    }
+      bin.value = bin.most = bin.floor + bin.own;
+    })));
     return found;
   }
 
@@ -170,20 +167,21 @@ export class Chart {
       const low = this.spec.stacked ? (bin) => y(bin.floor) : this.spec.fill ? () => y(0) : (bin) => y(bin.least);
       const high = this.spec.stacked || this.spec.fill ? (bin) => y(bin.value) : (bin) => y(bin.most);
       setAttr(part.area, "d", areaPath(list, x, low, high) || null);
-      const lines = this.spec.stacked ? list.map((run) => run.filter((bin) => bin.own > 0)).filter((run) => run.length) : list;
+      const lines = this.spec.stacked ? partsOf(list, (bin) => bin.own > 0) : list;
       setAttr(part.line, "d", linePath(lines, x, y) || null);
     });
   }
 
   // Where there is no colour to go by, words: each series' latest value and its range.
   #describe() {
-    const parts = this.spec.series.map((series) => {
+    const told = this.spec.series.map((series, place) => {
       const values = this.shown.map(series.of).filter((value) => value !== null);
+      if (series.hue) this.legend.children[place].hidden = !values.some((value) => value > 0);
       if (values.length === 0) return `${series.name}: none`;
       const [least, most] = [Math.min(...values), Math.max(...values)].map(this.spec.words);
       return `${series.name}: ${this.spec.words(values.at(-1))}, between ${least} and ${most}`;
     });
-    setAttr(this.plot, "aria-label", `${this.spec.title}, ${this.spec.unit}. ${parts.join("; ")}. Left and right arrows read single times.`);
+    setAttr(this.plot, "aria-label", `${this.spec.title}, ${this.spec.unit}. ${told.join("; ")}. Left and right arrows read single times.`);
   }
 
   #read(sample) {
@@ -191,7 +189,6 @@ export class Chart {
       const value = sample ? series.of(sample) : null;
       const item = this.legend.children[place];
       setText(item.lastElementChild, value === null ? "–" : this.spec.words(value));
-      if (series.hue) item.classList.toggle("zero", !value);
     });
   }
 

@@ -36,7 +36,7 @@ function facts(worker) {
     fact("Load", loadWords(worker.load)),
     fact("Last event", worker.last_event_ms ? `${ageWords(worker, nodeNow())} (${clock(worker.last_event_ms)})` : "none so far"),
     fact("Sequence", whole(worker.last_sequence)),
-    fact("Gaps", `${whole(worker.gaps)}, ${many(worker.replays, "replay")}, ${many(worker.restarts, "restart")}`),
+    fact("Repairs", `${many(worker.gaps, "gap")}, ${many(worker.replays, "replay")}, ${many(worker.restarts, "restart")}`),
     fact("Requests", address(worker.endpoint)),
     fact("Events", address(worker.events)),
     fact("Replay", address(worker.replay)),

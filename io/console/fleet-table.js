@@ -2,7 +2,7 @@
 import { h, icon, setAttr } from "./dom.js";
 import { COLUMNS, nameOf } from "./fleet-columns.js";
 
-const OVERSCAN_ROWS = 8;
+const OVERSCAN_ROWS = 6;
 const ROW_PX = 32;
 
 function headCell(column, onSort) {
@@ -15,6 +15,7 @@ function headCell(column, onSort) {
 export class FleetTable {
   #rows = [];
   #drawn = new Map();
+  #spare = [];
   #facts = null;
   #rowPx = ROW_PX;
   #frame = 0;
@@ -28,8 +29,7 @@ export class FleetTable {
     this.after = h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
     this.body = h("tbody", { role: "rowgroup" }, this.before, this.after);
     const head = h("tr", { role: "row", "aria-rowindex": "1" }, COLUMNS.map((column) => headCell(column, callbacks.onSort)));
-    const columns = h("colgroup", {}, COLUMNS.map((column) => h("col", { class: `c-${column.key}` })));
-    this.table = h("table", { id: "workers", role: "grid", "aria-label": "Workers" }, columns, h("thead", { role: "rowgroup" }, head), this.body);
+    this.table = h("table", { id: "workers", role: "grid", "aria-label": "Workers" }, h("thead", { role: "rowgroup" }, head), this.body);
     this.box = h("div", { class: "scroller", tabindex: "-1" }, this.table);
     this.box.addEventListener("scroll", () => this.#soon(), { passive: true });
     new ResizeObserver(() => this.#soon()).observe(this.box);
@@ -96,13 +96,14 @@ export class FleetTable {
     if (sample?.offsetHeight) this.#rowPx = sample.offsetHeight;
     const [from, to] = this.#range();
     const focused = document.activeElement?.closest?.("tr[data-worker]");
+    const owner = focused?.dataset.worker;
     this.#drop(from, to, focused);
     this.#place(from, to);
     this.before.firstElementChild.style.height = `${from * this.#rowPx}px`;
     this.after.firstElementChild.style.height = `${(this.#rows.length - to) * this.#rowPx}px`;
     this.before.hidden = from === 0;
     this.after.hidden = to === this.#rows.length;
-    if (focused && document.activeElement !== focused && focused.isConnected) focused.focus({ preventScroll: true });
+    if (focused && document.activeElement !== focused && focused.dataset.worker === owner) focused.focus({ preventScroll: true });
     if (!sample && this.#drawn.size) this.#soon();
   }
 
@@ -113,8 +114,8 @@ export class FleetTable {
       if (wanted.has(name)) continue;
       // The keys still work: the box takes them until the row comes back.
       if (row === focused) this.box.focus({ preventScroll: true });
-      row.remove();
       this.#drawn.delete(name);
+      this.#spare.push(row);
     }
     const waiting = document.activeElement === this.box && wanted.has(this.#active) && !this.#drawn.has(this.#active);
     if (waiting) queueMicrotask(() => this.#drawn.get(this.#active)?.focus({ preventScroll: true }));
@@ -132,16 +133,24 @@ export class FleetTable {
       else this.body.insertBefore(row, next);
       if (name === this.#active) stop = row;
     }
+    for (const row of this.#spare.splice(0)) row.remove();
     // One stop for the Tab key; the arrows do the rest.
     stop ??= this.before.nextSibling;
     for (const row of this.#drawn.values()) row.tabIndex = row === stop ? 0 : -1;
   }
 
+  // Rows that have left the view come back as others: that is much cheaper than new ones.
   #make(name) {
-    const cells = COLUMNS.map((column) => h("td", { class: `c-${column.key}${column.number ? " number" : ""}`, role: "gridcell" }));
-    const row = h("tr", { "data-worker": name, tabindex: "-1", role: "row", "aria-selected": name === this.#chosen ? "true" : "false" }, cells);
+    const row = this.#spare.pop() ?? this.#build();
+    row.dataset.worker = name;
+    setAttr(row, "aria-selected", name === this.#chosen ? "true" : "false");
     this.#drawn.set(name, row);
     return row;
+  }
+
+  #build() {
+    const cells = COLUMNS.map((column) => h("td", { class: `c-${column.key}${column.number ? " number" : ""}`, role: "gridcell" }));
+    return h("tr", { tabindex: "-1", role: "row" }, cells);
   }
 
   #fill(row, worker, at) {

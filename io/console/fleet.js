@@ -91,7 +91,7 @@ export class FleetView {
   #failed(error) {
     if (this.#workers) return;
     const words = error.status === 401 ? "The node tells what it knows to those who have its token." : `It will be asked for again: ${error.message}.`;
-    this.nothing.replaceChildren(blank(error.status === 401 ? "Signed out" : "No fleet yet", words));
+    this.nothing.replaceChildren(blank(error.status === 401 ? "A token is needed" : "No fleet yet", words));
   }
 
   #draw() {

@@ -1,12 +1,12 @@
 // What the charts of the flow show, and how their values are read.
-import { digits, micros, percent, si, whole } from "./format.js";
+import { micros, percent, si, whole } from "./format.js";
 import { STATES } from "./states.js";
 
 const rate = (field) => (sample) => (sample.dt_ms > 0 ? (sample[field] * 1000) / sample.dt_ms : null);
 const quantile = (field, name, scale = 1) => (sample) => (sample[field] ? sample[field][name] * scale : null);
 const perSecond = (value) => `${si(value)}/s`;
-// A tick has the room of five signs.
-const shortTime = (us) => micros(us);
+/** How quantiles look in every chart. */
+const QUANTILES = { p50: { ink: 1, style: "" }, p90: { ink: 3, style: "second" }, p99: { ink: 4, style: "third" } };
 
 /** The share of asked tokens that somebody held, or null if none was asked for. */
 export function hitRatio(sample) {
@@ -35,19 +35,19 @@ export const CHARTS = [
     series: [{ name: "held by the best worker", of: hitRatio }],
   },
   {
-    key: "latency", title: "Lookup latency", unit: "over 15 s, log scale", scale: "log", tick: shortTime, words: micros, none: "no lookups in this time",
-    series: ["p50", "p90", "p99"].map((name, place) => ({ name, style: ["", "second", "third"][place], of: quantile("lookup_us", name) })),
+    key: "latency", title: "Lookup latency", unit: "over 15 s, log scale", scale: "log", tick: micros, words: micros, none: "no lookups in this time",
+    series: ["p50", "p90", "p99"].map((name) => ({ name, ...QUANTILES[name], of: quantile("lookup_us", name) })),
   },
   {
-    key: "lag", title: "Ingest lag", unit: "publishing to index, log scale", scale: "log", tick: shortTime, words: micros, none: "no events in this time",
-    series: ["p50", "p99"].map((name, place) => ({ name, style: ["", "second"][place], of: quantile("lag_ms", name, 1000) })),
+    key: "lag", title: "Ingest lag", unit: "publishing to index, log scale", scale: "log", tick: micros, words: micros, none: "no events in this time",
+    series: ["p50", "p99"].map((name) => ({ name, ...QUANTILES[name], of: quantile("lag_ms", name, 1000) })),
   },
   {
     key: "states", title: "Workers", unit: "by state", scale: "linear", stacked: true, tick: (value) => (Number.isInteger(value) ? whole(value) : ""), words: whole, topLeast: 4,
     series: STATES.map(({ name }) => ({ name, hue: name, of: (sample) => sample.states[name] ?? 0 })),
   },
   {
-    key: "held", title: "Blocks held", unit: "by all workers together", scale: "linear", fill: true, tick: si, words: (value) => (value < 1e4 ? whole(value) : `${digits(value / 1000)} k`), topLeast: 100,
+    key: "held", title: "Blocks held", unit: "by all workers together", scale: "linear", fill: true, tick: si, words: si, topLeast: 100,
     series: [{ name: "blocks", of: (sample) => sample.blocks }],
   },
 ];

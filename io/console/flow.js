@@ -8,11 +8,13 @@ import { flow, onFlow } from "./stream.js";
 
 const RANGES = [1, 5, 15];
 const FAST_STEPS = 15;
+/** A node that has run no longer is shown on a shorter axis. */
+const SHORT_MS = 4.5 * 60000;
 
 /** The view `#/flow`. */
 export class FlowView {
   #on = false;
-  #minutes = 15;
+  #chosen = null;
   #held = null;
   #at = null;
   #frame = 0;
@@ -41,7 +43,7 @@ export class FlowView {
   show(params) {
     this.#on = true;
     const minutes = Number(params.get("minutes"));
-    if (RANGES.includes(minutes)) this.#minutes = minutes;
+    this.#chosen = RANGES.includes(minutes) ? minutes : null;
     this.#drawNothing();
     this.#draw();
   }
@@ -52,9 +54,17 @@ export class FlowView {
     this.#point(null);
   }
 
+  // Unless it was chosen: all there is, and no more than a window that is mostly filled.
+  get #minutes() {
+    if (this.#chosen) return this.#chosen;
+    const samples = this.#samples();
+    const there = samples.length ? samples.at(-1).at_ms - samples[0].at_ms : 0;
+    return there < SHORT_MS ? 5 : 15;
+  }
+
   #range(minutes) {
-    this.#minutes = minutes;
-    this.page.address(new URLSearchParams(minutes === 15 ? {} : { minutes: String(minutes) }));
+    this.#chosen = minutes;
+    this.page.address(new URLSearchParams({ minutes: String(minutes) }));
     this.#draw();
   }
 
@@ -82,7 +92,7 @@ export class FlowView {
     if (!none) return;
     const { link } = linkState();
     const waiting = h("div", { class: "blank loading" }, h("p", {}, "Listening to the node…"));
-    const words = { lost: ["No flow yet", "The node does not answer. Its history of 15 minutes is drawn as soon as it does."], refused: ["Signed out", "The node tells what it knows to those who have its token."] }[link];
+    const words = { lost: ["No flow yet", "The node does not answer. Its history of 15 minutes is drawn as soon as it does."], refused: ["A token is needed", "The node tells what it knows to those who have its token."] }[link];
     this.nothing.replaceChildren(words ? blank(...words) : waiting);
   }
 

@@ -88,7 +88,7 @@ export class HealthView {
 
   #drawNothing() {
     if (!this.#on || this.#answer) return;
-    const words = { refused: ["signed out", "The node tells how it is to those who have its token."], lost: ["no answer", "Whether all is well is not known: the node has not answered yet."] }[linkState().link];
+    const words = { refused: ["a token is needed", "The node tells how it is to those who have its token."], lost: ["no answer", "Whether all is well is not known: the node has not answered yet."] }[linkState().link];
     this.verdict.dataset.hue = "stale";
     setText(this.verdict, words ? words[0].charAt(0).toUpperCase() + words[0].slice(1) : "Asking the node…");
     setText(this.told, words?.[1] ?? "");

@@ -28,9 +28,14 @@ export function heard(nowMs) {
   tell();
 }
 
+/** Whether the node wants another token: asking again with the same one is of no use. */
+export function isRefused(error) {
+  return error.status === 401 || error.status === 403;
+}
+
 /** No answer came, or one that is of no use. `waitMs` is how long it will be until the next try. */
 export function lost(error, waitMs) {
-  state.link = error.status === 401 || error.status === 403 ? "refused" : "lost";
+  state.link = isRefused(error) ? "refused" : "lost";
   state.words = error.message;
   state.nextAt = state.link === "lost" ? Date.now() + waitMs : null;
   tell();

@@ -1,6 +1,6 @@
 // Asking again and again: while somebody looks, and with growing pauses while nobody answers.
 import { getJson, isAborted } from "./api.js";
-import { heard, lost, onRetry } from "./link.js";
+import { heard, isRefused, lost, onRetry } from "./link.js";
 import { onToken } from "./session.js";
 
 const PAUSE_LEAST_MS = 2000;
@@ -89,11 +89,13 @@ export class Poll {
     const wait = pause(this.#tries++);
     if ([0, 401, 403, 502, 503, 504].includes(error.status)) lost(error, wait);
     this.onError(error);
-    return wait;
+    return isRefused(error) ? null : wait;
   }
 
+  // With no wait at all, until there is another token.
   #later(wait) {
     this.#asking = null;
+    if (wait === null) return;
     this.#timer = setTimeout(() => {
       this.#timer = 0;
       this.#ask();

@@ -88,7 +88,7 @@ export class PrefixesView {
     if (this.#answer) return;
     const refused = error.status === 401 || error.status === 403;
     const words = refused ? "The node tells what it knows to those who have its token." : `They will be asked for again: ${error.message}.`;
-    this.nothing.replaceChildren(blank(refused ? "Signed out" : "No prefixes yet", words));
+    this.nothing.replaceChildren(blank(refused ? "A token is needed" : "No prefixes yet", words));
   }
 
   #choose() {

@@ -1,24 +1,26 @@
 // From values to places: nice ends, nice ticks, and times on the clock.
 
 const NICE = [1, 2, 5, 10];
+const INTERVALS = 4;
 const MINUTES = [0.25, 0.5, 1, 2, 3, 5, 10];
 
-/** The least nice number (1, 2 or 5 with zeros) that is not less. */
+/** The least nice number (1, 2 or 5 with zeros, 25 with any) that is not less. */
 export function niceUp(value) {
   const ten = 10 ** Math.floor(Math.log10(value));
-  return NICE.find((step) => step * ten >= value * (1 - 1e-9)) * ten;
+  const steps = ten >= 10 ? [1, 2, 2.5, 5, 10] : NICE;
+  return steps.find((step) => step * ten >= value * (1 - 1e-9)) * ten;
 }
 
 /**
  * A linear scale from 0. `before` is the top that was shown last: it stays as long as it fits, so that an axis does not jump.
  * @returns {{top: number, ticks: number[], at: (value: number) => number}} `at` gives 0 at the bottom, 1 at the top
  */
-export function linear(most, before = 0, intervals = 4) {
+export function linear(most, before = 0) {
   const fits = before >= most && most > before * 0.4;
   let top = before;
-  let step = niceUp(Math.max(most, 1e-9) / intervals);
+  let step = niceUp(Math.max(most, 1e-9) / INTERVALS);
   if (!fits) top = Math.max(step, Math.ceil((most / step) * (1 - 1e-9)) * step);
-  else step = niceUp(before / intervals);
+  else step = niceUp(before / INTERVALS);
   const ticks = [];
   for (let tick = 0; tick <= top * (1 + 1e-9); tick += step) ticks.push(Number(tick.toPrecision(12)));
   return { top, ticks, at: (value) => value / top };
@@ -33,6 +35,7 @@ export function share() {
 export function logarithmic(least, most, before = null) {
   let low = Math.floor(Math.log10(least) + 1e-9);
   let high = Math.ceil(Math.log10(most) - 1e-9);
+  if (high === low) low -= 1;
   if (high - low < 2) high = low + 2;
   if (before && before.low <= low && before.high >= high && before.high - before.low <= high - low + 1) ({ low, high } = before);
   const ticks = [];

@@ -4,6 +4,7 @@ import { setAttr, svg } from "./dom.js";
 
 const WIDTH = 120;
 const HEIGHT = 28;
+const LEAST_MS = 2 * 60000;
 
 /** A line of the last 15 minutes for a number that is written beside it. */
 export class Spark {
@@ -16,7 +17,7 @@ export class Spark {
   /** Draws a value of each sample. */
   draw(samples, value) {
     const to = samples.at(-1).at_ms;
-    const from = to - 15 * 60000;
+    const from = Math.min(samples[0].at_ms, to - LEAST_MS);
     const found = runs(samples, value, binMs(to - from, WIDTH, 1000));
     let most = 0;
     for (const run of found) for (const bin of run) most = Math.max(most, bin.value);

@@ -1,6 +1,6 @@
 // The last 15 minutes of the node, kept up to date by its stream of samples.
 import { ApiError, ask, getJson, isAborted } from "./api.js";
-import { heard, lost, onRetry } from "./link.js";
+import { heard, isRefused, lost, onRetry } from "./link.js";
 import { pause } from "./poll.js";
 import { onToken } from "./session.js";
 import { readEvents } from "./sse.js";
@@ -10,6 +10,8 @@ const SAMPLES_MAX = 900;
 const SILENCE_MS = 8000;
 /** Where there are too many streams already, the history is asked for instead, this often. */
 const INSTEAD_MS = 5000;
+/** The longest that a timer can take: a refused stream waits for another token. */
+const FOREVER_MS = 2 ** 31 - 1;
 
 const listeners = new Set();
 let samples = [];
@@ -87,7 +89,7 @@ async function run(signal) {
       if (error.code === "too_many_streams" && (await instead(signal))) continue;
       const wait = pause(tries++);
       lost(error, wait);
-      await sleep(wait, signal);
+      await sleep(isRefused(error) ? FOREVER_MS : wait, signal);
     }
   }
 }

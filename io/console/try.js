@@ -8,7 +8,7 @@ import { onToken, token } from "./session.js";
 import { candidateTable } from "./try-table.js";
 import { gateWords, readTokens, reasonWords, savedWords, workerName } from "./try-words.js";
 
-const EVERY_MS = 15000;
+const EVERY_MS = 5000;
 const POLICIES = [["", "as the node is set"], ["prefix-cache", "prefix-cache: the longest match"], ["cost", "cost: the least work"], ["least-request", "least-request: the fewest requests"], ["round-robin", "round-robin"], ["random", "random"]];
 const KINDS = [["prompt", "Text"], ["tokens", "Token ids"]];
 const HINTS = { prompt: "Paste a prompt. It goes to this node only, and is not kept.", tokens: "Token ids: [1, 2, 3] or separated by spaces or commas." };
@@ -48,7 +48,7 @@ export class TryView {
   }
 
   #buildResult() {
-    this.answer = h("div", { class: "answer", "aria-live": "polite" }, blank("Nobody was asked for yet", "Give a prompt and see which worker would get it, what it holds of it, and how the others compare."));
+    this.answer = h("div", { class: "answer", "aria-live": "polite" }, blank("No question yet", "Give a prompt and see which worker would get it, what it holds of it, and how the others compare."));
     this.curl = h("code", { id: "try-curl" });
     this.copy = h("button", { type: "button", class: "small", onclick: () => this.#copy() }, "Copy");
     this.result = h("div", { id: "try-result", class: "panel" }, this.answer,
@@ -68,6 +68,7 @@ export class TryView {
   }
 
   #take(workers) {
+    this.reached = new Set(workers.filter((worker) => worker.endpoint).map((worker) => worker.model));
     const models = new Map();
     for (const worker of workers) {
       const adapters = models.get(worker.model) ?? new Set();
@@ -94,7 +95,7 @@ export class TryView {
 
   #failed(error) {
     if (this.#models) return;
-    this.model.replaceChildren(h("option", { value: "" }, error.status === 401 ? "signed out" : "the node does not answer"));
+    this.model.replaceChildren(h("option", { value: "" }, error.status === 401 ? "a token is needed" : "the node does not answer"));
     this.submit.disabled = true;
   }
 
@@ -165,7 +166,12 @@ export class TryView {
       this.prompt.focus();
       return;
     }
+    this.#complain(null);
     this.#drawCurl();
+    if (!this.reached?.has(body.model)) {
+      this.#drawUnreached(body.model);
+      return;
+    }
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
     this.result.setAttribute("aria-busy", "true");
@@ -182,8 +188,12 @@ export class TryView {
     }
   }
 
+  #drawUnreached(model) {
+    this.answer.replaceChildren(blank("Nobody can get it", `No worker that serves ${model} is described with an address for requests. Its events are known, but a request could not be sent to it.`));
+  }
+
   #drawError(error) {
-    const titles = { 0: "The node does not answer", 401: "Signed out", 404: "Nobody serves this", 503: "Nobody can get it now" };
+    const titles = { 0: "The node does not answer", 401: "A token is needed", 404: "Nobody serves this", 503: "Nobody can get it now" };
     const field = error.field ? h("p", {}, "It is about ", h("code", {}, error.field), error.code ? [" (", h("code", {}, error.code), ")"] : null, ".") : null;
     const words = error.message.charAt(0).toUpperCase() + error.message.slice(1);
     this.answer.replaceChildren(blank(titles[error.status] ?? "The node refuses it", `${words}.`.replace("..", "."), field));

@@ -13,6 +13,8 @@ mod tokenizer;
 
 pub use text::Format;
 
+pub use process::descriptors;
+
 use crate::fleet::{Fleet, FleetView, WorkerInfo};
 use crate::logging;
 use crate::otel;

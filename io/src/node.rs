@@ -145,7 +145,8 @@ impl Node {
         Discovery::announce(config, &fleet);
         let server = Server::start_with(&server_config(config), &fleet, way, tracer)?;
         // The way to Kubernetes may be told by a program, which takes its time.
-        let discovery = Discovery::start(config, &fleet).map_err(StartError::Discovery)?;
+        let discovery = Discovery::start(config, &fleet, server.sampling());
+        let discovery = discovery.map_err(StartError::Discovery)?;
         let keeper = config.snapshot_dir.clone().map(|folder| {
             let keeper = Keeper::start(&fleet, folder.clone(), config.snapshot_interval);
             keeper.map_err(|source| snapshot_error(&folder, source))

@@ -5,6 +5,8 @@ mod distrust;
 mod events;
 #[path = "stream_sockets/faults.rs"]
 mod faults;
+#[path = "stream_sockets/history.rs"]
+mod history;
 #[path = "stream_sockets/lives.rs"]
 mod lives;
 #[path = "stream_sockets/many.rs"]

@@ -85,6 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "limits", "accuracy", "status", "snapshot", "stream", "load", "predict",
         ],
     ),
+    ("io/history", &["limits", "status", "fleet"]),
     // Below HTTP, which asks it; so it has a client of its own.
     (
         "io/tokenize",
@@ -101,9 +102,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         "io/http",
         &[
             "limits", "logging", "otel", "ids", "address", "files", "accuracy", "status", "hot",
-            "stream", "snapshot", "load", "predict", "fleet", "tokenize", "metrics", "config",
+            "stream", "snapshot", "load", "predict", "fleet", "history", "tokenize", "metrics",
+            "problems", "config",
         ],
     ),
+    ("io/problems", &["status", "fleet"]),
     (
         "io/warm",
         &["limits", "status", "stream", "snapshot", "fleet", "http"],

@@ -55,17 +55,21 @@ impl Discovery {
         asked.for_each(|(source, _)| fleet.sources().expect(source));
     }
 
-    /// Starts what the settings ask for.
+    /// Starts what the settings ask for. A thread that is there in any case calls `each_second` about once a second.
     ///
     /// # Errors
     /// The system gives no thread, or the configuration to reach Kubernetes cannot be used.
-    pub fn start(config: &Config, fleet: &Arc<Fleet>) -> Result<Self, StartError> {
+    pub fn start(
+        config: &Config,
+        fleet: &Arc<Fleet>,
+        each_second: impl FnMut() + Send + 'static,
+    ) -> Result<Self, StartError> {
         let DiscoveryConfig {
             kubernetes,
             dns,
             dns_interval,
         } = &config.discovery;
-        let reconciler = Reconciler::start(fleet, config.fleet.as_deref())?;
+        let reconciler = Reconciler::start(fleet, config.fleet.as_deref(), each_second)?;
         let kubernetes = kubernetes.as_ref();
         let kubernetes = kubernetes.map(|config| Kubernetes::start(config, fleet));
         let names = (!dns.is_empty()).then(|| Names::start(dns, *dns_interval, fleet));

@@ -1,8 +1,9 @@
-//! The thread that brings the fleet to what its sources describe, portion by portion; it looks at the fleet file, too.
+//! The thread that brings the fleet to what its sources describe, portion by portion; it looks at the fleet file, too, and does
+//! what is to be done each second.
 use super::file::Watch;
 use crate::fatal::ExitOnPanic;
 use crate::fleet::{Fleet, Reconciled};
-use crate::limits::{ENTER_AGAIN, ENTER_PAUSE, FLEET_FILE_INTERVAL, LOOK_PAUSE};
+use crate::limits::{ENTER_AGAIN, ENTER_PAUSE, FLEET_FILE_INTERVAL, LOOK_PAUSE, SAMPLE_INTERVAL};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select, tick};
 use std::io;
 use std::path::Path;
@@ -19,11 +20,16 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Starts it, with the fleet file if there is one.
+    /// Starts it, with the fleet file if there is one. It calls `each_second` about every [`SAMPLE_INTERVAL`], late while a
+    /// portion of the fleet is entered.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(fleet: &Arc<Fleet>, file: Option<&Path>) -> io::Result<Self> {
+    pub fn start(
+        fleet: &Arc<Fleet>,
+        file: Option<&Path>,
+        each_second: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let (ask, asked) = bounded(1);
         let file = file.map(|path| Watch::new(path, fleet));
@@ -32,7 +38,7 @@ impl Reconciler {
             .name("kvroute-fleet".to_owned())
             .spawn(move || {
                 let _watch = ExitOnPanic;
-                run(&fleet, file, &stopped, &asked);
+                run(&fleet, file, &stopped, &asked, each_second);
             })?;
         Ok(Self {
             stop: Some(stop),
@@ -56,7 +62,14 @@ impl Drop for Reconciler {
     }
 }
 
-fn run(fleet: &Fleet, mut file: Option<Watch>, stopped: &Receiver<()>, asked: &Receiver<()>) {
+fn run(
+    fleet: &Fleet,
+    mut file: Option<Watch>,
+    stopped: &Receiver<()>,
+    asked: &Receiver<()>,
+    mut each_second: impl FnMut(),
+) {
+    let seconds = tick(SAMPLE_INTERVAL);
     let ticks = match file {
         Some(_) => tick(FLEET_FILE_INTERVAL),
         None => never(),
@@ -70,6 +83,9 @@ fn run(fleet: &Fleet, mut file: Option<Watch>, stopped: &Receiver<()>, asked: &R
         if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return;
         }
+        if seconds.try_recv().is_ok() {
+            each_second();
+        }
         if more {
             continue;
         }
@@ -81,6 +97,7 @@ fn run(fleet: &Fleet, mut file: Option<Watch>, stopped: &Receiver<()>, asked: &R
                 recv(fleet.looks()) -> _ => break,
                 recv(again) -> _ => break,
                 recv(asked) -> _ => file.iter_mut().for_each(|file| file.read(true)),
+                recv(seconds) -> _ => each_second(),
                 recv(ticks) -> _ => file.iter_mut().for_each(Watch::look),
             }
         }

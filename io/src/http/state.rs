@@ -1,5 +1,6 @@
 //! What an HTTP thread owns and its handlers use.
 use super::error::Reply;
+use super::flow::Flow;
 use super::live::{self, Seen};
 use super::lookup::Lookup;
 use super::prompt::Scratch;
@@ -35,6 +36,8 @@ pub(super) struct ThreadState {
     pub(super) tokenizer: Option<Tokenizer>,
     /// Whether this thread sends a snapshot or a dump now.
     pub(super) sending: Rc<Cell<bool>>,
+    /// What the node did lately.
+    pub(super) flow: Arc<Flow>,
 }
 
 impl ThreadState {
@@ -42,7 +45,7 @@ impl ThreadState {
     pub(super) fn new(
         fleet: Arc<Fleet>,
         http: Arc<HttpStatus>,
-        live: &live::Shared,
+        (live, flow): (&live::Shared, Arc<Flow>),
         router: Router,
         tokenizer: Option<Tokenizer>,
         tracer: Option<Tracer>,
@@ -58,6 +61,7 @@ impl ThreadState {
             traced: None,
             tokenizer,
             sending: Rc::default(),
+            flow,
         }
     }
 }
@@ -121,6 +125,11 @@ impl Call<'_> {
             "application/vnd.msgpack",
         ];
         self.names(&ACCEPT, NAMES)
+    }
+
+    /// Whether the answer is to be server-sent events.
+    pub(super) fn wants_event_stream(&self) -> bool {
+        self.names(&ACCEPT, &["text/event-stream"])
     }
 
     /// Whether a header of media types names one of these.

@@ -4,8 +4,8 @@ use super::error::{ApiError, Reply};
 use super::route::{self, authz, explain, feedback};
 use super::state::{Call, Step, ThreadState};
 use super::{
-    batch, by_hash, console, dump, health, log, matching, openapi, prefixes, rfc1403, snapshot,
-    sources, workers,
+    batch, by_hash, console, dump, flow, health, log, matching, openapi, prefixes, problems,
+    rfc1403, snapshot, sources, workers,
 };
 use crate::status::Endpoint;
 use Handler::{Plain, Prompt};
@@ -134,6 +134,7 @@ static ROUTES: &[Route] = &[
     )
     .counted(Endpoint::QueryByHash)
     .traced("POST /query_by_hash"),
+    route("/v1/flow", GET, &[(Method::GET, Plain(flow::answer))]).to(Access::Admin),
     route("/dump", GET, &[(Method::GET, Plain(dump::answer))]).to(Access::Admin),
     route("/healthz", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
     route("/health", GET, &[(Method::GET, Plain(health::alive))]).to(Access::Open),
@@ -167,6 +168,9 @@ static ROUTES: &[Route] = &[
         ],
     )
     .to(Access::Admin),
+    route("/v1/problems", GET, &[(Method::GET, Plain(problems::list))])
+        .to(Access::Admin)
+        .aside(),
     route("/v1/prefixes", GET, &[(Method::GET, Plain(prefixes::list))])
         .to(Access::Admin)
         .aside(),

@@ -20,7 +20,7 @@ pub(super) fn process(_: &mut DescriptorEncoder<'_>) -> Result {
 #[cfg(target_os = "linux")]
 pub(super) fn process(encoder: &mut DescriptorEncoder<'_>) -> Result {
     use super::counter;
-    use procfs::process::{LimitValue, Process};
+    use procfs::process::Process;
     use prometheus_client::encoding::NoLabelSet;
     use prometheus_client::registry::Unit;
 
@@ -47,15 +47,42 @@ pub(super) fn process(encoder: &mut DescriptorEncoder<'_>) -> Result {
                 .encode_gauge(&started)?;
         }
     }
-    if let Ok(open) = own.fd_count() {
+    let (open, most) = count_descriptors(&own);
+    if let Some(open) = open {
         let help = "Open file descriptors.";
-        gauge(encoder, "process_open_fds", help, None)?.encode_gauge(&(open as u64))?;
+        gauge(encoder, "process_open_fds", help, None)?.encode_gauge(&open)?;
     }
-    if let Ok(limits) = own.limits()
-        && let LimitValue::Value(most) = limits.max_open_files.soft_limit
-    {
+    if let Some(most) = most {
         let help = "File descriptors that may be open.";
         gauge(encoder, "process_max_fds", help, None)?.encode_gauge(&most)?;
     }
     Ok(())
+}
+
+/// Open file descriptors, and how many may be open, as far as the system says it.
+#[cfg(target_os = "linux")]
+fn count_descriptors(own: &procfs::process::Process) -> (Option<u64>, Option<u64>) {
+    use procfs::process::LimitValue;
+
+    let most = match own.limits() {
+        Ok(limits) => match limits.max_open_files.soft_limit {
+            LimitValue::Value(most) => Some(most),
+            LimitValue::Unlimited => None,
+        },
+        Err(_) => None,
+    };
+    (own.fd_count().ok().map(|open| open as u64), most)
+}
+
+/// Open file descriptors, and how many may be open; none where there is no `/proc`, or no bound. O(open descriptors).
+#[must_use]
+pub fn descriptors() -> Option<(u64, u64)> {
+    #[cfg(target_os = "linux")]
+    {
+        let own = procfs::process::Process::myself().ok()?;
+        let (open, most) = count_descriptors(&own);
+        open.zip(most)
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }

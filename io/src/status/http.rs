@@ -1,5 +1,5 @@
 //! What the HTTP server tells everybody else: how many connections there are, and what was turned away.
-use super::SyncMode;
+use super::{SyncMode, now_ms};
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
@@ -49,6 +49,8 @@ pub struct HttpStatus {
     refused: [AtomicU64; Refused::ALL.len()],
     reload_failures: [AtomicU64; Reloaded::ALL.len()],
     sync_mode: SyncMode,
+    /// In milliseconds since 1970.
+    started_ms: u64,
 }
 
 impl HttpStatus {
@@ -57,6 +59,7 @@ impl HttpStatus {
     pub fn of(sync_mode: SyncMode) -> Self {
         Self {
             sync_mode,
+            started_ms: now_ms(),
             ..Self::default()
         }
     }
@@ -65,6 +68,12 @@ impl HttpStatus {
     #[must_use]
     pub const fn sync_mode(&self) -> SyncMode {
         self.sync_mode
+    }
+
+    /// When the server was started, in milliseconds since 1970.
+    #[must_use]
+    pub const fn started_ms(&self) -> u64 {
+        self.started_ms
     }
 
     /// Takes a place among `most` connections; `false` if there is none.

@@ -144,6 +144,14 @@ impl WorkerCounts {
         all.filter(|&(_, _, count)| count != 0)
     }
 
+    /// All that was skipped.
+    #[must_use]
+    pub fn all_skipped(&self) -> u64 {
+        let all = self.skipped.iter().chain(&self.skipped_maps);
+        let all = all.chain([&self.skipped_others]);
+        all.map(|count| count.load(Relaxed)).sum()
+    }
+
     /// Events applied, by kind and shape; shapes that occurred.
     pub fn applied(&self) -> impl Iterator<Item = (EventKind, Shape, u64)> {
         let shapes = [Shape::Array, Shape::Map];

@@ -545,6 +545,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         // Without a proof it may be another life, in which groups mean something else.
         let other_life = matches!(reason, ClearReason::Restart | ClearReason::Unproven);
         self.applier.reset(at, other_life);
+        self.tell_tally();
         self.status.dropped(reason.told());
         self.distrust.dropped(reason);
         self.applied = None;

@@ -119,17 +119,21 @@ impl Client {
         let length = head.header("content-length");
         let mut body = vec![0; length.map_or(0, |n| n.parse().unwrap())];
         self.stream.read_exact(&mut body).unwrap();
-        while head.header("transfer-encoding") == Some("chunked") {
-            let size = usize::from_str_radix(&self.line(), 16).unwrap();
-            let from = body.len();
-            body.resize(from + size, 0);
-            self.stream.read_exact(&mut body[from..]).unwrap();
-            assert_eq!(self.line(), "");
-            if size == 0 {
-                break;
+        if head.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.receive_chunk() {
+                body.extend(chunk);
             }
         }
         body
+    }
+
+    /// The next chunk of a body; `None` after the last one.
+    pub(crate) fn receive_chunk(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line(), 16).unwrap();
+        let mut chunk = vec![0; size];
+        self.stream.read_exact(&mut chunk).unwrap();
+        assert_eq!(self.line(), "");
+        (size > 0).then_some(chunk)
     }
 
     /// Status and headers only, as after HEAD.

@@ -7,6 +7,7 @@ mod crowds;
 #[allow(dead_code, reason = "others use the rest of it")]
 #[path = "../http/engine.rs"]
 mod engine;
+mod flow;
 mod life;
 mod log;
 mod reload;

@@ -11,7 +11,7 @@ const COLOURS_MIN: usize = 20;
 
 /// Functions that tests read the page with.
 const READERS: &str = r"globalThis.read = {
-    rows: () => [...document.querySelectorAll('#workers tr[data-worker]')],
+    rows: () => [...document.querySelectorAll('#workers tr[data-worker]')].filter(row => row.checkVisibility()),
     names: () => read.rows().map(row => row.dataset.worker),
     row: name => read.rows().find(row => row.dataset.worker === name),
     column: key => document.querySelector(`#workers [data-sort='${key}']`).closest('th').cellIndex,

@@ -39,7 +39,8 @@ fn assert_rows(console: &Console<'_>, world: &World) {
         assert!(said("state").contains("exact"), "{}", said("state"));
         assert_eq!(said("source"), "registered");
         for column in ["restarts", "skipped"] {
-            assert_eq!(said(column), "0", "{name} {column}");
+            let entry = &world.get("/v1/workers")[number];
+            assert_eq!(said(column), "0", "{name} {column}: {entry}");
         }
     }
 }

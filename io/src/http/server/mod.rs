@@ -16,6 +16,7 @@ pub use tls::{TlsError, TlsFiles};
 use super::access::{Door, Gate};
 use super::aside::{self, Aside};
 use super::body::Held;
+use super::flow::Flow;
 use super::live::{self, Live};
 use super::route::{Router, Seat, seats};
 use super::state::ThreadState;
@@ -145,6 +146,7 @@ pub struct Server {
     addresses: Vec<Address>,
     admin_address: Option<Address>,
     status: Arc<HttpStatus>,
+    flow: Arc<Flow>,
     live: live::Shared,
     /// Until when requests in flight may go on, once it stops.
     stopping: Sender<Option<Instant>>,
@@ -191,16 +193,22 @@ impl Server {
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
         let answer_aside = threads.div_ceil(HTTP_THREADS_PER_ASIDE);
-        let mut seats = seats(threads + answer_aside, config.routing.decisions);
+        let seats = seats(threads + answer_aside, config.routing.decisions);
+        let mut seats = seats.peekable();
+        let counted = seats.peek().map(|seat| Arc::clone(seat.status().all()));
+        let flow = Arc::new(Flow::new(fleet, &counted.unwrap_or_default()));
         let states = seats.by_ref().take(answer_aside);
-        let states =
-            states.map(|seat| begin(seat, fleet, &status, (config, &live), (tokenizer, tracer)));
+        let states = states.map(|seat| {
+            let shared = (config, &live, &flow);
+            begin(seat, fleet, &status, shared, (tokenizer, tracer))
+        });
         let (aside, answering_aside) = Aside::start(states)?;
         let (stopping, stop) = channel(None);
         let mut server = Self {
             addresses,
             admin_address,
             status,
+            flow,
             live,
             stopping,
             threads: Vec::new(),
@@ -220,6 +228,7 @@ impl Server {
                 config: config.clone(),
                 fleet: Arc::clone(fleet),
                 gate: Arc::clone(&gate),
+                flow: Arc::clone(&server.flow),
                 live: Arc::clone(&server.live),
                 tls: tls.clone(),
                 aside: aside.clone(),
@@ -275,6 +284,23 @@ impl Server {
         self.live.store(Arc::new(live_of(config)));
     }
 
+    /// Takes a sample of what the node does, for `/v1/flow`. O(workers).
+    pub fn sample(&self) {
+        self.flow.sample();
+    }
+
+    /// The same, for whoever is to do that each second.
+    pub fn sampling(&self) -> impl Fn() + Send + use<> {
+        let flow = Arc::clone(&self.flow);
+        move || flow.sample()
+    }
+
+    /// It is about to stop: it is not ready any more, and what would never end ends.
+    fn leave(&self) {
+        self.status.leave();
+        self.flow.end();
+    }
+
     /// Says that it is not ready, for [`ServerConfig::drain_notice`]; then accepts no more connections, ends idle
     /// ones, lets requests in flight finish for up to [`ServerConfig::drain_time`], and joins the threads.
     pub fn stop(self) {
@@ -284,7 +310,7 @@ impl Server {
     /// The same, as far as there is time for it.
     pub fn stop_by(self, ending: &Ending) {
         ending.enter(EndStep::Notice);
-        self.status.leave();
+        self.leave();
         let live = self.live.load_full();
         thread::sleep(ending.at_most(live.drain_notice));
         ending.enter(EndStep::Requests);
@@ -296,7 +322,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.status.leave();
+        self.leave();
         let until = Instant::now() + self.live.load().drain_time;
         self.stopping.send_if_modified(|stopping| {
             let first = stopping.is_none();
@@ -316,13 +342,14 @@ fn begin(
     seat: Seat,
     fleet: &Arc<Fleet>,
     status: &Arc<HttpStatus>,
-    (config, live): (&ServerConfig, &live::Shared),
+    (config, live, flow): (&ServerConfig, &live::Shared, &Arc<Flow>),
     (tokenizer, tracer): (Option<&Tokenizer>, Option<&Tracer>),
 ) -> impl FnOnce() -> ThreadState + Send + use<> {
     let (fleet, status) = (Arc::clone(fleet), Arc::clone(status));
-    let (live, router) = (Arc::clone(live), Router::new(seat, &config.routing));
+    let (live, flow) = (Arc::clone(live), Arc::clone(flow));
+    let router = Router::new(seat, &config.routing);
     let (tokenizer, tracer) = (tokenizer.cloned(), tracer.cloned());
-    move || ThreadState::new(fleet, status, &live, router, tokenizer, tracer)
+    move || ThreadState::new(fleet, status, (&live, flow), router, tokenizer, tracer)
 }
 
 /// What of the settings can change.
@@ -395,6 +422,7 @@ struct Thread {
     config: ServerConfig,
     fleet: Arc<Fleet>,
     gate: Arc<Gate>,
+    flow: Arc<Flow>,
     live: live::Shared,
     tls: Option<Arc<Tls>>,
     aside: Aside,
@@ -452,7 +480,7 @@ impl Thread {
             state: RefCell::new(ThreadState::new(
                 self.fleet,
                 status,
-                &self.live,
+                (&self.live, self.flow),
                 Router::new(self.seat, &config.routing),
                 self.tokenizer,
                 self.tracer,

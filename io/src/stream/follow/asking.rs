@@ -14,6 +14,7 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
     /// A replay from this number on is asked for now: when the next one may be.
     pub(super) fn note_ask(&mut self, now: Instant, from: u64) {
         self.open = true;
+        self.tell_tally();
         self.status.add_replay(from);
         let quiet =
             |last: Instant| now.saturating_duration_since(last) >= self.timing.cool_down_forget;

@@ -37,13 +37,18 @@ impl<P: Payload + AsRef<[u8]>> Follower<P> {
         self.publish();
     }
 
-    /// Tells what changed.
-    pub(super) fn publish(&mut self) {
+    /// Tells what happened to numbers. Before what is done about it, so that the history has both in that order.
+    pub(super) fn tell_tally(&mut self) {
         let tally = self.sequence.take_tally();
         if tally != Tally::default() {
             self.status.add_gaps(tally.gaps, tally.missed, tally.before);
             self.status.add_restarts(tally.restarts);
         }
+    }
+
+    /// Tells what changed.
+    pub(super) fn publish(&mut self) {
+        self.tell_tally();
         let held_back = match self.sequence.holds_back() {
             true => self.sequence.waiting(),
             false => 0,
