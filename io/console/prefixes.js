@@ -138,6 +138,7 @@ export class PrefixesView {
     const { exact, left_out: left, half_life_seconds: half } = this.#answer;
     const parts = [`counts halve each ${half / 60} min`];
     if (!exact) parts.push("lookups were sampled: estimates");
+    if (left.forgotten > 0) parts.push(`${many(left.forgotten, "prefix", "prefixes")} forgotten for want of room`);
     if (left.full + left.busy > 0) parts.push(`${many(left.full + left.busy, "lookup")} not counted`);
     setText(this.told, parts.join(" · "));
   }
