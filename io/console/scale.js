@@ -1,7 +1,6 @@
 // From values to places: nice ends, nice ticks, and times on the clock.
 
 const NICE = [1, 2, 5, 10];
-const INTERVALS = 4;
 const MINUTES = [0.25, 0.5, 1, 2, 3, 5, 10];
 
 /** The least nice number (1, 2 or 5 with zeros, 25 with any) that is not less. */
@@ -15,12 +14,12 @@ export function niceUp(value) {
  * A linear scale from 0. `before` is the top that was shown last: it stays as long as it fits, so that an axis does not jump.
  * @returns {{top: number, ticks: number[], at: (value: number) => number}} `at` gives 0 at the bottom, 1 at the top
  */
-export function linear(most, before = 0) {
+export function linear(most, before = 0, intervals = 4) {
   const fits = before >= most && most > before * 0.4;
   let top = before;
-  let step = niceUp(Math.max(most, 1e-9) / INTERVALS);
+  let step = niceUp(Math.max(most, 1e-9) / intervals);
   if (!fits) top = Math.max(step, Math.ceil((most / step) * (1 - 1e-9)) * step);
-  else step = niceUp(before / INTERVALS);
+  else step = niceUp(before / intervals);
   const ticks = [];
   for (let tick = 0; tick <= top * (1 + 1e-9); tick += step) ticks.push(Number(tick.toPrecision(12)));
   return { top, ticks, at: (value) => value / top };
