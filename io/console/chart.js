@@ -8,6 +8,8 @@ const LEFT = 46;
 const RIGHT = 10;
 const TOP = 8;
 const BOTTOM = 20;
+/** From this height on there is room for more ticks. */
+const ROOMY = 220;
 
 /**
  * What a chart shows.
@@ -136,7 +138,7 @@ export class Chart {
     if (this.spec.scale === "share") this.scale = share();
     else if (this.spec.scale === "log") this.scale = this.#before = most > 0 ? logarithmic(least, most, this.#before) : logarithmic(1, 100);
     else {
-      this.scale = linear(Math.max(most, this.spec.topLeast ?? 1), this.#before ?? 0);
+      this.scale = linear(Math.max(most, this.spec.topLeast ?? 1), this.#before ?? 0, this.#size[1] > ROOMY ? 6 : 4);
       this.#before = this.scale.top;
     }
   }

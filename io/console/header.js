@@ -45,18 +45,22 @@ function linkWords(state) {
 
 function drawBanner(state) {
   const banner = element("banner");
-  const [words, button] = banner.children;
+  const [said, button] = banner.children;
+  // The countdown is for those who look: heard each second, it would be a nuisance.
+  const [words, countdown] = said.children;
   banner.hidden = state.link !== "lost" && state.link !== "refused";
   if (banner.hidden) return;
   const asOf = state.heardAt === null ? "" : `As of ${clock(state.heardAt)}. `;
   const why = state.words.charAt(0).toUpperCase() + state.words.slice(1);
   if (state.link === "refused") {
+    setText(countdown, "");
     setText(words, `${asOf}The node wants a token before it tells anything.`);
     setText(button, "Sign in");
     return;
   }
   const seconds = Math.max(0, Math.ceil((state.nextAt - Date.now()) / 1000));
-  setText(words, `${asOf}${why}; ${seconds ? `next try in ${seconds} s` : "trying again"}.`);
+  setText(words, `${asOf}${why}.`);
+  setText(countdown, seconds ? `Next try in ${seconds} s.` : "Trying again…");
   setText(button, "Try now");
 }
 

@@ -54,7 +54,7 @@ export class PrefixesView {
     this.full = h("div", { class: "prefix-body", hidden: true },
       h("div", { class: "panel picture" }, h("div", { class: "over" }, this.way, legend), this.icicle.element, this.readout),
       h("div", { class: "tables" },
-        h("section", { class: "panel", "aria-label": "The hottest" }, h("h3", {}, "The hottest"), h("div", { class: "wide" }, table)),
+        h("section", { class: "panel", "aria-label": "The hottest" }, h("h3", {}, "The hottest"), h("div", { class: "wide", "data-scrolls": true }, table)),
         h("section", { class: "panel", id: "lonely", "aria-label": "Hot, but on one pod only" }, h("h3", {}, "Hot, but on one pod only"),
           h("p", { class: "small-words" }, "If that pod goes or is busy, these are computed anew."), this.lonely)));
     this.nothing = h("div", {}, h("div", { class: "blank loading" }, h("p", {}, "Asking for the prefixes…")));
@@ -138,6 +138,7 @@ export class PrefixesView {
     const { exact, left_out: left, half_life_seconds: half } = this.#answer;
     const parts = [`counts halve each ${half / 60} min`];
     if (!exact) parts.push("lookups were sampled: estimates");
+    if (left.forgotten > 0) parts.push(`${many(left.forgotten, "prefix", "prefixes")} forgotten for want of room`);
     if (left.full + left.busy > 0) parts.push(`${many(left.full + left.busy, "lookup")} not counted`);
     setText(this.told, parts.join(" · "));
   }

@@ -3,10 +3,11 @@
 const NICE = [1, 2, 5, 10];
 const MINUTES = [0.25, 0.5, 1, 2, 3, 5, 10];
 
-/** The least nice number (1, 2 or 5 with zeros) that is not less. */
+/** The least nice number (1, 2 or 5 with zeros, 25 with any) that is not less. */
 export function niceUp(value) {
   const ten = 10 ** Math.floor(Math.log10(value));
-  return NICE.find((step) => step * ten >= value * (1 - 1e-9)) * ten;
+  const steps = ten >= 10 ? [1, 2, 2.5, 5, 10] : NICE;
+  return steps.find((step) => step * ten >= value * (1 - 1e-9)) * ten;
 }
 
 /**

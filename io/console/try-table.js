@@ -40,5 +40,5 @@ export function candidateTable(explained) {
   const head = h("tr", {}, HEADS.map(([name, kind]) => h("th", { class: kind, scope: "col" }, name || h("span", { class: "unseen" }, "Verdict"))));
   const rows = explained.candidates.map((candidate) => row(candidate, explained, ranked));
   const more = explained.left_out ? h("p", { class: "small-words rest" }, `${whole(explained.left_out)} more are not listed.`) : null;
-  return h("div", {}, h("div", { class: "wide" }, h("table", { class: "plain candidates" }, h("thead", {}, head), h("tbody", {}, rows))), more);
+  return h("div", {}, h("div", { class: "wide", "data-scrolls": true }, h("table", { class: "plain candidates" }, h("thead", {}, head), h("tbody", {}, rows))), more);
 }

@@ -155,6 +155,8 @@ fn introduce(
     )?;
     writeln!(out, "  curl -s http://{address}/v1/workers")?;
     writeln!(out)?;
+    writeln!(out, "Or look at it in a browser: http://{address}/")?;
+    writeln!(out)?;
     out.flush()
 }
 

@@ -109,18 +109,19 @@ fn contexts_salts_and_given_keys_are_prefixes_of_their_own() {
     let mut salt = ExtraHasher::new();
     salt.text("tenant-A");
     let salted = [salt.finish(), ExtraDigest::NONE];
-    fixture.store("a#0", &Blocks::of(&prompt(8)));
+    let tokens = prompt(8);
+    fixture.store("a#0", &Blocks::of(&tokens));
     let blocks = Blocks {
         extra: &salted,
         chain: 1,
-        ..Blocks::of(&prompt(8))
+        ..Blocks::of(&tokens)
     };
     fixture.store("a#0", &blocks);
     let blocks = Blocks {
         adapter: Some("fr"),
         block_size: 2,
         chain: 2,
-        ..Blocks::of(&prompt(8))
+        ..Blocks::of(&tokens)
     };
     fixture.store("a#0", &blocks);
     let mut client = fixture.client();

@@ -50,10 +50,11 @@ impl Page {
     pub(super) fn render(&self) -> String {
         let title = self.title();
         let mut out = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+            "<!doctype html>\n<html lang=\"en\" data-theme=\"system\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title} · kvroute</title>\n<link rel=\"icon\" href=\"/console/icon.svg\">\n\
-             <link rel=\"stylesheet\" href=\"/console/page.css\">\n</head>\n<body>\n\
+             <link rel=\"stylesheet\" href=\"/console/page.css\">\n\
+             <script src=\"/console/early.js\"></script>\n</head>\n<body>\n\
              <nav><a href=\"/\">kvroute</a></nav>\n<main>\n"
         );
         html::push_html(&mut out, self.events().into_iter());
