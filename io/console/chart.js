@@ -10,6 +10,8 @@ const TOP = 8;
 const BOTTOM = 20;
 /** From this height on there is room for more ticks. */
 const ROOMY = 220;
+/** Half a flag and half a time. */
+const COVERED = 50;
 
 /**
  * What a chart shows.
@@ -156,7 +158,7 @@ export class Chart {
       const x = Math.round(this.#x(tick)) + 0.5;
       parts.push(svg("line", { x1: x, x2: x, y1: height - BOTTOM, y2: height - BOTTOM + 4, class: "base" }));
       const inside = Math.min(Math.max(x, LEFT + 4), width - (marks.seconds ? 26 : 18));
-      parts.push(svg("text", { x: inside, y: height - 4, "text-anchor": "middle" }, marks.seconds ? clock(tick) : minute(tick)));
+      parts.push(svg("text", { x: inside, y: height - 4, "text-anchor": "middle", class: "time" }, marks.seconds ? clock(tick) : minute(tick)));
     }
     this.grid.replaceChildren(...parts);
   }
@@ -200,11 +202,20 @@ export class Chart {
     return `${this.spec.title} ${clock(sample.at_ms)}: ${parts.map(([name, value]) => `${name} ${this.spec.words(value)}`).join(", ") || "no value"}`;
   }
 
+  // Times on the axis that the crosshair's own would half cover.
+  #makeWay(flagAt) {
+    for (const text of this.grid.querySelectorAll(".time")) {
+      const covered = flagAt !== null && Math.abs(Number(text.getAttribute("x")) - flagAt) < COVERED;
+      text.style.visibility = covered ? "hidden" : "";
+    }
+  }
+
   /** Puts the crosshair at a sample; null takes it away. */
   point(sample) {
     this.#at = sample;
     this.cross.style.display = sample ? "" : "none";
     this.#read(sample ?? this.shown?.at(-1));
+    if (!sample) this.#makeWay(null);
     if (!sample || this.#size[0] === 0) return;
     const [width, height] = this.#size;
     const x = this.#x(sample.at_ms);
@@ -225,5 +236,6 @@ export class Chart {
     setAttr(this.flagBack, "y", height - 16);
     setAttr(this.flagBack, "width", 60);
     setText(this.flag, clock(sample.at_ms));
+    this.#makeWay(flagAt);
   }
 }
