@@ -42,6 +42,11 @@ fn what_a_request_allocates_does_not_grow_with_its_prompt() {
     // A trace that nobody records is not looked at: as any other headers.
     let (trace, other) = (both(with_trace).0, both(with_others).0);
     let health = both(|_| b"GET /health HTTP/1.1\r\nhost: node\r\n\r\n".to_vec());
+    // What was counted above had samples among it: the trie of prefixes that are asked for has them.
+    let prefixes = b"GET /v1/prefixes?limit=1 HTTP/1.1\r\nhost: node\r\n\r\n";
+    let length = client.exchange(prefixes);
+    let shown = String::from_utf8_lossy(&client.answer[..length]).into_owned();
+    assert!(shown.contains("\"to_tokens\":256,\"asked\":"), "{shown}");
     println!(
         "allocations and reallocations a request, {WORKERS} workers found, {SHORT} and {BLOCKS} blocks"
     );
@@ -133,8 +138,8 @@ impl Client {
         (counted.allocations + counted.reallocations) as f64 / REQUESTS as f64
     }
 
-    /// Asks, and reads the whole answer: a good one.
-    fn exchange(&mut self, request: &[u8]) {
+    /// Asks, and reads the whole answer: a good one. Its length.
+    fn exchange(&mut self, request: &[u8]) -> usize {
         self.stream.write_all(request).expect("written");
         let mut filled = 0;
         while !is_whole(&self.answer[..filled]) {
@@ -144,6 +149,7 @@ impl Client {
             filled += read;
         }
         assert!(self.answer.starts_with(b"HTTP/1.1 200 "));
+        filled
     }
 }
 

@@ -37,7 +37,7 @@ impl<const N: usize> Window<N> {
 }
 
 /// What was counted after an earlier state.
-fn since<const N: usize>(now: &Counted<N>, before: &Counted<N>) -> Counted<N> {
+pub(super) fn since<const N: usize>(now: &Counted<N>, before: &Counted<N>) -> Counted<N> {
     let mut counted = *now;
     for (bucket, before) in counted.buckets.iter_mut().zip(before.buckets) {
         *bucket = bucket.saturating_sub(before);

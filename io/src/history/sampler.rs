@@ -70,7 +70,7 @@ struct OfThreads {
 }
 
 /// Requests that look prompts up, or are about one: who looks at the node must not see how long looking takes.
-const TIMED: [Endpoint; 8] = [
+pub(super) const TIMED: [Endpoint; 8] = [
     Endpoint::Match,
     Endpoint::Batch,
     Endpoint::Route,
@@ -254,7 +254,7 @@ fn sum<const N: usize>(all: impl Iterator<Item = Counted<N>>) -> Option<Counted<
     })
 }
 
-fn lookup_times(threads: &[ThreadStatus]) -> Counted<15> {
+pub(super) fn lookup_times(threads: &[ThreadStatus]) -> Counted<15> {
     let of = |thread: &ThreadStatus| {
         let kinds = LookupKind::ALL.iter();
         sum(kinds.map(|&kind| thread.lookups.times(kind)))
@@ -263,7 +263,7 @@ fn lookup_times(threads: &[ThreadStatus]) -> Counted<15> {
     all.unwrap_or(Counted::none(&[0; 15]))
 }
 
-fn request_times(threads: &[ThreadStatus]) -> Counted<21> {
+pub(super) fn request_times(threads: &[ThreadStatus]) -> Counted<21> {
     let of = |thread: &ThreadStatus| {
         let endpoints = TIMED.iter();
         sum(endpoints.map(|&endpoint| thread.requests.times(endpoint)))
@@ -272,7 +272,7 @@ fn request_times(threads: &[ThreadStatus]) -> Counted<21> {
     all.unwrap_or(Counted::none(&[0; 21]))
 }
 
-fn lags(fleet: &Fleet) -> Option<Counted<19>> {
+pub(super) fn lags(fleet: &Fleet) -> Option<Counted<19>> {
     let mut all: Option<Counted<19>> = None;
     fleet.measured(&mut |thread| {
         let lags = thread.lags();

@@ -6,16 +6,16 @@
 use super::error::{ApiError, JSON, Reply};
 use super::state::{Call, ThreadState};
 use crate::fleet::Fleet;
-use crate::history::{History, Rendered, Sampler};
+use crate::history::{Counts, History, Minutes, Rendered, Sampler};
 use crate::limits::{DUMP_PIECE_BYTES, FLOW_PATIENCE, FLOW_STREAMS_MAX, SAMPLE_INTERVAL};
-use crate::status::{ThreadStatus, now_ms};
+use crate::status::{HttpStatus, ThreadStatus, now_ms};
 use http_body_util::channel::{Channel, Sender};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
@@ -36,10 +36,27 @@ struct Latest {
     ended: bool,
 }
 
+/// Whose counters they are.
+#[derive(Debug)]
+struct Counters {
+    fleet: Arc<Fleet>,
+    threads: Arc<[ThreadStatus]>,
+    http: Arc<HttpStatus>,
+}
+
+impl Counters {
+    fn read(&self) -> Counts {
+        Counts::read(&self.fleet, &self.threads, &self.http)
+    }
+}
+
 /// The samples, and the streams that send them.
 #[derive(Debug)]
 pub(super) struct Flow {
     sampler: Mutex<Sampler>,
+    /// What problems are judged by.
+    minutes: Mutex<Minutes>,
+    counters: Counters,
     history: History,
     latest: watch::Sender<Latest>,
     /// How many streams there are.
@@ -47,17 +64,40 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(fleet: &Arc<Fleet>, threads: &Arc<[ThreadStatus]>) -> Self {
+    pub(super) fn new(
+        fleet: &Arc<Fleet>,
+        threads: &Arc<[ThreadStatus]>,
+        http: &Arc<HttpStatus>,
+    ) -> Self {
+        let now = Instant::now();
+        let counters = Counters {
+            fleet: Arc::clone(fleet),
+            threads: Arc::clone(threads),
+            http: Arc::clone(http),
+        };
         Self {
-            sampler: Mutex::new(Sampler::new(fleet, threads, Instant::now())),
+            sampler: Mutex::new(Sampler::new(fleet, threads, now)),
+            minutes: Mutex::new(Minutes::new(now, counters.read())),
+            counters,
             history: History::default(),
             latest: watch::Sender::default(),
             streams: AtomicUsize::new(0),
         }
     }
 
+    /// What was counted in the last minutes, and in how long a time. O(workers).
+    pub(super) fn lately(&self) -> Option<(Duration, Counts)> {
+        let counts = self.counters.read();
+        self.minutes().until(Instant::now(), &counts)
+    }
+
+    fn minutes(&self) -> MutexGuard<'_, Minutes> {
+        self.minutes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a sample now, and has it sent. O(workers).
     pub(super) fn sample(&self) {
+        self.minutes().note(Instant::now(), || self.counters.read());
         let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let sample = sampler.sample(now_ms(), Instant::now());
         match self.history.add(&sample) {

@@ -2,9 +2,12 @@
 use super::error::{ApiError, Reply};
 use super::state::{Call, ThreadState};
 use crate::fleet::{Fleet, Readiness, WorkerInfo};
+use crate::history::Counts;
 use crate::metrics;
-use crate::problems::{self, Facts, Problem, WorkerFact};
-use crate::status::{Dropped, Happened, HistoryEntry, Trust, now_ms};
+use crate::problems::{self, Facts, Lately, Problem, WorkerFact};
+use crate::status::{
+    Dropped, Happened, HistoryEntry, Refused, Reloaded, SkipReason, Trust, now_ms,
+};
 use crate::tokenize::local::State;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -60,7 +63,10 @@ fn gather(state: &ThreadState) -> Facts {
         index_bytes_max: fleet.index().bytes_max(),
         descriptors: metrics::descriptors(),
         tokenizers_off: off.map(|local| local.name().to_owned()).collect(),
-        lately: None,
+        lately: state
+            .flow
+            .lately()
+            .map(|(time, counts)| lately(time, &counts)),
     }
 }
 
@@ -71,6 +77,56 @@ fn waiting(state: &ThreadState, fleet: &Fleet) -> Option<String> {
     match fleet.readiness() {
         Readiness::Ready { .. } => None,
         Readiness::Waiting(what) => Some(what),
+    }
+}
+
+/// Reasons that say that a bound was met.
+const BOUNDS: &[SkipReason] = &[
+    SkipReason::HeldBackFull,
+    SkipReason::FrameTooLarge,
+    SkipReason::Contexts,
+    SkipReason::WaitingFull,
+    SkipReason::IndexFull,
+];
+
+/// Reasons that say that the engine publishes something else than is understood.
+const UNKNOWN: &[SkipReason] = &[
+    SkipReason::UnknownTag,
+    SkipReason::Shape,
+    SkipReason::Field,
+    SkipReason::MissingField,
+    SkipReason::TokenPairs,
+    SkipReason::Counts,
+    SkipReason::Group,
+    SkipReason::Medium,
+    SkipReason::MalformedBatch,
+    SkipReason::Framing,
+];
+
+fn lately(time: Duration, counts: &Counts) -> Lately {
+    let skipped = |reasons: &[SkipReason]| {
+        let counted = reasons.iter();
+        let counted = counted.map(|&why| (why.as_str(), counts.skipped[why as usize]));
+        counted.collect()
+    };
+    let refused = Refused::ALL.iter();
+    let reloaded = Reloaded::ALL.iter();
+    Lately {
+        seconds: time.as_secs_f64(),
+        requests: counts.requests,
+        failed: counts.failed,
+        lookups: counts.lookups,
+        lookup_p99: counts.lookup_p99(),
+        request_p99: counts.request_p99(),
+        lag_p99: counts.lag_p99(),
+        dropped: skipped(BOUNDS),
+        unknown: skipped(UNKNOWN),
+        refused: refused
+            .map(|&why| (why.as_str(), counts.refused[why as usize]))
+            .collect(),
+        reload_failures: reloaded
+            .map(|&what| (what.as_str(), counts.reload_failures[what as usize]))
+            .collect(),
     }
 }
 

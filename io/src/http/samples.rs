@@ -153,3 +153,118 @@ fn pod_of(view: &FleetView, worker: WorkerId) -> &str {
     view.worker(worker)
         .map_or("", |info| info.pod().pod.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Fleet, Subscribe};
+    use crate::http::lookup::Lookup;
+    use crate::status::{OwnStatus, ThreadStatus, Trust};
+    use crate::stream::saved::SaveTo;
+    use crate::stream::{NewWorker, QueueFull};
+    use kvroute_engine::hash::ExtraDigest;
+    use kvroute_engine::types::EngineHash;
+    use kvroute_engine::{Index, IndexConfig, Store};
+    use serde_json::json;
+    use std::sync::Mutex;
+
+    /// Keeps the workers, by `pod#rank`.
+    #[derive(Debug, Default)]
+    struct Engines(Mutex<Vec<NewWorker>>);
+
+    impl Subscribe for Arc<Engines> {
+        fn add(&self, worker: NewWorker) -> Result<(), QueueFull> {
+            self.0.lock().unwrap().push(worker);
+            Ok(())
+        }
+
+        fn remove(&self, _: WorkerId) {}
+
+        fn verify(&self, _: WorkerId) {}
+
+        fn unheard(&self, _: WorkerId) {}
+
+        fn distrust(&self, _: WorkerId) {}
+
+        fn save(&self, _: WorkerId, _: SaveTo) {}
+    }
+
+    /// A fleet of model `m` in which these workers hold so many blocks of the prompt.
+    fn fleet(prompt: &[u32], workers: &[(&str, u32, usize)]) -> Fleet {
+        let index = Index::new(IndexConfig::default());
+        let engines = Arc::new(Engines::default());
+        let fleet = Fleet::new(Arc::clone(&index), Arc::clone(&engines));
+        let participant = index.participant();
+        for (pod, rank, _) in workers {
+            if *rank == 0 {
+                let events = format!("tcp://{pod}.invalid:1");
+                let pod = json!({"pod": pod, "model": "m", "events": events, "ranks": 2});
+                fleet.add(serde_json::from_value(pod).unwrap()).unwrap();
+            }
+        }
+        for (pod, rank, blocks) in workers {
+            let name = format!("{pod}#{rank}");
+            let mut known = engines.0.lock().unwrap();
+            let worker = known.iter_mut().find(|worker| worker.name == name);
+            let worker = worker.unwrap();
+            worker.status.set_trust(Trust::Exact);
+            let hashes: Vec<_> = (1..=*blocks as u64).map(EngineHash).collect();
+            let event = Store {
+                adapter: None,
+                block_size: 16,
+                tier: Tier::Gpu,
+                parent: None,
+                hashes: &hashes,
+                tokens: &prompt[..blocks * 16],
+                extra: &[ExtraDigest::NONE; 0],
+                says_extra: true,
+            };
+            worker.writer.store(&participant, &event).unwrap();
+        }
+        fleet
+    }
+
+    #[test]
+    fn a_lookup_that_is_a_sample_allocates_nothing() {
+        let tokens: Vec<u32> = (0..1_100 * 16).collect();
+        let workers = [("a", 0, 1_100), ("a", 1, 700), ("b", 0, 300), ("c", 0, 1)];
+        let fleet = fleet(&tokens, &workers);
+        let hot = Arc::new(Hot::new());
+        let status = OwnStatus::of([ThreadStatus::default()].into(), 0);
+        let mut lookup = Lookup::new(&fleet, status, Arc::clone(&hot));
+        let tokens: &[[u8; 4]] = bytemuck::cast_slice(&tokens);
+        let mut found = |tokens| {
+            let query = Query {
+                model: "m",
+                lora: None,
+                cache_salt: None,
+                extra_keys: &[],
+                block_size: None,
+                prompt: Prompt::Tokens(tokens),
+            };
+            lookup.run(&fleet, &query, |scores| scores.credited().count())
+        };
+        assert_eq!(found(tokens).unwrap(), 4);
+        let counted = allocation_counter::measure(|| {
+            for n in 1..=200 {
+                assert!(found(&tokens[..n * 16]).unwrap() > 0);
+            }
+        });
+        assert_eq!(counted.count_total, 0);
+        let shown = hot.picture(&[ContextDigest::of("m", "", 16)], 1_000);
+        // All of them were samples, less what a test's seconds take off.
+        assert!(shown.exact && (180_000..=201_000).contains(&shown.lookups));
+        let nodes = &shown.contexts[0].nodes;
+        let at = |block: u32| {
+            let piece = nodes
+                .iter()
+                .find(|node| node.from < block && block <= node.to);
+            let held = piece.unwrap().held;
+            (held.pods, held.workers)
+        };
+        // The first block is asked for without end; the others were asked for last in other lookups.
+        assert_eq!((at(1), at(200)), ((3, 4), (2, 3)));
+        assert_eq!((at(300), at(301)), ((2, 3), (1, 2)));
+        assert_eq!(nodes.iter().map(|node| node.to).max(), Some(1_024));
+    }
+}

@@ -23,3 +23,7 @@ pub const QUANTILE_STATES_MAX: usize = 16;
 pub const FLOW_STREAMS_MAX: usize = 32;
 /// Time for the reader of such a stream to take one sample: a network that breaks for a moment, and no more.
 pub const FLOW_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two states of the counters that problems are judged by.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// States that are kept: problems are judged by ten minutes, the longest time of an alert's rate that the node can judge alone.
+pub const MINUTES_KEPT: usize = 11;

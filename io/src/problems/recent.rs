@@ -15,7 +15,7 @@ const LATE: f64 = 1.0;
 const UNKNOWN: u64 = 3;
 
 pub(super) fn find(facts: &Facts, found: &mut Vec<Problem>) {
-    let Some(lately) = facts.lately.as_ref().filter(|lately| lately.seconds >= 1.0) else {
+    let Some(lately) = &facts.lately else {
         return;
     };
     found.extend(failed(lately));
@@ -36,6 +36,11 @@ pub(super) fn find(facts: &Facts, found: &mut Vec<Problem>) {
         let text = format!("Files could not be read again within {minutes}, so what they said before holds: {which}.");
         Problem::new("KvrouteReloadFailed", Ticket, text)
     }));
+}
+
+/// Over a minute at least: in the first seconds of a node a single one would be often.
+fn per_second(count: u64, lately: &Lately) -> f64 {
+    count as f64 / lately.seconds.max(60.0)
 }
 
 fn minutes(lately: &Lately) -> String {
@@ -62,7 +67,7 @@ fn listed(counts: &[(&'static str, u64)], enough: u64) -> Option<(u64, String)> 
 /// More than one request in twenty, and more than one in ten seconds.
 fn failed(lately: &Lately) -> Option<Problem> {
     let share = lately.failed as f64 / lately.requests.max(1) as f64;
-    let many = share > 0.05 && lately.requests as f64 / lately.seconds > 0.1;
+    let many = share > 0.05 && per_second(lately.requests, lately) > 0.1;
     many.then(|| {
         let text = format!(
             "{:.0} % of the requests within {} were answered with an error of the node ({} of {}).",
@@ -76,7 +81,7 @@ fn failed(lately: &Lately) -> Option<Problem> {
 }
 
 fn slow(lately: &Lately) -> impl Iterator<Item = Problem> {
-    let asked = lately.lookups as f64 / lately.seconds > 1.0;
+    let asked = per_second(lately.lookups, lately) > 1.0;
     let lookups = lately.lookup_p99.filter(|&p99| asked && p99 > SLOW_LOOKUP);
     let lookups = lookups.map(|p99| {
         let text = format!("One lookup in a hundred takes {:.1} ms or more.", p99 * 1e3);
@@ -97,7 +102,7 @@ fn slow(lately: &Lately) -> impl Iterator<Item = Problem> {
 /// Told at once if there are any, and an alert above one in ten seconds.
 fn refused(lately: &Lately) -> Option<Problem> {
     let (count, which) = listed(&lately.refused, 1)?;
-    let often = count as f64 / lately.seconds > 0.1;
+    let often = per_second(count, lately) > 0.1;
     let severity = if often { Ticket } else { Info };
     let text = format!(
         "{count} requests or connections were turned away within {}: {which}.",

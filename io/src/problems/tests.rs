@@ -358,8 +358,15 @@ fn what_was_counted_lately_is_judged_by_the_alerts_thresholds() {
         with(&|l| l.reload_failures = vec![("tls", 1)]),
         [("KvrouteReloadFailed", Severity::Ticket)]
     );
-    // Nothing was counted yet.
-    assert_eq!(with(&|l| (l.seconds, l.failed) = (0.0, 1_000)), []);
+    // In the first seconds.
+    assert_eq!(
+        with(&|l| (l.seconds, l.refused) = (2.0, vec![("token", 6)])),
+        [("KvrouteRequestsRefused", Severity::Info)]
+    );
+    assert_eq!(
+        with(&|l| (l.seconds, l.refused) = (2.0, vec![("token", 7)])),
+        [("KvrouteRequestsRefused", Severity::Ticket)]
+    );
     let unknown = Lately {
         unknown: vec![("shape", 2), ("field", 7)],
         ..ten_minutes.clone()

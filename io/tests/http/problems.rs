@@ -1,7 +1,7 @@
 //! `GET /v1/problems`: what is wrong, as a caller reads it.
 use crate::client::Client;
 use crate::fixture::Fixture;
-use kvroute::status::{Dropped, Trust};
+use kvroute::status::{Dropped, SkipReason, Trust};
 use serde_json::{Value, json};
 
 /// Names and pods of what is wrong.
@@ -56,6 +56,12 @@ fn a_fleet_is_judged_as_it_is_now() {
     }
     let often = [named("KvrouteEnginesRestartOften", &["b"])];
     assert_eq!(wrong(&mut client), often);
+    // What is not understood counts from three times on.
+    status.add_skipped(SkipReason::UnknownTag, 2);
+    assert_eq!(wrong(&mut client), often);
+    status.add_skipped(SkipReason::Field, 1);
+    let unknown = ("KvrouteEventsUnknown".to_owned(), json!([]));
+    assert_eq!(wrong(&mut client), [often[0].clone(), unknown]);
     // The link of each leads to a page.
     let answer = client.get("/v1/problems").json();
     let runbook = answer["problems"][0]["runbook"].as_str().unwrap();

@@ -196,7 +196,7 @@ impl Server {
         let seats = seats(threads + answer_aside, config.routing.decisions);
         let mut seats = seats.peekable();
         let counted = seats.peek().map(|seat| Arc::clone(seat.status().all()));
-        let flow = Arc::new(Flow::new(fleet, &counted.unwrap_or_default()));
+        let flow = Arc::new(Flow::new(fleet, &counted.unwrap_or_default(), &status));
         let states = seats.by_ref().take(answer_aside);
         let states = states.map(|seat| {
             let shared = (config, &live, &flow);
