@@ -1,13 +1,15 @@
-//! What counting costs: a lookup alone and counted, a request's counters, and a batch's.
+//! What counting costs: a lookup alone and counted, hot prefixes, a request's counters, and a batch's.
 //!
 //! `cargo bench -p kvroute-bench --bench counters`; both sides of each pair run in one process, one after the other.
 use criterion::{Criterion, criterion_group, criterion_main};
+use kvroute::hot::{ContextDigest, Held, Hot, Sample, Sampler};
+use kvroute::limits::HOT_BLOCKS_MAX;
 use kvroute::status::{
     CodeClass, Endpoint, EventTally, IoStatus, LookupKind, LookupStatus, RequestName,
     RequestStatus, WorkerCounts,
 };
 use kvroute_bench::{Conversation, Filled, Query, Random, Size, conversations, query};
-use kvroute_engine::Matches;
+use kvroute_engine::{Keys, Matches, TokenKeys};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -88,5 +90,46 @@ fn batches(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, lookups, requests, batches);
+/// What remembering hot prefixes costs: a lookup that is no sample, and samples of short and long prompts.
+fn hot(c: &mut Criterion) {
+    let hot = Hot::new();
+    let mut sampler = Sampler::default();
+    let mut taken = 0;
+    c.bench_function("counters/hot/not a sample", |b| {
+        b.iter(|| {
+            if black_box(sampler.due()) {
+                taken += u64::from(sampler.taken(hot.now()));
+            }
+        });
+    });
+    assert!(taken > 0);
+    let context = ContextDigest::of("m", "", 16);
+    let held = [Held {
+        pods: 2,
+        workers: 2,
+    }; HOT_BLOCKS_MAX];
+    let mut keys = Vec::with_capacity(HOT_BLOCKS_MAX);
+    for blocks in [16, 256, 8_192] {
+        let tokens: Vec<u32> = Random(SEED).tokens(blocks).collect();
+        let depth = blocks.min(HOT_BLOCKS_MAX);
+        c.bench_function(&format!("counters/hot/sample of {blocks} blocks"), |b| {
+            b.iter(|| {
+                let mut computed = TokenKeys::new(1337, 16, black_box(&tokens), &[]);
+                keys.clear();
+                keys.extend((0..depth).map_while(|block| computed.key(block)));
+                let sample = Sample {
+                    context,
+                    weight: 1,
+                    again: false,
+                    keys: &keys,
+                    held: &held[..depth],
+                };
+                hot.add(hot.now(), &sample);
+            });
+        });
+    }
+    assert_eq!(hot.picture(&[context], 9).full, 0);
+}
+
+criterion_group!(benches, lookups, requests, batches, hot);
 criterion_main!(benches);

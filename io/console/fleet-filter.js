@@ -12,6 +12,11 @@ const KEYS = {
 };
 const ANYWHERE = ["pod", "model", "lora", "state", "source"];
 
+// `=` before a value: all of it, not a part.
+function isIn(value, part) {
+  return part.startsWith("=") ? value === part.slice(1) : value.includes(part);
+}
+
 function term(word) {
   const refused = word.length > 1 && word.startsWith("-");
   const plain = refused ? word.slice(1) : word;
@@ -21,7 +26,7 @@ function term(word) {
   const wanted = (named ? plain.slice(colon + 1) : plain).toLowerCase().split(named ? "," : "\0").filter(Boolean);
   const keys = named ? [key] : ANYWHERE;
   const fits = (worker) => wanted.length === 0
-    || keys.some((name) => KEYS[name](worker).some((value) => wanted.some((part) => value.toLowerCase().includes(part))));
+    || keys.some((name) => KEYS[name](worker).some((value) => wanted.some((part) => isIn(value.toLowerCase(), part))));
   return refused ? (worker) => !fits(worker) : fits;
 }
 

@@ -44,7 +44,7 @@ export class FleetView {
   #build(section) {
     this.filter = h("input", {
       id: "filter", type: "search", placeholder: "Filter: words, state:stale, model:…", "aria-label": "Filter workers", autocomplete: "off", spellcheck: "false",
-      title: "All words must fit: pod, model, adapter, state or source. pod:a,b fits either; -word must not fit. Press / to come here.",
+      title: "All words must fit: pod, model, adapter, state or source. pod:a,b fits either; pod:=a fits a alone; -word must not fit. Press / to come here.",
       oninput: () => this.#refilter(),
     });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Only workers in these states" }, STATES.map(({ name, words }) => {

@@ -2,6 +2,7 @@
 import { h, icon, setText } from "./dom.js";
 import { clock, lasting, many, whole } from "./format.js";
 import { linkState, nodeNow, onLink, retryNow } from "./link.js";
+import { worst } from "./problems.js";
 import { openSignIn } from "./signin.js";
 import { STATES } from "./states.js";
 import { onFlow } from "./stream.js";
@@ -28,12 +29,12 @@ export function drawNode(answer) {
   ready.dataset.ready = String(node.ready);
   ready.title = node.ready ? `Up for ${lasting(nodeNow() - node.started_ms)}` : node.waiting ?? "";
   const badge = element("problem-count");
-  const serious = problems.filter((problem) => problem.severity !== "info");
-  badge.hidden = serious.length === 0;
-  badge.dataset.hue = serious.some((problem) => problem.severity === "page") ? "page" : "ticket";
-  setText(badge, String(serious.length));
-  badge.setAttribute("aria-label", many(serious.length, "problem"));
-  document.title = serious.length ? `(${serious.length}) kvroute` : "kvroute";
+  const count = problems.length;
+  badge.hidden = count === 0;
+  badge.dataset.hue = worst(problems) ?? "info";
+  setText(badge, String(count));
+  badge.setAttribute("aria-label", many(count, "problem"));
+  document.title = count ? `(${count}) kvroute` : "kvroute";
 }
 
 function linkWords(state) {

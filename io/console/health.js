@@ -3,7 +3,7 @@ import { h, icon, setAttr, setText } from "./dom.js";
 import { hitRatio, ratesOf } from "./flow-charts.js";
 import { bytes, day, lasting, many, micros, percent, si, whole } from "./format.js";
 import { linkState, nodeNow, onLink } from "./link.js";
-import { onProblems } from "./problems.js";
+import { onProblems, worst } from "./problems.js";
 import { Spark } from "./spark.js";
 import { STATES } from "./states.js";
 import { onFlow } from "./stream.js";
@@ -21,7 +21,7 @@ const TILES = [
 ];
 
 function podLink(pod) {
-  return h("a", { href: `#/fleet?${new URLSearchParams({ q: `pod:${pod}` })}` }, pod);
+  return h("a", { href: `#/fleet?${new URLSearchParams({ q: `pod:=${pod}` })}` }, pod);
 }
 
 function pods(problem) {
@@ -96,16 +96,15 @@ export class HealthView {
   }
 
   #drawVerdict({ node, problems }) {
-    const wrong = problems.filter((problem) => problem.severity !== "info").length;
-    const hue = problems.some((problem) => problem.severity === "page") ? "page" : wrong ? "ticket" : "well";
+    const hue = worst(problems) ?? "well";
     const said = JSON.stringify([problems, node.ready, Math.floor(nodeNow() / 30000)]);
     this.tiles.hidden = this.below.hidden = false;
     if (said === this.#said) return;
     this.#said = said;
     this.verdict.dataset.hue = hue;
-    this.verdict.replaceChildren(icon(hue), wrong ? many(wrong, "problem") : "All well");
+    this.verdict.replaceChildren(icon(hue), problems.length ? many(problems.length, "problem") : "All well");
     const ready = node.ready ? "" : `Not ready: ${node.waiting ?? "it is still starting"}.`;
-    setText(this.told, ready || (wrong ? "" : problems.length ? "Nothing needs a hand; there is something to know." : "Nothing is wrong that this node can see."));
+    setText(this.told, ready || { well: "Nothing is wrong that this node can see.", info: "Nothing needs a hand so far." }[hue] || "");
     const focused = this.list.contains(document.activeElement) ? [...this.list.querySelectorAll("a")].indexOf(document.activeElement) : -1;
     this.list.replaceChildren(...problems.map(item));
     if (focused >= 0) this.list.querySelectorAll("a")[focused]?.focus();

@@ -16,6 +16,11 @@ export function onProblems(listener) {
   if (latest) listener(latest);
 }
 
+/** The worst severity of some problems; undefined if there are none. */
+export function worst(problems) {
+  return ["page", "ticket", "info"].find((severity) => problems.some((problem) => problem.severity === severity));
+}
+
 /** Begins to ask. */
 export function startProblems() {
   poll.start();

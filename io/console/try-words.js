@@ -12,6 +12,7 @@ function requests(candidate) {
 
 function holds(explained) {
   const { matched_tokens: matched, speculative_tokens: expected, tokens } = explained;
+  if (matched + expected === 0) return "it holds none of the prompt";
   const of = tokens ? ` of ${whole(tokens)}` : "";
   const more = expected > 0 ? `, and ${whole(expected)} more are expected there` : "";
   return `it holds ${whole(matched)}${of} ${tokens === 1 ? "token" : "tokens"}${more}`;
@@ -61,7 +62,9 @@ export function reasonWords(explained) {
 /** What the loads of the candidates allowed, or null if there was nothing to compare. */
 export function gateWords(explained) {
   const { gate, candidates } = explained;
-  if (candidates.length < 2) return null;
+  const compared = ["prefix_match", "prefix_match_skipped", "least_request_fallback"].includes(explained.reason);
+  if (candidates.length < 2 || !compared) return null;
+  if (gate.least === gate.most) return gate.most === 0 ? "None of them has a request." : `Each of them has ${many(gate.most, "request")}.`;
   const span = `They have between ${whole(gate.least)} and ${many(gate.most, "request")}, ${digits(gate.mean)} on average`;
   if (gate.imbalanced) return `${span}: that is too uneven, so only the least busy were let in.`;
   const out = candidates.filter((candidate) => !candidate.admitted).length;

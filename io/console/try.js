@@ -23,7 +23,7 @@ export class TryView {
     this.poll = new Poll(() => "/v1/workers", EVERY_MS, (workers) => this.#take(workers), (error) => this.#failed(error));
     this.#buildForm();
     this.#buildResult();
-    section.append(h("div", { class: "head" }, h("h2", {}, "Try it"), h("p", { class: "small-words" }, "who would get a prompt, and why; no engine is asked")), h("div", { class: "try" }, this.form, this.result));
+    section.append(h("div", { class: "head" }, h("h2", {}, "Try it"), h("p", { class: "small-words" }, "who would get a prompt, and why; nothing is computed for it")), h("div", { class: "try" }, this.form, this.result));
     onToken(() => this.#drawCurl());
     this.#kind();
   }

@@ -3,9 +3,23 @@ use crate::fake::{FakeEngine, Framing, Options};
 use crate::limits::APPLIED_TIME_MAX;
 use crate::trace::{Message, Recording};
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// First vLLM version whose replays carry the topic.
 const FOUR_FRAMES_SINCE: [u32; 3] = [0, 26, 0];
+
+/// A batch as if it were made now: nothing else of it is changed. With the recorded time the demo would show how long ago that was,
+/// in place of how late its own events come.
+fn stamped(payload: &[u8]) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    if let [0x90..=0x9f, 0xcb, rest @ ..] = payload.as_mut_slice()
+        && let Some(time) = rest.first_chunk_mut()
+        && let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
+    {
+        *time = now.as_secs_f64().to_be_bytes();
+    }
+    payload
+}
 
 /// A publisher of the recording, on sockets of its own.
 #[derive(Debug)]
@@ -79,12 +93,43 @@ impl<'r> Engine<'r> {
             self.wait_for_subscriber()?;
         }
         self.last = Some(number);
-        self.sockets()?.publish(number, &message.payload)
+        self.sockets()?.publish(number, &stamped(&message.payload))
     }
 
     fn sockets(&self) -> io::Result<&FakeEngine> {
         self.sockets
             .as_ref()
             .ok_or_else(|| io::Error::other("the engine is not running"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_time_of_a_batch_is_changed() {
+        let recorded = [&[0x93, 0xcb][..], &1.5_f64.to_be_bytes(), &[0x90, 0xc0]].concat();
+        let stamped = stamped(&recorded);
+        assert_eq!(stamped.len(), recorded.len());
+        assert_eq!(
+            (&stamped[..2], &stamped[10..]),
+            (&recorded[..2], &recorded[10..])
+        );
+        let time = f64::from_be_bytes(*stamped[2..].first_chunk().unwrap());
+        assert!(time > 1.7e9, "{time}");
+    }
+
+    #[test]
+    fn what_has_no_such_time_is_left_as_it_is() {
+        for other in [
+            &[][..],
+            &[0x93],
+            &[0x93, 0xcb, 1, 2],
+            &[0x93, 0x01, 0x90],
+            &[0x81; 20],
+        ] {
+            assert_eq!(stamped(other), other);
+        }
     }
 }

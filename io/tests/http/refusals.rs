@@ -204,7 +204,7 @@ fn unknown_paths_and_methods_are_told_what_there_is() {
         ("GET", "/v1/match", "POST"),
         ("PUT", "/v1/match", "POST"),
         ("PUT", "/v1/workers", "GET, HEAD, POST"),
-        ("GET", "/v1/workers/a", "DELETE"),
+        ("POST", "/v1/workers/a", "GET, HEAD, DELETE"),
         ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/query", "POST"),
         ("DELETE", "/register", "POST"),

@@ -173,22 +173,13 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let status = Arc::new(HttpStatus::of(config.sync_mode));
         let gate = Arc::new(gate(config, &status)?);
-        let tls = config
-            .tls
-            .as_ref()
-            .map(Tls::load)
-            .transpose()?
-            .map(Arc::new);
-        let mut binds = Vec::new();
-        for address in &config.listen {
-            binds.push(bind("listen", address, config.threads)?);
-        }
-        let addresses = binds.iter().map(|bind| bind.address.clone()).collect();
-        if let Some(address) = &config.admin_listen {
-            binds.push(bind("admin_listen", address, config.threads)?);
-        }
-        let last = binds.last().filter(|_| config.admin_listen.is_some());
-        let admin_address = last.map(|bind| bind.address.clone());
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+        let tls = tls.map(Arc::new);
+        let mut binds = bind_all(config)?;
+        let (for_clients, for_admins) = binds.split_at(config.listen.len());
+        let addresses = for_clients.iter().map(|bind| bind.address.clone());
+        let addresses = addresses.collect();
+        let admin_address = for_admins.first().map(|bind| bind.address.clone());
         let live = Arc::new(ArcSwap::from_pointee(live_of(config)));
         let reloader = Reloader::start(&gate, tls.as_ref())?;
         let threads = config.threads.clamp(1, THREADS_MAX);
@@ -371,6 +362,15 @@ fn gate(config: &ServerConfig, status: &Arc<HttpStatus>) -> Result<Gate, ServerE
         requests_max: config.requests_max,
         status: Arc::clone(status),
     })
+}
+
+/// The addresses for clients, and then that for admins if it is one of its own.
+fn bind_all(config: &ServerConfig) -> Result<Vec<Bind>, ServerError> {
+    let for_clients = config.listen.iter().map(|address| ("listen", address));
+    let for_admins = config.admin_listen.iter();
+    let all = for_clients.chain(for_admins.map(|address| ("admin_listen", address)));
+    all.map(|(key, address)| bind(key, address, config.threads))
+        .collect()
 }
 
 fn bind(key: &'static str, address: &Address, threads: usize) -> Result<Bind, ServerError> {
