@@ -53,12 +53,12 @@ function skipped(worker) {
   ];
 }
 
-function moment(entry, before) {
+function moment(entry) {
   const today = new Date(entry.at_ms).toDateString() === new Date(nodeNow()).toDateString();
   return h("li", { "data-what": entry.what },
     h("time", { datetime: new Date(entry.at_ms).toISOString(), title: day(entry.at_ms) }, today ? clock(entry.at_ms) : day(entry.at_ms)),
-    h("span", { class: "what" }, before === entry.what ? "" : WHATS[entry.what] ?? entry.what),
-    h("span", { class: "text" }, entry.text));
+    h("span", { class: "what" }, WHATS[entry.what] ?? entry.what),
+    h("span", { class: "text" }, entry.text, entry.count ? h("b", { title: "how often" }, ` × ${whole(entry.count)}`) : null));
 }
 
 function history(worker) {

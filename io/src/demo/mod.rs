@@ -29,6 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Where requests to the demo's pods would go, so that they can be chosen: a name that nobody can have (RFC 2606).
+const NOWHERE: &str = "demo.invalid:8000";
 /// How much faster than recorded time passes.
 const SPEED_UP: f64 = 4.0;
 /// Tokens of the prompt to look up by hand: one block of the steady pod.
@@ -75,9 +77,9 @@ pub fn run(
 ) -> Result<(), DemoError> {
     let parts = recordings::parts()?;
     let steady = recordings::steady()?;
-    let node = Node::start(config)?;
+    let node = Node::start(&unasked(config))?;
     let address = node.http_addr();
-    let mut idle = Player::start(&steady.recording, address, steady.prefix)?;
+    let mut idle = Player::start_at(&steady.recording, address, steady.prefix, Some(NOWHERE))?;
     for message in &steady.recording.messages {
         idle.publish(message, None)?;
     }
@@ -109,6 +111,14 @@ pub fn run(
         thread::sleep(Duration::from_millis(5));
     }
     result
+}
+
+/// The same settings, but no engine is asked over HTTP: the demo's only publish.
+fn unasked(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.probe_interval = None;
+    config.routing.load_interval = None;
+    config
 }
 
 fn introduce(
@@ -227,7 +237,8 @@ impl PlayerThread {
 
     fn play(&self) -> Result<(), PlayError> {
         let recording = &self.part.recording;
-        let mut player = Player::start(recording, self.address, self.part.prefix)?;
+        let (address, prefix) = (self.address, self.part.prefix);
+        let mut player = Player::start_at(recording, address, prefix, Some(NOWHERE))?;
         for round in 0_u64.. {
             let first_number = round * recording.messages.len() as u64;
             let mut clock = None;

@@ -296,89 +296,77 @@ fn settings_that_cannot_be_had_and_tokenizers_that_are_off_are_told() {
     );
 }
 
-#[test]
-fn what_was_counted_lately_is_judged_by_the_alerts_thresholds() {
-    let ten_minutes = Lately {
+/// What is found of ten minutes with a thousand requests and lookups in which nothing is wrong but this.
+fn lately(change: impl FnOnce(&mut Lately)) -> Vec<(&'static str, Severity)> {
+    let mut lately = Lately {
         seconds: 600.0,
         requests: 1_000,
         lookups: 1_000,
         ..Lately::default()
     };
-    let with = |change: &dyn Fn(&mut Lately)| {
-        let mut lately = ten_minutes.clone();
-        change(&mut lately);
-        found(&Facts {
-            lately: Some(lately),
-            ..facts(exact(1))
-        })
-    };
-    assert_eq!(with(&|_| ()), []);
-    assert_eq!(with(&|l| l.failed = 50), []);
-    assert_eq!(
-        with(&|l| l.failed = 51),
-        [("KvrouteRequestsFail", Severity::Page)]
-    );
+    change(&mut lately);
+    found(&Facts {
+        lately: Some(lately),
+        ..facts(exact(1))
+    })
+}
+
+#[test]
+fn requests_are_judged_by_the_alerts_thresholds() {
+    use Severity::{Page, Ticket};
+    assert_eq!(lately(|_| ()), []);
+    assert_eq!(lately(|l| l.failed = 50), []);
+    let failed = [("KvrouteRequestsFail", Page)];
+    assert_eq!(lately(|l| l.failed = 51), failed);
     // Of a node that nobody asks, one error is not a share.
-    assert_eq!(with(&|l| (l.requests, l.failed) = (60, 60)), []);
-    assert_eq!(with(&|l| l.lookup_p99 = Some(0.001)), []);
-    assert_eq!(
-        with(&|l| l.lookup_p99 = Some(0.0011)),
-        [("KvrouteLookupLatency", Severity::Ticket)]
-    );
-    assert_eq!(with(&|l| (l.lookup_p99, l.lookups) = (Some(1.0), 600)), []);
-    assert_eq!(with(&|l| l.request_p99 = Some(2.7)), []);
-    assert_eq!(
-        with(&|l| l.request_p99 = Some(2.8)),
-        [("KvrouteRequestLatency", Severity::Page)]
-    );
-    assert_eq!(with(&|l| l.lag_p99 = Some(1.0)), []);
-    assert_eq!(
-        with(&|l| l.lag_p99 = Some(1.1)),
-        [("KvrouteIngestLag", Severity::Ticket)]
-    );
-    assert_eq!(with(&|l| l.dropped = vec![("contexts", 0)]), []);
-    assert_eq!(
-        with(&|l| l.dropped = vec![("contexts", 1)]),
-        [("KvrouteEventsDropped", Severity::Ticket)]
-    );
-    assert_eq!(with(&|l| l.unknown = vec![("field", 1), ("shape", 1)]), []);
-    assert_eq!(
-        with(&|l| l.unknown = vec![("field", 2), ("shape", 1)]),
-        [("KvrouteEventsUnknown", Severity::Ticket)]
-    );
-    assert_eq!(
-        with(&|l| l.refused = vec![("token", 60)]),
-        [("KvrouteRequestsRefused", Severity::Info)]
-    );
-    assert_eq!(
-        with(&|l| l.refused = vec![("token", 61)]),
-        [("KvrouteRequestsRefused", Severity::Ticket)]
-    );
-    assert_eq!(
-        with(&|l| l.reload_failures = vec![("tls", 1)]),
-        [("KvrouteReloadFailed", Severity::Ticket)]
-    );
-    // In the first seconds.
-    assert_eq!(
-        with(&|l| (l.seconds, l.refused) = (2.0, vec![("token", 6)])),
-        [("KvrouteRequestsRefused", Severity::Info)]
-    );
-    assert_eq!(
-        with(&|l| (l.seconds, l.refused) = (2.0, vec![("token", 7)])),
-        [("KvrouteRequestsRefused", Severity::Ticket)]
-    );
+    assert_eq!(lately(|l| (l.requests, l.failed) = (60, 60)), []);
+    assert_eq!(lately(|l| l.lookup_p99 = Some(0.001)), []);
+    let lookups = [("KvrouteLookupLatency", Ticket)];
+    assert_eq!(lately(|l| l.lookup_p99 = Some(0.0011)), lookups);
+    let seldom = |l: &mut Lately| (l.lookup_p99, l.lookups) = (Some(1.0), 600);
+    assert_eq!(lately(seldom), []);
+    assert_eq!(lately(|l| l.request_p99 = Some(2.7)), []);
+    let requests = [("KvrouteRequestLatency", Page)];
+    assert_eq!(lately(|l| l.request_p99 = Some(2.8)), requests);
+    assert_eq!(lately(|l| l.lag_p99 = Some(1.0)), []);
+    let lag = [("KvrouteIngestLag", Ticket)];
+    assert_eq!(lately(|l| l.lag_p99 = Some(1.1)), lag);
+}
+
+#[test]
+fn what_is_skipped_or_turned_away_is_judged_by_the_alerts_thresholds() {
+    use Severity::{Info, Ticket};
+    assert_eq!(lately(|l| l.dropped = vec![("contexts", 0)]), []);
+    let dropped = [("KvrouteEventsDropped", Ticket)];
+    assert_eq!(lately(|l| l.dropped = vec![("contexts", 1)]), dropped);
+    let unknown = |field| lately(|l| l.unknown = vec![("field", field), ("shape", 1)]);
+    assert_eq!(unknown(1), []);
+    assert_eq!(unknown(2), [("KvrouteEventsUnknown", Ticket)]);
+    let reload = [("KvrouteReloadFailed", Ticket)];
+    assert_eq!(lately(|l| l.reload_failures = vec![("tls", 1)]), reload);
+    // More than one in ten seconds, and in the first seconds more than six.
+    let refused =
+        |seconds, count| lately(|l| (l.seconds, l.refused) = (seconds, vec![("token", count)]));
+    let told = |severity| [("KvrouteRequestsRefused", severity)];
+    assert_eq!(refused(600.0, 60), told(Info));
+    assert_eq!(refused(600.0, 61), told(Ticket));
+    assert_eq!(refused(2.0, 6), told(Info));
+    assert_eq!(refused(2.0, 7), told(Ticket));
+}
+
+#[test]
+fn reasons_are_listed_by_how_often_they_were() {
     let unknown = Lately {
-        unknown: vec![("shape", 2), ("field", 7)],
-        ..ten_minutes.clone()
+        seconds: 600.0,
+        unknown: vec![("shape", 2), ("field", 7), ("group", 0)],
+        ..Lately::default()
     };
     let problem = only(&Facts {
         lately: Some(unknown),
         ..facts(exact(1))
     });
-    assert_eq!(
-        problem.text,
-        "9 events within 10 min were not understood: field (7), shape (2)."
-    );
+    let text = "9 events within 10 min were not understood: field (7), shape (2).";
+    assert_eq!(problem.text, text);
 }
 
 /// Every name that a rule can give, with the worst severity, as this folder's sources have it.
