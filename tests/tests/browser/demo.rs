@@ -11,6 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+const STILL: (&str, &str) = ("prefers-reduced-motion", "reduce");
+
+/// Boxes of the icicle of which one covers more than an edge of the other: none may.
+const OVERLAPS: &str = r"(() => {
+    const boxes = [...document.querySelectorAll('.icicle [data-key]')].map(one => [one.ariaLabel, one.getBoundingClientRect()]);
+    const apart = (a, b) => a.right < b.left + 2 || b.right < a.left + 2 || a.bottom < b.top + 2 || b.bottom < a.top + 2;
+    return boxes.flatMap(([name, box], at) => boxes.slice(at + 1).filter(([, other]) => !apart(box, other)).map(([other]) => `${name} and ${other}`));
+})()";
+
 /// What the demo prints.
 #[derive(Clone, Debug, Default)]
 struct Printed(Arc<Mutex<Vec<u8>>>);
@@ -87,6 +96,8 @@ fn every_view_of_the_demo() {
     let demo = Demo::start();
     let console = Console::at(&browser, &format!("http://{}", demo.address));
     console.wait_ready("health");
+    // Boxes are where they belong at once.
+    console.set_media(&[STILL]);
     console.go("fleet");
     let client = Client {
         address: demo.address,
@@ -113,8 +124,9 @@ fn every_view_of_the_demo() {
     console.wait_until("/held by the best worker: [1-9]/.test(read.told('hits'))");
     console.go("prefixes");
     console.wait_until("document.querySelectorAll('.icicle [data-key]').length >= 3");
+    assert_eq!(console.value(OVERLAPS), serde_json::json!([]));
     for scheme in ["light", "dark"] {
-        console.set_media(&[("prefers-color-scheme", scheme)]);
+        console.set_media(&[("prefers-color-scheme", scheme), STILL]);
         for view in VIEWS {
             console.go(view);
             let _ = console.picture(&format!("demo-{view}-{scheme}"));

@@ -1,7 +1,9 @@
 //! The node ends while the console is open, and comes back.
 use crate::console::Console;
 use crate::world::{MODEL, World, quiet};
-use kvroute_tests::browser::Browser;
+use kvroute_tests::browser::{Browser, PATIENCE};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What a browser says of requests to a node that is not there, or goes.
 const GONE: [&str; 4] = [
@@ -64,4 +66,40 @@ fn without_the_network_it_waits() {
     console.wait_cell("ns/pod-0#0", "blocks", "8");
     console.wait_until("document.getElementById('link').innerText.includes('live')");
     console.assert_well_but(&["ERR_INTERNET_DISCONNECTED"]);
+}
+
+#[test]
+fn a_tab_that_nobody_sees_asks_for_nothing() {
+    let Some(browser) = Browser::start(&[]) else {
+        return;
+    };
+    let mut world = World::start(quiet(), &[("ns/pod-0", MODEL)]);
+    world.store(0, 0);
+    world.settle();
+    let console = Console::open(&browser, &world);
+    console.go("fleet");
+    // Another tab in front, which looks at the same: its requests are the clock.
+    let front = Console::open(&browser, &world);
+    front.go("fleet");
+    front.tell("Page.bringToFront", &serde_json::json!({}));
+    console.wait_until("document.visibilityState === 'hidden'");
+    let asked = |console: &Console<'_>| {
+        let requests = console.requests().into_iter();
+        requests
+            .filter(|request| request.url.contains("/v1/"))
+            .count()
+    };
+    let (before, begun) = (asked(&console), asked(&front));
+    let give_up = Instant::now() + PATIENCE;
+    while asked(&front) < begun + 4 {
+        assert!(Instant::now() < give_up, "the tab in front does not ask");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(asked(&console), before);
+    world.store(0, 1);
+    world.settle();
+    console.tell("Page.bringToFront", &serde_json::json!({}));
+    console.wait_cell("ns/pod-0#0", "blocks", "8");
+    console.wait_until("document.getElementById('link').innerText.includes('live')");
+    console.assert_well();
 }

@@ -65,6 +65,7 @@ fn an_icicle_shows_what_is_asked_for() {
     };
     let world = world();
     let console = Console::open(&browser, &world);
+    console.set_media(&[("prefers-reduced-motion", "reduce")]);
     console.go("prefixes");
     console.wait_until("document.querySelectorAll('.icicle [data-key]').length > 0");
     console.run("const select = document.getElementById('prefix-context'); select.focus()");
@@ -129,6 +130,7 @@ fn boxes_are_zoomed_by_mouse_and_by_keys() {
     };
     let world = world();
     let console = Console::open(&browser, &world);
+    console.set_media(&[("prefers-reduced-motion", "reduce")]);
     console.go("prefixes");
     console.run("document.getElementById('prefix-context').focus()");
     console.type_text("lla");
