@@ -12,6 +12,7 @@ use kvroute_engine::types::Tier;
 use rmp::encode as write;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A vLLM version, as far as its events differ from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -404,6 +405,21 @@ impl Out {
     }
 }
 
+/// A batch as if it were made at this time; nothing else of it is changed. With its recorded time a recording shows how long ago that was,
+/// in place of how late its events come. What does not begin with a time is left as it is.
+#[must_use]
+pub fn stamped(payload: &[u8], at: SystemTime) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    if let [0x90..=0x9f, rest @ ..] = payload.as_mut_slice()
+        && let Some(time) = rest.first_chunk_mut::<9>().filter(|time| time[0] == 0xcb)
+        && let Ok(since) = at.duration_since(UNIX_EPOCH)
+    {
+        // There is room for it: it cannot fail.
+        let _ = rmp::encode::write_f64(&mut time.as_mut_slice(), since.as_secs_f64());
+    }
+    payload
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,6 +535,35 @@ mod tests {
             let said = [&stored[1], &stored[3], &stored[4], &stored[6]].map(ToString::to_string);
             let size = format!("{size}");
             assert_eq!(said, ["[5]", "[]", size.as_str(), r#""CPU""#]);
+        }
+    }
+
+    #[test]
+    fn only_the_time_of_a_batch_is_changed() {
+        let mut recorded = vec![0x93];
+        rmp::encode::write_f64(&mut recorded, 1.5).unwrap();
+        recorded.extend([0x90, 0xc0]);
+        let at = UNIX_EPOCH + std::time::Duration::from_millis(2_500);
+        let stamped = super::stamped(&recorded, at);
+        assert_eq!(stamped.len(), recorded.len());
+        assert_eq!(
+            (&stamped[..2], &stamped[10..]),
+            (&recorded[..2], &recorded[10..])
+        );
+        let time = rmp::decode::read_f64(&mut &stamped[1..]).unwrap();
+        assert_eq!(time.to_bits(), 2.5_f64.to_bits());
+    }
+
+    #[test]
+    fn what_has_no_such_time_is_left_as_it_is() {
+        for other in [
+            &[][..],
+            &[0x93],
+            &[0x93, 0xcb, 1, 2],
+            &[0x93, 0x01, 0x90],
+            &[0x81; 20],
+        ] {
+            assert_eq!(super::stamped(other, SystemTime::now()), other);
         }
     }
 }
