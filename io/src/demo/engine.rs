@@ -12,11 +12,12 @@ const FOUR_FRAMES_SINCE: [u32; 3] = [0, 26, 0];
 /// in place of how late its own events come.
 fn stamped(payload: &[u8]) -> Vec<u8> {
     let mut payload = payload.to_vec();
-    if let [0x90..=0x9f, 0xcb, rest @ ..] = payload.as_mut_slice()
-        && let Some(time) = rest.first_chunk_mut()
+    if let [0x90..=0x9f, rest @ ..] = payload.as_mut_slice()
+        && let Some(time) = rest.first_chunk_mut::<9>().filter(|time| time[0] == 0xcb)
         && let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
     {
-        *time = now.as_secs_f64().to_be_bytes();
+        // There is room for it: it cannot fail.
+        let _ = rmp::encode::write_f64(&mut time.as_mut_slice(), now.as_secs_f64());
     }
     payload
 }
@@ -109,14 +110,16 @@ mod tests {
 
     #[test]
     fn only_the_time_of_a_batch_is_changed() {
-        let recorded = [&[0x93, 0xcb][..], &1.5_f64.to_be_bytes(), &[0x90, 0xc0]].concat();
+        let mut recorded = vec![0x93];
+        rmp::encode::write_f64(&mut recorded, 1.5).unwrap();
+        recorded.extend([0x90, 0xc0]);
         let stamped = stamped(&recorded);
         assert_eq!(stamped.len(), recorded.len());
         assert_eq!(
             (&stamped[..2], &stamped[10..]),
             (&recorded[..2], &recorded[10..])
         );
-        let time = f64::from_be_bytes(*stamped[2..].first_chunk().unwrap());
+        let time = rmp::decode::read_f64(&mut &stamped[1..]).unwrap();
         assert!(time > 1.7e9, "{time}");
     }
 
