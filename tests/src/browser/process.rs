@@ -96,6 +96,7 @@ impl Browser {
         command.arg(profile).arg("about:blank");
         // Settings and caches of whoever runs the test are none of its business. Times are shown as this zone has them.
         command.env("HOME", folder.path()).env("TZ", "UTC");
+        command.env("TMPDIR", folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(log).spawn()?;
         let pipes = child.stdin.take().zip(child.stdout.take());

@@ -48,8 +48,10 @@ fn all_is_well_until_an_engine_dies() {
     world.kill(1);
     let problem = "[data-problem=KvrouteWorkersStale]";
     console.wait_until(&format!("!!document.querySelector('{problem}')"));
+    console.wait_until(
+        "read.words('health').includes('1 problem') && !read.words('health').includes('All well')",
+    );
     // For the first minutes it is only good to know.
-    console.wait_until("read.words('health').includes('there is something to know')");
     assert_eq!(world.get("/v1/problems")["problems"][0]["severity"], "info");
     let words = console.text(&format!("document.querySelector('{problem}').innerText"));
     assert!(
@@ -74,8 +76,7 @@ fn follow_links(console: &Console<'_>, problem: &str) {
     console.run(&format!("{pod}.dataset.chosen = 'here'"));
     console.click("[data-chosen=here]");
     console.wait_ready("fleet");
-    console
-        .wait_until("read.names().includes('ns/pod-1#0') && !read.names().includes('ns/pod-0#0')");
+    console.wait_until("JSON.stringify(read.names()) === '[\"ns/pod-1#0\"]'");
     console.go("health");
 
     // To what to do about it.
