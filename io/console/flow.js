@@ -8,8 +8,8 @@ import { flow, onFlow } from "./stream.js";
 
 const RANGES = [1, 5, 15];
 const FAST_STEPS = 15;
-/** A node that has run no longer is shown on a shorter axis. */
-const SHORT_MS = 4.5 * 60000;
+/** A window is drawn once it is filled so far: a node that has run for a minute has no use for an axis of fifteen. */
+const FILLED = 0.3;
 
 /** The view `#/flow`. */
 export class FlowView {
@@ -59,7 +59,7 @@ export class FlowView {
     if (this.#chosen) return this.#chosen;
     const samples = this.#samples();
     const there = samples.length ? samples.at(-1).at_ms - samples[0].at_ms : 0;
-    return there < SHORT_MS ? 5 : 15;
+    return RANGES.findLast((minutes) => there >= minutes * 60000 * FILLED) ?? RANGES[0];
   }
 
   #range(minutes) {
