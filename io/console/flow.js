@@ -54,7 +54,7 @@ export class FlowView {
     this.#point(null);
   }
 
-  // Unless it was chosen: all there is, and no more than a window that is mostly filled.
+  // Unless it was chosen: the longest window that is filled well enough.
   get #minutes() {
     if (this.#chosen) return this.#chosen;
     const samples = this.#samples();
