@@ -1,6 +1,6 @@
 // Asking again and again: while somebody looks, and with growing pauses while nobody answers.
 import { getJson, isAborted } from "./api.js";
-import { heard, isRefused, lost, onRetry } from "./link.js";
+import { forget, heard, isRefused, lost, onRetry } from "./link.js";
 import { onToken } from "./session.js";
 
 const PAUSE_LEAST_MS = 2000;
@@ -43,6 +43,7 @@ export class Poll {
   stop() {
     this.#wanted = false;
     this.#turn();
+    forget(this);
   }
 
   /** Asks at once, whatever is under way. */
@@ -72,7 +73,7 @@ export class Poll {
       const data = await getJson(this.path(), { signal: asking.signal });
       if (asking.signal.aborted) return;
       this.#tries = 0;
-      heard(data.now_ms);
+      heard(data.now_ms, this);
       const began = performance.now();
       this.onData(data);
       wait = Math.max(wait, (performance.now() - began) / BUSY_SHARE);
@@ -87,7 +88,9 @@ export class Poll {
 
   #failed(error) {
     const wait = pause(this.#tries++);
-    if ([0, 401, 403, 502, 503, 504].includes(error.status)) lost(error, wait);
+    // What is asked for by name may be gone: that is an answer.
+    if (error.status !== 404) lost(error, wait, this);
+    else heard(null, this);
     this.onError(error);
     return isRefused(error) ? null : wait;
   }

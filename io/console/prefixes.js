@@ -14,8 +14,10 @@ const HOT_SHARE = 0.02;
 const KEY_CHARS = 8;
 const LEGEND = ["1 pod", "2 pods", "3–4", "5 and more"];
 
-function contextName(context) {
-  return context.lora ? `${context.model} · ${context.lora}` : context.model;
+function contextName(context, all) {
+  const name = (of) => (of.lora ? `${of.model} · ${of.lora}` : of.model);
+  const same = all.filter((other) => name(other) === name(context)).length > 1;
+  return same ? `${name(context)} · blocks of ${context.block_size}` : name(context);
 }
 
 /**
@@ -98,14 +100,18 @@ export class PrefixesView {
     this.#draw();
   }
 
+  get #contexts() {
+    return this.#answer.contexts.filter((context) => context.nodes.length > 0);
+  }
+
   #shown() {
-    const contexts = this.#answer.contexts;
-    return contexts.find((context) => contextName(context) === this.#context) ?? contexts[0];
+    const contexts = this.#contexts;
+    return contexts.find((context) => contextName(context, contexts) === this.#context) ?? contexts[0];
   }
 
   #draw() {
     if (!this.#answer) return;
-    const contexts = this.#answer.contexts.filter((context) => context.nodes.length > 0);
+    const contexts = this.#contexts;
     const some = contexts.length > 0;
     this.full.hidden = this.select.hidden = !some;
     this.nothing.hidden = some;
@@ -126,12 +132,12 @@ export class PrefixesView {
   }
 
   #drawSelect(contexts, shown) {
-    const names = contexts.map(contextName);
+    const names = contexts.map((context) => contextName(context, contexts));
     if (JSON.stringify(names) !== this.names) {
       this.names = JSON.stringify(names);
       this.select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
     }
-    this.select.value = contextName(shown);
+    this.select.value = contextName(shown, contexts);
   }
 
   #drawTold() {
@@ -151,7 +157,7 @@ export class PrefixesView {
   #drawWay() {
     const context = this.#shown();
     const way = this.icicle.way;
-    const steps = [h("button", { type: "button", onclick: () => this.icicle.zoom(null), "aria-current": way.length ? null : "true" }, "all of ", contextName(context))];
+    const steps = [h("button", { type: "button", onclick: () => this.icicle.zoom(null), "aria-current": way.length ? null : "true" }, "all of ", contextName(context, this.#contexts))];
     way.forEach((node, place) => {
       steps.push(h("span", { "aria-hidden": "true" }, "›"), h("button", { type: "button", class: "mono", onclick: () => this.icicle.zoom(node.key), "aria-current": place === way.length - 1 ? "true" : null }, node.key.slice(0, KEY_CHARS)));
     });

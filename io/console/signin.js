@@ -26,13 +26,18 @@ export function openSignIn() {
 async function submit(event) {
   event.preventDefault();
   const before = token();
-  setToken(input.value.trim());
+  const given = input.value.trim();
+  if (!/^[\x21-\x7e]+$/.test(given)) {
+    complain("A token has letters, digits and signs of ASCII only.");
+    return;
+  }
+  setToken(given);
   try {
     await getJson("/v1/problems");
     dialog.close();
     retryNow();
   } catch (error) {
-    setToken(error.status === 401 || error.status === 403 ? before : token());
+    setToken(before);
     complain(error.status === 401 ? "The node does not know this token." : `Not signed in: ${error.message}.`);
     input.select();
   }

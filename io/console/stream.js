@@ -13,6 +13,8 @@ const INSTEAD_MS = 5000;
 /** The longest that a timer can take: a refused stream waits for another token. */
 const FOREVER_MS = 2 ** 31 - 1;
 
+const SOURCE = "flow";
+
 const listeners = new Set();
 let samples = [];
 let running = null;
@@ -30,21 +32,30 @@ export function onFlow(listener) {
   return () => listeners.delete(listener);
 }
 
+// A chart that cannot be drawn is no reason to take the node for lost.
 function tell() {
-  for (const listener of listeners) listener(samples);
+  if (samples.length === 0) return;
+  for (const listener of listeners) {
+    try {
+      listener(samples);
+    } catch (error) {
+      reportError(error);
+    }
+  }
 }
 
 function takeHistory(history) {
-  heard(history.now_ms);
+  heard(history.now_ms, SOURCE);
   samples = history.samples.slice(-SAMPLES_MAX);
   tell();
 }
 
 function takeSample(sample) {
-  heard(sample.at_ms);
-  const last = samples.at(-1);
-  if (last && sample.at_ms <= last.at_ms) return;
-  samples = [...samples.slice(1 - SAMPLES_MAX), sample];
+  heard(sample.at_ms, SOURCE);
+  if (samples.at(-1)?.at_ms === sample.at_ms) return;
+  // The node's clock may have been set back: what is later than now is of no use.
+  const before = samples.filter((known) => known.at_ms < sample.at_ms);
+  samples = [...before.slice(1 - SAMPLES_MAX), sample];
   tell();
 }
 
@@ -71,9 +82,14 @@ async function listen(signal) {
 
 function sleep(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    wake = resolve;
-    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    wake = done;
+    signal.addEventListener("abort", done);
   });
 }
 
@@ -88,7 +104,7 @@ async function run(signal) {
       if (samples.at(-1) !== before) tries = 0;
       if (error.code === "too_many_streams" && (await instead(signal))) continue;
       const wait = pause(tries++);
-      lost(error, wait);
+      lost(error, wait, SOURCE);
       await sleep(isRefused(error) ? FOREVER_MS : wait, signal);
     }
   }

@@ -168,11 +168,11 @@ export class TryView {
     }
     this.#complain(null);
     this.#drawCurl();
+    this.#asking?.abort();
     if (!this.reached?.has(body.model)) {
       this.#drawUnreached(body.model);
       return;
     }
-    this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
     this.result.setAttribute("aria-busy", "true");
     try {

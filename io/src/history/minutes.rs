@@ -1,9 +1,12 @@
 //! What was counted within the last minutes, by reason: for whoever judges it, not for whoever draws it.
 use super::quantiles::{quantile, since};
-use super::sampler::{TIMED, lags, lookup_times, request_times};
-use crate::fleet::Fleet;
+use super::sampler::{lags, lookup_times, request_times};
+use crate::fleet::{Fleet, FleetView};
 use crate::limits::{MINUTE, MINUTES_KEPT};
-use crate::status::{CodeClass, Counted, HttpStatus, Refused, Reloaded, SkipReason, ThreadStatus};
+use crate::status::{
+    CodeClass, Counted, Endpoint, HttpStatus, Refused, Reloaded, SkipReason, ThreadStatus,
+};
+use ahash::AHashMap;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -23,30 +26,44 @@ pub struct Counts {
     /// Lookups.
     pub lookups: u64,
     lookup_times: Counted<15>,
-    request_times: Counted<21>,
+    /// By [`JUDGED`].
+    request_times: [Counted<21>; JUDGED.len()],
     lags: Option<Counted<19>>,
 }
 
+/// Requests that callers wait for.
+const JUDGED: [Endpoint; 6] = [
+    Endpoint::Match,
+    Endpoint::Batch,
+    Endpoint::Route,
+    Endpoint::ExtAuthz,
+    Endpoint::Query,
+    Endpoint::QueryByHash,
+];
+
+/// Measured times from which on one in a hundred of them means something.
+const MEASURED_ENOUGH: u64 = 100;
+
 impl Counts {
-    /// Reads them. O(workers).
+    /// Reads them; what workers skipped is told. O(threads).
     #[must_use]
-    pub fn read(fleet: &Fleet, threads: &[ThreadStatus], http: &HttpStatus) -> Self {
+    pub fn read(
+        skipped: [u64; SkipReason::ALL.len()],
+        fleet: &Fleet,
+        threads: &[ThreadStatus],
+        http: &HttpStatus,
+    ) -> Self {
         let mut counts = Self {
-            skipped: [0; SkipReason::ALL.len()],
+            skipped,
             refused: [0; Refused::ALL.len()],
             reload_failures: [0; Reloaded::ALL.len()],
             requests: 0,
             failed: 0,
             lookups: 0,
             lookup_times: lookup_times(threads),
-            request_times: request_times(threads),
+            request_times: JUDGED.map(|endpoint| request_times(threads, &[endpoint])),
             lags: lags(fleet),
         };
-        for info in fleet.view().workers() {
-            for (reason, count) in info.status().skipped() {
-                counts.skipped[reason as usize] += count;
-            }
-        }
         for (why, count) in http.refused() {
             counts.refused[why as usize] = count;
         }
@@ -55,7 +72,7 @@ impl Counts {
         }
         for thread in threads {
             counts.lookups += thread.lookups.shares().iter().sum::<u64>();
-            for endpoint in TIMED {
+            for endpoint in JUDGED {
                 for &class in CodeClass::ALL {
                     let answered = thread.requests.answered(endpoint, class);
                     counts.requests += answered;
@@ -66,7 +83,7 @@ impl Counts {
         counts
     }
 
-    /// What was counted since an earlier moment. What workers that are gone had counted is missing in both, or taken for nothing.
+    /// What was counted since an earlier moment.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let lags = match (&self.lags, &before.lags) {
@@ -81,30 +98,64 @@ impl Counts {
             failed: self.failed.saturating_sub(before.failed),
             lookups: self.lookups.saturating_sub(before.lookups),
             lookup_times: since(&self.lookup_times, &before.lookup_times),
-            request_times: since(&self.request_times, &before.request_times),
+            request_times: std::array::from_fn(|at| {
+                since(&self.request_times[at], &before.request_times[at])
+            }),
             lags,
         }
     }
 
-    /// Seconds that one lookup in a hundred took, or longer; none without any.
+    /// Seconds that one lookup in a hundred took, or longer; none of so few that it means nothing.
     #[must_use]
     pub fn lookup_p99(&self) -> Option<f64> {
-        quantile(&self.lookup_times, 0.99).map(seconds)
+        p99(&self.lookup_times)
     }
 
-    /// The same of requests.
+    /// The same of requests, of the path where it is the longest.
     #[must_use]
     pub fn request_p99(&self) -> Option<f64> {
-        quantile(&self.request_times, 0.99).map(seconds)
+        let all = self.request_times.iter();
+        all.filter_map(p99).max_by(f64::total_cmp)
     }
 
     /// The same of the time between an engine's publishing and the index.
     #[must_use]
     pub fn lag_p99(&self) -> Option<f64> {
-        self.lags
-            .as_ref()
-            .and_then(|lags| quantile(lags, 0.99))
-            .map(seconds)
+        self.lags.as_ref().and_then(p99)
+    }
+}
+
+fn p99<const N: usize>(times: &Counted<N>) -> Option<f64> {
+    let enough = times.count() >= MEASURED_ENOUGH;
+    quantile(times, 0.99).filter(|_| enough).map(seconds)
+}
+
+/// What workers have skipped, also those that are gone.
+#[derive(Debug, Default)]
+pub struct Skipped {
+    /// Of each worker by its serial number, when it was looked at last.
+    workers: AHashMap<u64, [u64; SkipReason::ALL.len()]>,
+    all: [u64; SkipReason::ALL.len()],
+}
+
+impl Skipped {
+    /// All that is known until now; what a worker skipped between the last look and its end is not. O(workers).
+    pub fn look(&mut self, view: &FleetView) -> [u64; SkipReason::ALL.len()] {
+        let mut workers = AHashMap::with_capacity(view.len());
+        for info in view.workers() {
+            let mut now = [0; SkipReason::ALL.len()];
+            for (reason, count) in info.status().skipped() {
+                now[reason as usize] = count;
+            }
+            let before = self.workers.get(&info.serial()).copied();
+            let more = minus(&now, &before.unwrap_or_default());
+            for (sum, more) in self.all.iter_mut().zip(more) {
+                *sum += more;
+            }
+            workers.insert(info.serial(), now);
+        }
+        self.workers = workers;
+        self.all
     }
 }
 
@@ -164,7 +215,7 @@ mod tests {
             failed: requests / 2,
             lookups: 3 * requests,
             lookup_times: lookup_times(&threads),
-            request_times: request_times(&threads),
+            request_times: JUDGED.map(|endpoint| request_times(&threads, &[endpoint])),
             lags: None,
         }
     }
@@ -183,7 +234,7 @@ mod tests {
         // The states are of 600 s, 660 s, … 1,200 s.
         let (time, since) = minutes.until(at(1_230), &counts(1_230)).unwrap();
         assert_eq!((time.as_secs(), since.requests), (630, 630));
-        // A worker that is gone took its counts with it.
+        // Counters that are less than before: none is too much.
         let (_, since) = minutes.until(at(1_230), &counts(10)).unwrap();
         assert_eq!((since.requests, since.skipped[3]), (0, 0));
         assert_eq!(since.lookup_p99(), None);

@@ -20,7 +20,7 @@ mod quantiles;
 mod sample;
 mod sampler;
 
-pub use minutes::{Counts, Minutes};
+pub use minutes::{Counts, Minutes, Skipped};
 pub use sample::{LagQuantiles, Quantiles, Sample, States};
 pub use sampler::Sampler;
 

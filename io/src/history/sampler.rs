@@ -70,7 +70,7 @@ struct OfThreads {
 }
 
 /// Requests that look prompts up, or are about one: who looks at the node must not see how long looking takes.
-pub(super) const TIMED: [Endpoint; 8] = [
+const TIMED: [Endpoint; 8] = [
     Endpoint::Match,
     Endpoint::Batch,
     Endpoint::Route,
@@ -110,7 +110,7 @@ impl Sampler {
             workers: AHashMap::new(),
             counted: of_threads(threads),
             lookups: Window::new(now, lookup_times(threads)),
-            requests: Window::new(now, request_times(threads)),
+            requests: Window::new(now, request_times(threads, &TIMED)),
             lags: lags(fleet).map(|counted| Window::new(now, counted)),
         };
         let view = fleet.view();
@@ -202,7 +202,9 @@ impl Sampler {
     fn times(&mut self, now: Instant, sample: &mut Sample) {
         let lookups = self.lookups.counted(now, lookup_times(&self.threads));
         sample.lookup_us = quantiles(&lookups);
-        let requests = self.requests.counted(now, request_times(&self.threads));
+        let requests = self
+            .requests
+            .counted(now, request_times(&self.threads, &TIMED));
         sample.request_us = quantiles(&requests);
         if let (Some(window), Some(lags)) = (&mut self.lags, lags(&self.fleet)) {
             let lags = window.counted(now, lags);
@@ -263,9 +265,9 @@ pub(super) fn lookup_times(threads: &[ThreadStatus]) -> Counted<15> {
     all.unwrap_or(Counted::none(&[0; 15]))
 }
 
-pub(super) fn request_times(threads: &[ThreadStatus]) -> Counted<21> {
+pub(super) fn request_times(threads: &[ThreadStatus], which: &[Endpoint]) -> Counted<21> {
     let of = |thread: &ThreadStatus| {
-        let endpoints = TIMED.iter();
+        let endpoints = which.iter();
         sum(endpoints.map(|&endpoint| thread.requests.times(endpoint)))
     };
     let all = sum(threads.iter().filter_map(of));

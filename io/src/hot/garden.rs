@@ -3,7 +3,9 @@
 //! While nodes are scarce it goes faster, and what is negligible grows with each round, until enough of them are free: what is asked for again
 //! and again stays, and what was asked for once goes first.
 use super::trie::{NONE, Trie};
-use crate::limits::{HOT_COUNT_FORGOTTEN_MAX, HOT_COUNT_MIN, HOT_VISITS, HOT_VISITS_SCARCE};
+use crate::limits::{
+    HOT_COUNT_FORGOTTEN_MAX, HOT_COUNT_MIN, HOT_FORGOTTEN_AT_ONCE, HOT_VISITS, HOT_VISITS_SCARCE,
+};
 use std::time::Duration;
 
 impl Trie {
@@ -14,7 +16,8 @@ impl Trie {
             false => HOT_VISITS,
         };
         visits = visits.min(self.nodes.len());
-        while visits > 0 {
+        let enough = self.free() + HOT_FORGOTTEN_AT_ONCE;
+        while visits > 0 && self.free() < enough {
             if self.hand == 0 {
                 self.end_round();
                 self.hand = self.nodes.len();

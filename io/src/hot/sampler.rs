@@ -57,7 +57,9 @@ impl Sampler {
         self.credit += passed * HOT_SAMPLES_PER_SECOND;
         if self.credit >= HOT_SAMPLES_BURST {
             self.credit = HOT_SAMPLES_BURST;
-            self.group = (self.group / 2).max(1);
+            // What a pause has made up for is as much as it was long.
+            let halvings = (passed as u32).clamp(1, u32::BITS - 1);
+            self.group = (self.group >> halvings).max(1);
         }
         self.credit -= 1.0;
         if self.credit < 0.0 {

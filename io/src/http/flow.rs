@@ -6,7 +6,7 @@
 use super::error::{ApiError, JSON, Reply};
 use super::state::{Call, ThreadState};
 use crate::fleet::Fleet;
-use crate::history::{Counts, History, Minutes, Rendered, Sampler};
+use crate::history::{Counts, History, Minutes, Rendered, Sampler, Skipped};
 use crate::limits::{DUMP_PIECE_BYTES, FLOW_PATIENCE, FLOW_STREAMS_MAX, SAMPLE_INTERVAL};
 use crate::status::{HttpStatus, ThreadStatus, now_ms};
 use http_body_util::channel::{Channel, Sender};
@@ -42,11 +42,14 @@ struct Counters {
     fleet: Arc<Fleet>,
     threads: Arc<[ThreadStatus]>,
     http: Arc<HttpStatus>,
+    skipped: Mutex<Skipped>,
 }
 
 impl Counters {
     fn read(&self) -> Counts {
-        Counts::read(&self.fleet, &self.threads, &self.http)
+        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        let skipped = skipped.look(&self.fleet.view());
+        Counts::read(skipped, &self.fleet, &self.threads, &self.http)
     }
 }
 
@@ -74,6 +77,7 @@ impl Flow {
             fleet: Arc::clone(fleet),
             threads: Arc::clone(threads),
             http: Arc::clone(http),
+            skipped: Mutex::default(),
         };
         Self {
             sampler: Mutex::new(Sampler::new(fleet, threads, now)),

@@ -38,7 +38,7 @@ pub(super) fn list(state: &mut ThreadState, _: &Call<'_>) -> Result<Reply, ApiEr
         now_ms: facts.now_ms,
         node: About {
             version: env!("CARGO_PKG_VERSION"),
-            started_ms: state.http.started_ms(),
+            started_ms: facts.started_ms,
             ready: facts.waiting.is_none(),
             waiting: facts.waiting.clone(),
         },
@@ -55,6 +55,8 @@ fn gather(state: &ThreadState) -> Facts {
     let off = locals.filter(|local| local.state() == State::Off);
     Facts {
         now_ms,
+        started_ms: state.http.started_ms(),
+        stopping: state.http.is_leaving(),
         waiting: waiting(state, fleet),
         invalid_mode: (!mode.is_valid()).then(|| mode.meaning()),
         workers: view.workers().map(|info| worker(info, now_ms)).collect(),

@@ -34,14 +34,18 @@ pub const HOT_VISITS: usize = 8;
 /// more.
 pub const HOT_VISITS_SCARCE: usize = 1_024;
 
+/// Nodes that a sample forgets at most: each takes some 50 ns, and a sample needs no more than these.
+pub const HOT_FORGOTTEN_AT_ONCE: usize = 128;
+
 /// Samples that a thread takes in a second, over time. One takes some microseconds, so this is a thousandth of the thread.
 pub const HOT_SAMPLES_PER_SECOND: f64 = 100.0;
 
 /// Samples that it may take sooner than that, after a pause: where few lookups are made, all of them are samples.
 pub const HOT_SAMPLES_BURST: f64 = 1_000.0;
 
-/// Lookups of which one is a sample, at most: a hundred a second out of more lookups than a thread can make.
-pub const HOT_SAMPLED_ONE_OF_MAX: u32 = 1 << 16;
+/// Lookups of which one is a sample, at most. Above 100,000 lookups a second and thread more samples are taken than a hundred a second, up to a
+/// thousandth of the lookups; larger groups would be in the way when a burst is over: none would be full for hours.
+pub const HOT_SAMPLED_ONE_OF_MAX: u32 = 1 << 10;
 
 /// Nodes of an answer, unless it is asked for another number: more than a screen shows.
 pub const PREFIXES_DEFAULT: usize = 200;

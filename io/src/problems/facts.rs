@@ -7,6 +7,10 @@ use crate::status::Trust;
 pub struct Facts {
     /// The moment, in milliseconds since 1970.
     pub now_ms: u64,
+    /// When the node was started, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Whether it is told to stop.
+    pub stopping: bool,
     /// What the node waits for before it is ready.
     pub waiting: Option<String>,
     /// What the mode means, if it is not what was asked for.

@@ -1,6 +1,13 @@
 //! What is wrong with the node itself and with what tells it of pods.
 use super::{Facts, Problem, Severity, several};
-use Severity::{Page, Ticket};
+use Severity::{Info, Page, Ticket};
+use std::time::Duration;
+
+/// How long a node may take to be ready, and to hear of a pod.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// How long a source may be silent.
+const SILENCE: Duration = Duration::from_secs(10 * 60);
 
 pub(super) fn find(facts: &Facts, found: &mut Vec<Problem>) {
     found.extend(ready(facts));
@@ -20,13 +27,19 @@ pub(super) fn find(facts: &Facts, found: &mut Vec<Problem>) {
 }
 
 fn ready(facts: &Facts) -> Option<Problem> {
+    // A node that was ready stays so, and one that begins has no pods at first.
+    let since = |problem: Problem| problem.since(Some(facts.started_ms), facts.now_ms, PATIENCE);
+    if facts.stopping {
+        let text = "The node is stopping.";
+        return Some(Problem::new("KvrouteNotReady", Info, text));
+    }
     if let Some(waiting) = &facts.waiting {
         let text = format!("The node is not ready: {waiting}.");
-        return Some(Problem::new("KvrouteNotReady", Page, text));
+        return Some(since(Problem::new("KvrouteNotReady", Page, text)));
     }
     let text = "No pod is known, so there is nobody to route to.";
     let none = facts.workers.is_empty();
-    none.then(|| Problem::new("KvrouteNoWorkers", Page, text))
+    none.then(|| since(Problem::new("KvrouteNoWorkers", Page, text)))
 }
 
 fn sources(facts: &Facts, found: &mut Vec<Problem>) {
@@ -37,9 +50,8 @@ fn sources(facts: &Facts, found: &mut Vec<Problem>) {
                 "The source of pods \"{}\" is not heard: {why}. What it described last holds.",
                 source.source
             );
-            let mut problem = Problem::new("KvrouteSourceNotHeard", Ticket, text);
-            problem.since_ms = source.heard_ms;
-            found.push(problem);
+            let problem = Problem::new("KvrouteSourceNotHeard", Ticket, text);
+            found.push(problem.since(source.heard_ms, facts.now_ms, SILENCE));
         }
         if source.refused > 0 {
             let refused = source.refused_pods.iter();

@@ -1,6 +1,6 @@
 //! What is wrong by what was counted within the last minutes.
 use super::{Facts, Lately, Problem, Severity};
-use Severity::{Info, Page, Ticket};
+use Severity::{Page, Ticket};
 
 /// Seconds from which on a lookup is slow.
 const SLOW_LOOKUP: f64 = 0.001;
@@ -99,14 +99,14 @@ fn slow(lately: &Lately) -> impl Iterator<Item = Problem> {
     lookups.into_iter().chain(requests).chain(lag)
 }
 
-/// Told at once if there are any, and an alert above one in ten seconds.
+/// More than one in ten seconds for one reason. Fewer are usual: a browser that has no token yet is turned away, too.
 fn refused(lately: &Lately) -> Option<Problem> {
-    let (count, which) = listed(&lately.refused, 1)?;
-    let often = per_second(count, lately) > 0.1;
-    let severity = if often { Ticket } else { Info };
+    let often = |(_, count): &&(&'static str, u64)| per_second(*count, lately) > 0.1;
+    let refused: Vec<_> = lately.refused.iter().filter(often).copied().collect();
+    let (count, which) = listed(&refused, 1)?;
     let text = format!(
         "{count} requests or connections were turned away within {}: {which}.",
         minutes(lately)
     );
-    Some(Problem::new("KvrouteRequestsRefused", severity, text))
+    Some(Problem::new("KvrouteRequestsRefused", Ticket, text))
 }

@@ -30,6 +30,7 @@ fn exact(count: usize) -> Vec<WorkerFact> {
 fn facts(workers: Vec<WorkerFact>) -> Facts {
     Facts {
         now_ms: NOW,
+        started_ms: NOW - 5 * MINUTE,
         workers,
         ..Facts::default()
     }
@@ -77,6 +78,15 @@ fn a_node_without_pods_or_not_ready_is_told_first() {
         "The node is not ready: 1 of 2 workers is not synchronised: ns/a."
     );
     assert_eq!(problem.runbook, "/runbooks/KvrouteNotReady");
+    // It has begun just now, or is about to end.
+    for (started_ms, stopping) in [(NOW - 5 * MINUTE + 1, false), (0, true)] {
+        let young = Facts {
+            started_ms,
+            stopping,
+            ..waiting.clone()
+        };
+        assert_eq!(only(&young).severity, Severity::Info);
+    }
 }
 
 #[test]
@@ -130,6 +140,11 @@ fn a_fleet_of_which_less_than_half_is_known_is_worst() {
     assert_eq!(found(&fleet(1, 60))[0], (name, Severity::Page));
     // Not for ten minutes yet.
     assert!(found(&fleet(1, 9)).contains(&(name, Severity::Info)));
+    // One of many that comes and goes does not make it new.
+    let mut workers = exact(1);
+    workers.extend((0..8).map(|n| worker(&format!("p{n}"), Trust::Stale, 60)));
+    workers.push(worker("flaps", Trust::Replaying, 1));
+    assert_eq!(found(&facts(workers))[0], (name, Severity::Page));
     let text = find(&fleet(1, 60)).remove(0).text;
     assert_eq!(
         text,
@@ -174,6 +189,9 @@ fn a_worker_that_publishes_elsewhere_is_named_with_the_reason() {
         told.text,
         "No events can be expected of 1 of 2 workers. ns/a: it publishes on 5600"
     );
+    // Its events come all the same.
+    elsewhere.state = Trust::Exact;
+    assert_eq!(find(&facts(vec![elsewhere.clone()])), []);
     // Of a stale one that is told already.
     elsewhere.state = Trust::Stale;
     let mut workers = exact(1);
@@ -224,7 +242,7 @@ fn sources_that_fail_and_pods_that_are_refused_are_named() {
         source: "kubernetes",
         state,
         error: Some("403 Forbidden".to_owned()),
-        heard_ms: Some(NOW - 5),
+        heard_ms: Some(NOW - 10 * MINUTE),
         pods: 9,
         refused,
         refused_by: BTreeMap::new(),
@@ -244,7 +262,7 @@ fn sources_that_fail_and_pods_that_are_refused_are_named() {
     let problem = only(&with("failing", 0));
     assert_eq!(
         (problem.name, problem.since_ms),
-        ("KvrouteSourceNotHeard", Some(NOW - 5))
+        ("KvrouteSourceNotHeard", Some(NOW - 10 * MINUTE))
     );
     assert!(
         problem
@@ -335,7 +353,7 @@ fn requests_are_judged_by_the_alerts_thresholds() {
 
 #[test]
 fn what_is_skipped_or_turned_away_is_judged_by_the_alerts_thresholds() {
-    use Severity::{Info, Ticket};
+    use Severity::Ticket;
     assert_eq!(lately(|l| l.dropped = vec![("contexts", 0)]), []);
     let dropped = [("KvrouteEventsDropped", Ticket)];
     assert_eq!(lately(|l| l.dropped = vec![("contexts", 1)]), dropped);
@@ -344,14 +362,15 @@ fn what_is_skipped_or_turned_away_is_judged_by_the_alerts_thresholds() {
     assert_eq!(unknown(2), [("KvrouteEventsUnknown", Ticket)]);
     let reload = [("KvrouteReloadFailed", Ticket)];
     assert_eq!(lately(|l| l.reload_failures = vec![("tls", 1)]), reload);
-    // More than one in ten seconds, and in the first seconds more than six.
-    let refused =
-        |seconds, count| lately(|l| (l.seconds, l.refused) = (seconds, vec![("token", count)]));
-    let told = |severity| [("KvrouteRequestsRefused", severity)];
-    assert_eq!(refused(600.0, 60), told(Info));
-    assert_eq!(refused(600.0, 61), told(Ticket));
-    assert_eq!(refused(2.0, 6), told(Info));
-    assert_eq!(refused(2.0, 7), told(Ticket));
+    // More than one in ten seconds, and in the first seconds more than six; of one reason.
+    let refused = |seconds, count| {
+        lately(|l| (l.seconds, l.refused) = (seconds, vec![("token", count), ("head", 5)]))
+    };
+    let told = [("KvrouteRequestsRefused", Ticket)];
+    assert_eq!(refused(600.0, 60), []);
+    assert_eq!(refused(600.0, 61), told);
+    assert_eq!(refused(2.0, 6), []);
+    assert_eq!(refused(2.0, 7), told);
 }
 
 #[test]

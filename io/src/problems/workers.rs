@@ -60,22 +60,20 @@ fn synchronised(facts: &Facts) -> Option<Problem> {
         )
     };
     let all = facts.workers.len();
-    let known = facts.workers.iter().filter(known).count();
-    if known * 2 >= all {
+    let trusted = facts.workers.iter().filter(known).count();
+    if trusted * 2 >= all {
         return None;
     }
     let text = format!(
         "Only {} can be trusted: requests are routed nearly blindly.",
-        share(known, all)
+        share(trusted, all)
     );
-    // Since when, is known of workers, not of their share: the newest that is not is the one that made it less than half.
-    let unknown = facts.workers.iter().filter(|worker| {
-        matches!(
-            worker.state,
-            Trust::Replaying | Trust::Stale | Trust::Distrusted
-        )
-    });
-    let since = unknown.map(|worker| worker.since_ms).max().flatten();
+    // Since when, is known of workers, not of their share: in the order in which they went into their states, since the one that made
+    // it less than half.
+    let unknown = facts.workers.iter().filter(|worker| !known(worker));
+    let mut since: Vec<_> = unknown.map(|worker| worker.since_ms).collect();
+    since.sort_unstable();
+    let since = since.get(all / 2).copied().flatten();
     let problem = Problem::new("KvrouteWorkersNotSynchronised", Page, text);
     Some(problem.since(since, facts.now_ms, Duration::from_secs(600)))
 }
@@ -130,7 +128,12 @@ fn partial(facts: &Facts) -> Option<Problem> {
 /// Workers that were looked at, and do not publish where they should.
 fn unheard(facts: &Facts) -> Option<Problem> {
     let has_problem = |worker: &&WorkerFact| {
-        worker.problem.is_some() && !matches!(worker.state, Trust::Stale | Trust::Distrusted)
+        // Events come of an exact one, whatever its engine says of its ports.
+        let told = matches!(
+            worker.state,
+            Trust::Exact | Trust::Stale | Trust::Distrusted
+        );
+        worker.problem.is_some() && !told
     };
     let unheard: Vec<_> = facts.workers.iter().filter(has_problem).collect();
     let first = unheard.first()?;

@@ -1,6 +1,7 @@
 //! What happened to a worker lately: a ring of small entries, for whoever wants to know why it is as it is.
 //!
-//! The lock is taken when something happens that is rare, never for an event. Whatever happens again and again within
+//! The lock is taken when something happens that is rare: not for an event, unless it is a clear, or one that is not understood and may have been a
+//! removal. Whatever happens again and again within
 //! [`HISTORY_MERGED_TIME`] is one entry that is counted up, so that one noisy cause does not push out all others. Words
 //! are made when somebody asks.
 mod words;
@@ -37,6 +38,16 @@ pub enum Happened {
     Distrusted,
     /// The tokens per block changed: to how many, and from how many.
     BlockSize,
+}
+
+impl Happened {
+    /// Whether somebody goes by how often it happened within hours.
+    const fn is_counted(self) -> bool {
+        matches!(
+            self,
+            Self::Restart | Self::Distrusted | Self::Dropped(Dropped::Gap)
+        )
+    }
 }
 
 /// Something that happened, once or several times.
@@ -106,7 +117,7 @@ impl WorkerHistory {
             entry.times = known.times.saturating_add(1);
             entry.amount = known.amount.saturating_add(amount);
         } else if entries.len() >= HISTORY_ENTRIES_MAX {
-            entries.pop_front();
+            entries.remove(dispensable(entries));
             ring.lost += 1;
         }
         ring.entries.push_back(entry);
@@ -115,13 +126,27 @@ impl WorkerHistory {
     /// The latest entries, oldest first, and how many older ones were forgotten.
     #[must_use]
     pub fn read(&self) -> (Vec<HistoryEntry>, u64) {
+        // Not under the lock, which an IO thread may want.
+        let mut entries = Vec::with_capacity(HISTORY_ENTRIES_MAX);
         let ring = self.ring();
-        (ring.entries.iter().copied().collect(), ring.lost)
+        entries.extend(&ring.entries);
+        (entries, ring.lost)
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The entry that is forgotten for a new one: the oldest, but of what is counted over hours up to half of the ring stays, however
+/// much else happens.
+fn dispensable(entries: &VecDeque<HistoryEntry>) -> usize {
+    let counted = |entry: &HistoryEntry| entry.happened.is_counted();
+    if entries.iter().filter(|entry| counted(entry)).count() > HISTORY_ENTRIES_MAX / 2 {
+        return 0;
+    }
+    let other = entries.iter().position(|entry| !counted(entry));
+    other.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -177,6 +202,35 @@ mod tests {
             (125_001, Happened::Gap, 1, 1),
         ];
         assert_eq!(kept(&history)[3..], expected);
+    }
+
+    #[test]
+    fn what_is_counted_over_hours_outlives_the_rest() {
+        let history = WorkerHistory::default();
+        let apart = 60_001;
+        for n in 0..100 {
+            history.note(2 * n * apart, Happened::Connected, None, 0);
+            if n < 4 {
+                history.note((2 * n + 1) * apart, Happened::Restart, None, 0);
+            }
+        }
+        let restarts = |history: &WorkerHistory| {
+            let kept = kept(history).into_iter();
+            kept.filter(|entry| entry.1 == Happened::Restart).count()
+        };
+        assert_eq!((restarts(&history), history.read().1), (4, 72));
+        assert_eq!(history.read().0.len(), 32);
+        // Half of the ring at most.
+        for n in 200..300 {
+            history.note(n * apart, Happened::Restart, None, 0);
+            history.note(n * apart, Happened::Connected, None, 0);
+            history.note(n * apart, Happened::Gap, None, n);
+        }
+        assert!(
+            (16..=18).contains(&restarts(&history)),
+            "{}",
+            restarts(&history)
+        );
     }
 
     #[test]

@@ -51,11 +51,11 @@ pub(super) fn asset(_: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiEr
     Ok(file(call, content_type, Bytes::from_static(asset.bytes)))
 }
 
-/// `GET /runbooks/{name}`, `GET /docs/{name}`: what an operator reads, where the repository is not at hand. O(length).
+/// `GET /runbooks/{name}`, `GET /docs/{name}`: what an operator reads, where the repository is not at hand.
 pub(super) fn document(_: &mut ThreadState, call: &Call<'_>) -> Result<Reply, ApiError> {
     let path = call.uri.path();
     let page = pages::find(path).ok_or_else(|| nothing(path))?;
-    Ok(file(call, HTML, page.render().into()))
+    Ok(file(call, HTML, page.bytes()))
 }
 
 /// A file, or that it is still the one that the browser has.

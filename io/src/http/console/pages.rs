@@ -1,7 +1,9 @@
 //! Runbooks and documents as pages, made of the same files that the repository has.
+use hyper::body::Bytes;
 use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::{LazyLock, OnceLock};
 
 /// One document.
 #[derive(Debug)]
@@ -11,15 +13,18 @@ pub(super) struct Page {
     /// Without `.md`.
     name: &'static str,
     text: &'static str,
+    /// As it was made when it was asked for first.
+    made: OnceLock<Bytes>,
 }
 
 macro_rules! pages {
     ($($folder:literal from $from:literal: $($name:literal)*;)*) => {
-        static PAGES: &[Page] = &[$($(Page {
+        static PAGES: LazyLock<Vec<Page>> = LazyLock::new(|| vec![$($(Page {
             folder: $folder,
             name: $name,
             text: include_str!(concat!("../../../../deploy/", $from, "/", $name, ".md")),
-        },)*)*];
+            made: OnceLock::new(),
+        },)*)*]);
     };
 }
 
@@ -46,8 +51,13 @@ pub(super) fn find(path: &str) -> Option<&'static Page> {
 }
 
 impl Page {
+    /// The whole page, made once.
+    pub(super) fn bytes(&self) -> Bytes {
+        self.made.get_or_init(|| self.render().into()).clone()
+    }
+
     /// The whole page. O(length of the document).
-    pub(super) fn render(&self) -> String {
+    fn render(&self) -> String {
         let title = self.title();
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\" data-theme=\"system\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn every_link_among_them_leads_to_a_page_and_a_heading() {
         let mut followed = 0;
-        for page in PAGES {
+        for page in PAGES.iter() {
             let html = page.render();
             for link in html.split("<a href=\"").skip(1) {
                 let link = link.split('"').next().unwrap();
@@ -211,6 +221,7 @@ mod tests {
             name: "x",
             text: "# A & B\n\n## Two `words`\n\n<b onclick=\"x()\">no</b> [up](../runbooks/KvrouteDown.md) \
                    [here](#two-words) [away](../../README.md) [site](https://example.org/)\n\n|a|\n|-|\n|1|\n",
+            made: OnceLock::new(),
         };
         let html = page.render();
         assert!(
