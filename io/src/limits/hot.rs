@@ -35,7 +35,7 @@ pub const HOT_VISITS: usize = 8;
 pub const HOT_VISITS_SCARCE: usize = 1_024;
 
 /// Nodes that a sample forgets at most: each takes some 50 ns, and a sample needs no more than these.
-pub const HOT_FORGOTTEN_AT_ONCE: usize = 128;
+pub const HOT_FORGOTTEN_AT_ONCE: usize = 256;
 
 /// Samples that a thread takes in a second, over time. One takes some microseconds, so this is a thousandth of the thread.
 pub const HOT_SAMPLES_PER_SECOND: f64 = 100.0;
